@@ -1,0 +1,239 @@
+//! Applying a command: the only place where the state changes.
+//!
+//! Always holds: the change is worked out on a candidate (a clone, in constant time) which replaces the state only
+//! when nothing was refused; so a refused command leaves no trace.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use gantry_model::key::KeyId;
+use gantry_model::nearest::nearest;
+use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
+use gantry_model::reference::{dangling, references};
+use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId, Revision, TenantName};
+use gantry_wire::Command;
+
+use crate::outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
+use crate::state::State;
+
+/// Most documents in one command: a set larger than this is applied in parts by whoever wrote it.
+pub const APPLY_RESOURCES_MAX: usize = 10_000;
+/// Most keys of an agent: rotation needs two, a fleet that shares an identity a few more.
+pub const AGENT_KEYS_MAX: usize = 64;
+
+impl State {
+    /// Applies one command at a revision. Total and deterministic.
+    pub fn apply(&mut self, revision: Revision, command: &Command) -> Applied {
+        let mut draft = Draft { state: self.clone(), revision, changes: Vec::new() };
+        let outcome = match command {
+            Command::Bootstrap(cluster) => draft.bootstrap(cluster),
+            Command::Apply(resources) => draft.apply(resources),
+            Command::Delete(ids) => draft.delete(ids),
+            Command::PutKey(key) => draft.put_key(key),
+            Command::RevokeKey { tenant, id } => draft.revoke_key(tenant, *id),
+            Command::PutSecret { secret, tenant_key } => draft.put_secret(secret, tenant_key.as_ref()),
+            Command::PutCatalog(catalog) => draft.put_catalog(catalog),
+        };
+        match outcome {
+            Ok(done) => {
+                *self = draft.state;
+                Applied { outcome: Outcome::Done(done), changes: draft.changes }
+            }
+            Err(refusals) => Applied { outcome: Outcome::Refused(refusals), changes: Vec::new() },
+        }
+    }
+}
+
+type Done = Result<Vec<(ResourceId, ChangeKind)>, Vec<Refusal>>;
+
+struct Draft {
+    state: State,
+    revision: Revision,
+    changes: Vec<Change>,
+}
+
+impl Draft {
+    fn bootstrap(&mut self, cluster: &Cluster) -> Done {
+        if self.state.cluster().is_some() {
+            return refused("the cluster exists already");
+        }
+        self.put(RecordValue::Cluster(Arc::new(cluster.clone())));
+        Ok(Vec::new())
+    }
+
+    fn apply(&mut self, resources: &[Resource]) -> Done {
+        if resources.len() > APPLY_RESOURCES_MAX {
+            return refused(format!("a set has at most {APPLY_RESOURCES_MAX} documents"));
+        }
+        let mut done = Vec::with_capacity(resources.len());
+        let mut seen = HashSet::with_capacity(resources.len());
+        let mut refusals = Vec::new();
+        for (index, resource) in resources.iter().enumerate() {
+            let id = resource.id();
+            if !seen.insert(id.clone()) {
+                refusals.push(Refusal::of(index, format!("{id} stands twice in the set")));
+                continue;
+            }
+            let kind = match self.state.resource(&id) {
+                None => ChangeKind::Created,
+                Some((stored, _)) if stored.as_ref() == resource => ChangeKind::Unchanged,
+                Some(_) => ChangeKind::Updated,
+            };
+            if kind != ChangeKind::Unchanged {
+                self.put(RecordValue::Resource(Arc::new(resource.clone())));
+            }
+            done.push((id, kind));
+        }
+        // Only now, so that the documents of a set may refer to each other in any order.
+        refusals.extend(
+            resources.iter().enumerate().flat_map(|(index, resource)| self.dangling(index, resource)),
+        );
+        if refusals.is_empty() { Ok(done) } else { Err(refusals) }
+    }
+
+    fn dangling(&self, index: usize, resource: &Resource) -> Vec<Refusal> {
+        let exists = |id: &ResourceId| self.state.resource(id).is_some();
+        let names = |kind: Kind| self.state.names(&resource.tenant, kind);
+        dangling(resource, exists, names)
+            .into_iter()
+            .map(|problem| Refusal {
+                index,
+                message: format!("there is no {}", problem.reference.target),
+                path: problem.reference.path,
+                nearest: problem.nearest,
+            })
+            .collect()
+    }
+
+    fn delete(&mut self, ids: &[ResourceId]) -> Done {
+        let mut done = Vec::with_capacity(ids.len());
+        let mut refusals = Vec::new();
+        for (index, id) in ids.iter().enumerate() {
+            if self.remove(&RecordKey::from(id)) {
+                self.remove_dependents(id);
+                done.push((id.clone(), ChangeKind::Deleted));
+            } else {
+                let names = self.state.names(&id.tenant, id.kind);
+                let near = nearest(id.name.as_str(), names.iter().map(String::as_str));
+                let nearest = near.map(str::to_owned);
+                refusals.push(Refusal { nearest, ..Refusal::of(index, format!("there is no {id}")) });
+            }
+        }
+        refusals.extend(ids.iter().enumerate().flat_map(|(index, id)| self.referrers(index, id)));
+        if refusals.is_empty() { Ok(done) } else { Err(refusals) }
+    }
+
+    /// Records that have no life of their own go with what they belong to.
+    fn remove_dependents(&mut self, id: &ResourceId) {
+        let belongs = |value: &RecordValue| match (id.kind, value) {
+            (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
+            (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
+            (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
+            (Kind::Tenant, RecordValue::TenantKey(_)) => true,
+            _ => false,
+        };
+        let keys: Vec<RecordKey> = self
+            .state
+            .tenant_records(&id.tenant)
+            .filter(|record| belongs(&record.value))
+            .map(|record| record.value.key())
+            .collect();
+        for key in keys {
+            self.remove(&key);
+        }
+    }
+
+    fn referrers(&self, index: usize, id: &ResourceId) -> Vec<Refusal> {
+        if self.state.resource(id).is_some() {
+            return Vec::new();
+        }
+        self.state
+            .tenant_records(&id.tenant)
+            .filter_map(|record| match &record.value {
+                RecordValue::Resource(resource) => Some(resource),
+                _ => None,
+            })
+            .filter(|resource| references(resource).iter().any(|reference| reference.target == *id))
+            .map(|resource| Refusal::of(index, format!("{id} is still named by {}", resource.id())))
+            .collect()
+    }
+
+    fn put_key(&mut self, key: &AgentKey) -> Done {
+        let agent = ResourceId::agent(&key.tenant, &key.agent);
+        self.require(&agent)?;
+        if self.state.agent_keys(&key.tenant, &key.agent).count() >= AGENT_KEYS_MAX {
+            return refused(format!("{agent} has {AGENT_KEYS_MAX} keys already; revoke one"));
+        }
+        let value = RecordValue::AgentKey(Arc::new(key.clone()));
+        if self.state.record(&value.key()).is_some() {
+            return refused("a key of this id exists already");
+        }
+        self.put(value);
+        Ok(Vec::new())
+    }
+
+    fn revoke_key(&mut self, tenant: &TenantName, id: KeyId) -> Done {
+        if self.remove(&RecordKey::of(tenant, RecordKind::AgentKey, id)) {
+            Ok(Vec::new())
+        } else {
+            refused(format!("tenant {tenant} has no key {id}"))
+        }
+    }
+
+    fn put_secret(&mut self, secret: &SealedSecret, tenant_key: Option<&TenantKey>) -> Done {
+        self.require(&ResourceId::credential(&secret.tenant, &secret.credential))?;
+        match (self.state.tenant_key(&secret.tenant), tenant_key) {
+            (None, Some(key)) if key.tenant == secret.tenant && key.version == secret.tenant_key_version => {
+                self.put(RecordValue::TenantKey(Arc::new(key.clone())));
+            }
+            (Some(key), None) if key.version == secret.tenant_key_version => {}
+            _ => return refused("the tenant's data key changed meanwhile; try again"),
+        }
+        let stored = self.state.secret(&secret.tenant, &secret.credential).map_or(0, |stored| stored.version);
+        if secret.version != stored + 1 {
+            return refused("the credential's secret changed meanwhile; try again");
+        }
+        self.put(RecordValue::SealedSecret(Arc::new(secret.clone())));
+        Ok(Vec::new())
+    }
+
+    fn put_catalog(&mut self, catalog: &Catalog) -> Done {
+        self.require(&ResourceId::server(&catalog.tenant, &catalog.server))?;
+        if self
+            .state
+            .catalog(&catalog.tenant, &catalog.server)
+            .is_none_or(|stored| stored.as_ref() != catalog)
+        {
+            self.put(RecordValue::Catalog(Arc::new(catalog.clone())));
+        }
+        Ok(Vec::new())
+    }
+
+    fn require(&self, id: &ResourceId) -> Result<(), Vec<Refusal>> {
+        match self.state.resource(id) {
+            Some(_) => Ok(()),
+            None => {
+                let names = self.state.names(&id.tenant, id.kind);
+                let near = nearest(id.name.as_str(), names.iter().map(String::as_str));
+                let nearest = near.map(str::to_owned);
+                Err(vec![Refusal { nearest, ..Refusal::of(0, format!("there is no {id}")) }])
+            }
+        }
+    }
+
+    fn put(&mut self, value: RecordValue) {
+        let change = self.state.put(Record { revision: self.revision, value });
+        self.changes.push(change);
+    }
+
+    fn remove(&mut self, key: &RecordKey) -> bool {
+        let change = self.state.remove(key);
+        let removed = change.is_some();
+        self.changes.extend(change);
+        removed
+    }
+}
+
+fn refused(message: impl Into<String>) -> Done {
+    Err(vec![Refusal::of(0, message)])
+}

@@ -1,0 +1,21 @@
+//! The replicated state machine of the control plane: commands go in, changes and outcomes come out.
+//!
+//! Always holds:
+//! - pure and deterministic: no I/O, no clock, no randomness; the same commands at the same revisions give the same
+//!   state on every voter, byte for byte;
+//! - total: every command has an outcome; a refused command changes nothing;
+//! - the state is consistent: no resource in it refers to one that is not there.
+//!
+//! It does not compile policies: a voter of another build might judge differently. The admin service does that
+//! before it proposes.
+
+mod apply;
+mod outcome;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
+pub use gantry_wire::{Command, CommandError};
+pub use outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
+pub use state::{LoadError, State};

@@ -1,0 +1,219 @@
+//! The state: a persistent map of records, their bytes, and the digest of what nodes receive.
+//!
+//! Always holds: every entry's bytes are the encoding of its record, and its key is the record's; `digest` is over
+//! exactly the entries whose kind nodes receive. Cloning takes constant time and gives an immutable view.
+
+use std::sync::Arc;
+
+use gantry_model::digest::Digest;
+use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
+use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
+use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId};
+use gantry_wire::{WireError, decode_record, encode_record};
+use rpds::RedBlackTreeMapSync;
+
+use crate::outcome::Change;
+
+/// The replicated state.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    entries: RedBlackTreeMapSync<Arc<str>, Entry>,
+    digest: Digest,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    record: Record,
+    bytes: Arc<[u8]>,
+}
+
+/// A stored entry that this build cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are no record.
+    #[error("the record {key:?} cannot be read")]
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// Why.
+        #[source]
+        source: WireError,
+    },
+    /// The record belongs elsewhere.
+    #[error("the record under {key:?} is that of {actual:?}")]
+    Misplaced {
+        /// Where it stood.
+        key: String,
+        /// Where it belongs.
+        actual: String,
+    },
+}
+
+impl State {
+    /// Reads back what [`State::entries`] gave. Fails on the first entry that is not as it was written.
+    pub fn load(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<State, LoadError> {
+        let mut state = State::default();
+        for (key, bytes) in entries {
+            let record =
+                decode_record(&bytes).map_err(|source| LoadError::Unreadable { key: key.clone(), source })?;
+            let actual = record.value.key().to_string();
+            if actual != key {
+                return Err(LoadError::Misplaced { key, actual });
+            }
+            state.insert(record, bytes.into());
+        }
+        Ok(state)
+    }
+
+    /// Everything that must be stored, in the order of the keys.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Arc<[u8]>)> {
+        self.entries.iter().map(|(key, entry)| (key.as_ref(), entry.bytes.clone()))
+    }
+
+    /// The entries that nodes receive.
+    pub fn entries_for_nodes(&self) -> impl Iterator<Item = (&str, Arc<[u8]>)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.record.value.key().kind().is_for_nodes())
+            .map(|(key, entry)| (key.as_ref(), entry.bytes.clone()))
+    }
+
+    /// Digest of [`State::entries_for_nodes`].
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.entries.size()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The record under a key.
+    pub fn record(&self, key: &RecordKey) -> Option<&Record> {
+        self.entries.get(key.to_string().as_str()).map(|entry| &entry.record)
+    }
+
+    /// A resource and the revision of its last change.
+    pub fn resource(&self, id: &ResourceId) -> Option<(&Arc<Resource>, &Record)> {
+        let record = self.record(&RecordKey::from(id))?;
+        match &record.value {
+            RecordValue::Resource(resource) => Some((resource, record)),
+            _ => None,
+        }
+    }
+
+    /// Every record, in the order of the keys.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.entries.iter().map(|(_, entry)| &entry.record)
+    }
+
+    /// The records of a tenant.
+    pub fn tenant_records<'a>(&'a self, tenant: &TenantName) -> impl Iterator<Item = &'a Record> + use<'a> {
+        let prefix = RecordKey::tenant_prefix(tenant);
+        self.entries
+            .range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded))
+            .take_while({
+                let prefix = prefix.clone();
+                move |(key, _)| key.starts_with(&prefix)
+            })
+            .map(|(_, entry)| &entry.record)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// The names of a kind in a tenant; for [`Kind::Tenant`], of all tenants.
+    pub fn names(&self, tenant: &TenantName, kind: Kind) -> Vec<String> {
+        let of_kind = |record: &Record| match &record.value {
+            RecordValue::Resource(resource) if resource.spec.kind() == kind => {
+                Some(resource.name.to_string())
+            }
+            _ => None,
+        };
+        match kind {
+            Kind::Tenant => self.records().filter_map(of_kind).collect(),
+            _ => self.tenant_records(tenant).filter_map(of_kind).collect(),
+        }
+    }
+
+    /// What a server was last seen to offer.
+    pub fn catalog(&self, tenant: &TenantName, server: &ServerName) -> Option<&Arc<Catalog>> {
+        match &self.record(&RecordKey::of(tenant, RecordKind::Catalog, server))?.value {
+            RecordValue::Catalog(catalog) => Some(catalog),
+            _ => None,
+        }
+    }
+
+    /// The keys of an agent.
+    pub fn agent_keys<'a>(
+        &'a self,
+        tenant: &TenantName,
+        agent: &'a AgentName,
+    ) -> impl Iterator<Item = &'a Arc<AgentKey>> {
+        self.tenant_records(tenant).filter_map(move |record| match &record.value {
+            RecordValue::AgentKey(key) if key.agent == *agent => Some(key),
+            _ => None,
+        })
+    }
+
+    /// The sealed secret of a credential.
+    pub fn secret(&self, tenant: &TenantName, credential: &CredentialName) -> Option<&Arc<SealedSecret>> {
+        match &self.record(&RecordKey::of(tenant, RecordKind::SealedSecret, credential))?.value {
+            RecordValue::SealedSecret(secret) => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// A tenant's newest data key.
+    pub fn tenant_key(&self, tenant: &TenantName) -> Option<&Arc<TenantKey>> {
+        self.tenant_records(tenant)
+            .filter_map(|record| match &record.value {
+                RecordValue::TenantKey(key) => Some(key),
+                _ => None,
+            })
+            .max_by_key(|key| key.version)
+    }
+
+    /// The cluster's facts, once they are written.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match &self.record(&RecordKey::cluster())?.value {
+            RecordValue::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// Stores a record.
+    pub(crate) fn put(&mut self, record: Record) -> Change {
+        let bytes: Arc<[u8]> = encode_record(&record).into();
+        let key = self.insert(record, bytes.clone());
+        Change { key, value: Some(bytes) }
+    }
+
+    /// Removes a record; `None` when it is not there.
+    pub(crate) fn remove(&mut self, key: &RecordKey) -> Option<Change> {
+        let text = key.to_string();
+        let entry = self.entries.get(text.as_str())?;
+        if key.kind().is_for_nodes() {
+            self.digest.remove(&text, &entry.bytes);
+        }
+        self.entries.remove_mut(text.as_str());
+        Some(Change { key: text, value: None })
+    }
+
+    fn insert(&mut self, record: Record, bytes: Arc<[u8]>) -> String {
+        let key = record.value.key();
+        let text = key.to_string();
+        if key.kind().is_for_nodes() {
+            if let Some(before) = self.entries.get(text.as_str()) {
+                self.digest.remove(&text, &before.bytes);
+            }
+            self.digest.add(&text, &bytes);
+        }
+        self.entries.insert_mut(text.as_str().into(), Entry { record, bytes });
+        text
+    }
+}

@@ -1,0 +1,28 @@
+//! What things mean in Gantry: names, resources, catalogs, keys, secrets, and the rules between them.
+//!
+//! Always holds: this crate is pure. It has no I/O, no clock and no randomness; a value that exists is valid by
+//! itself (names are well formed, bounds are kept), and [`reference`] says whether it is valid beside others.
+//! It does not know how things are stored, sent or enforced.
+
+pub mod catalog;
+pub mod digest;
+pub mod document;
+pub mod key;
+pub mod name;
+pub mod nearest;
+pub mod record;
+pub mod reference;
+pub mod resource;
+pub mod revision;
+pub mod secret;
+
+pub use catalog::{Catalog, Definition};
+pub use key::AgentKey;
+pub use name::{
+    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,
+    ToolName,
+};
+pub use record::{Record, RecordKey, RecordKind};
+pub use resource::{Kind, Resource, ResourceId, Spec};
+pub use revision::Revision;
+pub use secret::Secret;

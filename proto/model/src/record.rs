@@ -1,0 +1,251 @@
+//! Records: the entries of the replicated state, and their keys.
+//!
+//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`), so the records of a tenant are one range, and a
+//! record's key can be told from its value.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::key::AgentKey;
+use crate::name::{CredentialName, TenantName};
+use crate::resource::{Kind, Resource, ResourceId};
+use crate::revision::Revision;
+
+/// One entry of the replicated state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The change that wrote it.
+    pub revision: Revision,
+    /// What it holds.
+    pub value: RecordValue,
+}
+
+/// What a record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum RecordValue {
+    Resource(Arc<Resource>),
+    AgentKey(Arc<AgentKey>),
+    Catalog(Arc<Catalog>),
+    SealedSecret(Arc<SealedSecret>),
+    TenantKey(Arc<TenantKey>),
+    Cluster(Arc<Cluster>),
+}
+
+/// A credential's secret, sealed before it was proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// The tenant of the credential.
+    pub tenant: TenantName,
+    /// The credential.
+    pub credential: CredentialName,
+    /// Counts from 1; part of what the seal binds.
+    pub version: u64,
+    /// The data key that it is sealed under.
+    pub tenant_key_version: u32,
+    /// AES-256-GCM nonce.
+    pub nonce: [u8; 12],
+    /// Ciphertext and tag.
+    pub ciphertext: Vec<u8>,
+}
+
+/// A tenant's data key, wrapped by the cluster's root key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantKey {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// Counts from 1.
+    pub version: u32,
+    /// AES-256-GCM nonce.
+    pub nonce: [u8; 12],
+    /// Ciphertext and tag.
+    pub wrapped: Vec<u8>,
+}
+
+/// Facts of the cluster, written once when it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Random; a node that met another cluster under this one's address finds out by it.
+    pub id: String,
+    /// Which key-encryption key wraps the root key.
+    pub kek_id: String,
+    /// AES-256-GCM nonce of `root_wrapped`.
+    pub root_nonce: [u8; 12],
+    /// The root key, wrapped by the key-encryption key.
+    pub root_wrapped: Vec<u8>,
+    /// AES-256-GCM nonce of `node_keys_wrapped`.
+    pub node_keys_nonce: [u8; 12],
+    /// The keys that all nodes share, sealed under the root key.
+    pub node_keys_wrapped: Vec<u8>,
+}
+
+/// What sort of record a key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is documented at its type")]
+pub enum RecordKind {
+    Resource(Kind),
+    AgentKey,
+    Catalog,
+    SealedSecret,
+    TenantKey,
+    Cluster,
+}
+
+const CLUSTER_KEY: &str = "@cluster";
+
+impl RecordKind {
+    const ALL: [RecordKind; 11] = [
+        RecordKind::Resource(Kind::Tenant),
+        RecordKind::Resource(Kind::Server),
+        RecordKind::Resource(Kind::Endpoint),
+        RecordKind::Resource(Kind::Agent),
+        RecordKind::Resource(Kind::Policy),
+        RecordKind::Resource(Kind::Limit),
+        RecordKind::Resource(Kind::Credential),
+        RecordKind::AgentKey,
+        RecordKind::Catalog,
+        RecordKind::SealedSecret,
+        RecordKind::TenantKey,
+    ];
+
+    fn segment(self) -> &'static str {
+        match self {
+            RecordKind::Resource(Kind::Tenant) => "tenant",
+            RecordKind::Resource(Kind::Server) => "server",
+            RecordKind::Resource(Kind::Endpoint) => "endpoint",
+            RecordKind::Resource(Kind::Agent) => "agent",
+            RecordKind::Resource(Kind::Policy) => "policy",
+            RecordKind::Resource(Kind::Limit) => "limit",
+            RecordKind::Resource(Kind::Credential) => "credential",
+            RecordKind::AgentKey => "key",
+            RecordKind::Catalog => "catalog",
+            RecordKind::SealedSecret => "secret",
+            RecordKind::TenantKey => "tenant-key",
+            RecordKind::Cluster => CLUSTER_KEY,
+        }
+    }
+
+    /// Whether nodes receive records of this kind. The others never leave the control plane in this form.
+    pub fn is_for_nodes(self) -> bool {
+        match self {
+            RecordKind::Resource(_) | RecordKind::AgentKey | RecordKind::Catalog => true,
+            RecordKind::SealedSecret | RecordKind::TenantKey | RecordKind::Cluster => false,
+        }
+    }
+}
+
+/// The key of a record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    tenant: Option<TenantName>,
+    kind: RecordKind,
+    name: String,
+}
+
+impl RecordKey {
+    /// The key of the cluster's facts.
+    pub fn cluster() -> RecordKey {
+        RecordKey { tenant: None, kind: RecordKind::Cluster, name: String::new() }
+    }
+
+    /// The key of a record of a tenant; not for [`RecordKind::Cluster`].
+    pub fn of(tenant: &TenantName, kind: RecordKind, name: impl fmt::Display) -> RecordKey {
+        debug_assert!(kind != RecordKind::Cluster, "the cluster's facts belong to no tenant");
+        RecordKey { tenant: Some(tenant.clone()), kind, name: name.to_string() }
+    }
+
+    /// What every key of a tenant begins with.
+    pub fn tenant_prefix(tenant: &TenantName) -> String {
+        format!("{tenant}/")
+    }
+
+    /// The tenant, unless it is the cluster's record.
+    pub fn tenant(&self) -> Option<&TenantName> {
+        self.tenant.as_ref()
+    }
+
+    /// What sort of record it names.
+    pub fn kind(&self) -> RecordKind {
+        self.kind
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl From<&ResourceId> for RecordKey {
+    fn from(id: &ResourceId) -> RecordKey {
+        RecordKey::of(&id.tenant, RecordKind::Resource(id.kind), &id.name)
+    }
+}
+
+impl RecordValue {
+    /// The key under which the value stands.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            RecordValue::Resource(resource) => RecordKey::from(&resource.id()),
+            RecordValue::AgentKey(key) => RecordKey::of(&key.tenant, RecordKind::AgentKey, key.id),
+            RecordValue::Catalog(catalog) => {
+                RecordKey::of(&catalog.tenant, RecordKind::Catalog, &catalog.server)
+            }
+            RecordValue::SealedSecret(secret) => {
+                RecordKey::of(&secret.tenant, RecordKind::SealedSecret, &secret.credential)
+            }
+            RecordValue::TenantKey(key) => RecordKey::of(&key.tenant, RecordKind::TenantKey, key.version),
+            RecordValue::Cluster(_) => RecordKey::cluster(),
+        }
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tenant {
+            None => formatter.write_str(CLUSTER_KEY),
+            Some(tenant) => write!(formatter, "{tenant}/{}/{}", self.kind.segment(), self.name),
+        }
+    }
+}
+
+/// The text is no record's key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a record's key")]
+pub struct RecordKeyError(String);
+
+impl FromStr for RecordKey {
+    type Err = RecordKeyError;
+
+    fn from_str(text: &str) -> Result<RecordKey, RecordKeyError> {
+        if text == CLUSTER_KEY {
+            return Ok(RecordKey::cluster());
+        }
+        let refused = || RecordKeyError(text.to_owned());
+        let mut parts = text.splitn(3, '/');
+        let (Some(tenant), Some(segment), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(refused());
+        };
+        let tenant: TenantName = tenant.parse().map_err(|_| refused())?;
+        let kind = RecordKind::ALL.into_iter().find(|kind| kind.segment() == segment).ok_or_else(refused)?;
+        Ok(RecordKey { tenant: Some(tenant), kind, name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_text_form() -> Result<(), Box<dyn std::error::Error>> {
+        let tenant: TenantName = "acme".parse()?;
+        for kind in RecordKind::ALL {
+            let key = RecordKey::of(&tenant, kind, "x");
+            assert_eq!(key.to_string().parse::<RecordKey>()?, key);
+        }
+        assert_eq!("@cluster".parse::<RecordKey>()?, RecordKey::cluster());
+        assert!("acme/nothing/x".parse::<RecordKey>().is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,485 @@
+//! Resources: what an admin applies. Kinds, ids and the specification of each kind.
+//!
+//! Always holds: a value of these types is valid by itself (bounds kept, exactly one transport, a header name that
+//! is one). Whether it is valid beside other resources is [`crate::reference`]'s question. The serde form of a
+//! `...Spec` is the `spec` of a document; unknown fields are refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::name::{
+    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,
+    ToolName,
+};
+
+/// How long a call may take when the server's specification is silent, in milliseconds.
+pub const TIMEOUT_MS_DEFAULT: u32 = 60_000;
+/// Longest deadline of a call, in milliseconds: an hour, beyond which a task is the right form.
+pub const TIMEOUT_MS_MAX: u32 = 3_600_000;
+/// Most bytes of a policy's text: Cedar's parser is quick, a reader is not.
+pub const POLICY_BYTES_MAX: usize = 256 * 1024;
+/// Longest window of a limit that a single node counts, in seconds: a day. Longer ones need to survive a restart.
+pub const WINDOW_SECONDS_MAX: u32 = 86_400;
+/// Most elements of any list in a specification.
+pub const LIST_MAX: usize = 256;
+
+/// What sort of thing a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A hard boundary.
+    Tenant,
+    /// An upstream MCP server.
+    Server,
+    /// A URL handed to agents.
+    Endpoint,
+    /// A program that calls.
+    Agent,
+    /// Cedar text.
+    Policy,
+    /// A budget per key.
+    Limit,
+    /// Where a vaulted secret is used.
+    Credential,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they refer to each other.
+    pub const ALL: [Kind; 7] = [
+        Kind::Tenant,
+        Kind::Credential,
+        Kind::Server,
+        Kind::Endpoint,
+        Kind::Agent,
+        Kind::Policy,
+        Kind::Limit,
+    ];
+
+    /// The kind as it stands in a document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Tenant => "Tenant",
+            Kind::Server => "Server",
+            Kind::Endpoint => "Endpoint",
+            Kind::Agent => "Agent",
+            Kind::Policy => "Policy",
+            Kind::Limit => "Limit",
+            Kind::Credential => "Credential",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A text that is no kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind {0:?}")]
+pub struct UnknownKind(pub String);
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    /// Reads a kind in any case, singular or plural, so that `gantry get servers` works.
+    fn from_str(text: &str) -> Result<Kind, UnknownKind> {
+        let lower = text.to_ascii_lowercase();
+        Kind::ALL
+            .into_iter()
+            .find(|kind| {
+                let singular = kind.as_str().to_ascii_lowercase();
+                let plural = match singular.strip_suffix('y') {
+                    Some(stem) => format!("{stem}ies"),
+                    None => format!("{singular}s"),
+                };
+                lower == singular || lower == plural
+            })
+            .ok_or_else(|| UnknownKind(text.to_owned()))
+    }
+}
+
+/// What names one resource. For a tenant, `tenant` and `name` are equal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId {
+    /// The tenant that it belongs to.
+    pub tenant: TenantName,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name within tenant and kind.
+    pub name: Name,
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Tenant => write!(formatter, "Tenant {}", self.name),
+            kind => write!(formatter, "{kind} {}/{}", self.tenant, self.name),
+        }
+    }
+}
+
+/// One applied document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Its tenant; for a tenant, itself.
+    pub tenant: TenantName,
+    /// Its name.
+    pub name: Name,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// What a resource says, by kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum Spec {
+    Tenant(TenantSpec),
+    Server(ServerSpec),
+    Endpoint(EndpointSpec),
+    Agent(AgentSpec),
+    Policy(PolicySpec),
+    Limit(LimitSpec),
+    Credential(CredentialSpec),
+}
+
+impl Resource {
+    /// What names it.
+    pub fn id(&self) -> ResourceId {
+        ResourceId { tenant: self.tenant.clone(), kind: self.spec.kind(), name: self.name.clone() }
+    }
+}
+
+impl Spec {
+    /// The kind that the specification is of.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Spec::Tenant(_) => Kind::Tenant,
+            Spec::Server(_) => Kind::Server,
+            Spec::Endpoint(_) => Kind::Endpoint,
+            Spec::Agent(_) => Kind::Agent,
+            Spec::Policy(_) => Kind::Policy,
+            Spec::Limit(_) => Kind::Limit,
+            Spec::Credential(_) => Kind::Credential,
+        }
+    }
+}
+
+/// A hard boundary: everything else belongs to one tenant and refers to nothing outside it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantSpec {
+    /// For people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+/// An upstream MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// How it is reached.
+    pub transport: Transport,
+    /// The credential that is used towards it.
+    pub credential: Option<CredentialName>,
+    /// How long a call may take, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// Streamable HTTP.
+    Http {
+        /// The MCP endpoint of the server: `http` or `https`, with a host.
+        url: Url,
+    },
+    /// A child process of the node.
+    Stdio {
+        /// Program and arguments; not empty. No shell reads it.
+        command: Vec<String>,
+        /// Set besides the few variables that a child inherits.
+        environment: BTreeMap<String, String>,
+    },
+}
+
+/// A URL handed to agents: `/{tenant}/{endpoint}/mcp`. Names of the one server stand unchanged (naming mode `bare`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSpec {
+    /// The servers behind it: exactly one in this release.
+    pub servers: Vec<ServerName>,
+    /// Whether callers without a key are served, as the agent `anonymous`. Loopback listeners only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anonymous: bool,
+}
+
+/// A program that calls.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSpec {
+    /// For people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Groups that policies may name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+}
+
+/// Cedar text: one or more policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySpec {
+    /// The text.
+    pub cedar: String,
+}
+
+/// What a limit counts separately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LimitKeyPart {
+    Agent,
+    Server,
+    Tool,
+}
+
+/// A budget of calls per key, counted on each node by itself in this release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSpec {
+    /// What is counted separately; empty: one budget for the tenant.
+    #[serde(default)]
+    pub per: Vec<LimitKeyPart>,
+    /// Calls allowed in a window, on average.
+    pub calls: u32,
+    /// The window in seconds.
+    pub window_seconds: u32,
+    /// Calls that may come at once; as many as `calls` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// Only calls of this agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// Only calls to this server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerName>,
+    /// Only calls of this tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolName>,
+}
+
+/// Where a vaulted secret is used: as a header of requests to the servers that name the credential. The secret
+/// itself is put with `gantry credential put` and is no part of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialSpec {
+    /// The header's name, in lower case.
+    #[serde(default = "authorization")]
+    pub header: String,
+    /// Stands before the secret in the header's value, such as `Bearer `.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+}
+
+fn authorization() -> String {
+    "authorization".to_owned()
+}
+
+/// A specification that breaks a bound or a rule of its own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct SpecError {
+    /// The field, below `spec`.
+    pub path: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// The document form of a [`ServerSpec`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<Url>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    credential: Option<CredentialName>,
+    #[serde(default = "default_timeout")]
+    timeout_ms: u32,
+}
+
+fn default_timeout() -> u32 {
+    TIMEOUT_MS_DEFAULT
+}
+
+impl TryFrom<ServerDocument> for ServerSpec {
+    type Error = SpecError;
+
+    fn try_from(document: ServerDocument) -> Result<ServerSpec, SpecError> {
+        let transport = match (document.url, document.command) {
+            (Some(url), None) if document.env.is_empty() => Transport::Http { url },
+            (Some(_), None) => return Err(error("env", "belongs to a `command`, not to a `url`")),
+            (None, Some(command)) => Transport::Stdio { command, environment: document.env },
+            (Some(_), Some(_)) => {
+                return Err(error("url", "stands beside `command`; a server has one of them"));
+            }
+            (None, None) => return Err(error("url", "is missing; a server has a `url` or a `command`")),
+        };
+        Ok(ServerSpec { transport, credential: document.credential, timeout_ms: document.timeout_ms })
+    }
+}
+
+impl From<&ServerSpec> for ServerDocument {
+    fn from(spec: &ServerSpec) -> ServerDocument {
+        let (url, command, env) = match &spec.transport {
+            Transport::Http { url } => (Some(url.clone()), None, BTreeMap::new()),
+            Transport::Stdio { command, environment } => (None, Some(command.clone()), environment.clone()),
+        };
+        ServerDocument { url, command, env, credential: spec.credential.clone(), timeout_ms: spec.timeout_ms }
+    }
+}
+
+fn error(path: &'static str, message: impl Into<String>) -> SpecError {
+    SpecError { path, message: message.into() }
+}
+
+impl Spec {
+    /// Checks the bounds and rules that need nothing beside the specification. Whoever makes a `Spec` from outside
+    /// (a document, a message) calls this once.
+    pub fn check(&self) -> Result<(), SpecError> {
+        match self {
+            Spec::Tenant(_) => Ok(()),
+            Spec::Server(spec) => spec.check(),
+            Spec::Endpoint(spec) => match spec.servers.len() {
+                1 => Ok(()),
+                0 => Err(error("servers", "is empty; an endpoint has one server")),
+                count => Err(error(
+                    "servers",
+                    format!("has {count} servers; this release serves one server per endpoint"),
+                )),
+            },
+            Spec::Agent(spec) if spec.groups.len() > LIST_MAX => {
+                Err(error("groups", format!("has more than {LIST_MAX} elements")))
+            }
+            Spec::Agent(_) => Ok(()),
+            Spec::Policy(spec) if spec.cedar.len() > POLICY_BYTES_MAX => {
+                Err(error("cedar", format!("has more than {POLICY_BYTES_MAX} bytes")))
+            }
+            Spec::Policy(spec) if spec.cedar.trim().is_empty() => Err(error("cedar", "is empty")),
+            Spec::Policy(_) => Ok(()),
+            Spec::Limit(spec) => spec.check(),
+            Spec::Credential(spec) => spec.check(),
+        }
+    }
+}
+
+impl ServerSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        if self.timeout_ms == 0 || self.timeout_ms > TIMEOUT_MS_MAX {
+            return Err(error("timeout_ms", format!("must be from 1 to {TIMEOUT_MS_MAX}")));
+        }
+        match &self.transport {
+            Transport::Http { url } => {
+                if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+                    return Err(error("url", "must be http or https, with a host"));
+                }
+                if !url.username().is_empty() || url.password().is_some() {
+                    return Err(error(
+                        "url",
+                        "holds a secret; put it with `gantry credential put` and name the credential",
+                    ));
+                }
+                Ok(())
+            }
+            Transport::Stdio { command, environment } => {
+                if command.first().is_none_or(String::is_empty) {
+                    return Err(error("command", "is empty"));
+                }
+                if command.len() > LIST_MAX || environment.len() > LIST_MAX {
+                    return Err(error("command", format!("has more than {LIST_MAX} elements")));
+                }
+                if self.credential.is_some() {
+                    return Err(error("credential", "is sent as a header, which a `command` has not"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl LimitSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        if self.calls == 0 {
+            return Err(error("calls", "must be at least 1; to forbid calls, use a policy"));
+        }
+        if self.window_seconds == 0 || self.window_seconds > WINDOW_SECONDS_MAX {
+            return Err(error("window_seconds", format!("must be from 1 to {WINDOW_SECONDS_MAX}")));
+        }
+        if self.burst == Some(0) {
+            return Err(error("burst", "must be at least 1"));
+        }
+        let mut parts = self.per.clone();
+        parts.sort_unstable();
+        parts.dedup();
+        if parts.len() != self.per.len() {
+            return Err(error("per", "names a part twice"));
+        }
+        Ok(())
+    }
+
+    /// Calls that may come at once.
+    pub fn burst_calls(&self) -> u32 {
+        self.burst.unwrap_or(self.calls)
+    }
+}
+
+/// Headers that belong to the hop or to the protocol; a credential may not take their place.
+const HEADERS_RESERVED: &[&str] =
+    &["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "te", "upgrade"];
+
+impl CredentialSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        let token = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        };
+        if self.header.is_empty() || !self.header.bytes().all(token) {
+            return Err(error("header", "must be a header name in lower case"));
+        }
+        if HEADERS_RESERVED.contains(&self.header.as_str()) || self.header.starts_with("mcp-") {
+            return Err(error("header", format!("`{}` belongs to the protocol", self.header)));
+        }
+        if self.prefix.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+            return Err(error("prefix", "must be visible ASCII"));
+        }
+        Ok(())
+    }
+}
+
+macro_rules! name_of_id {
+    ($function:ident, $type:ident, $kind:ident) => {
+        /// The id of such a resource in a tenant.
+        pub fn $function(tenant: &TenantName, name: &$type) -> ResourceId {
+            ResourceId { tenant: tenant.clone(), kind: Kind::$kind, name: name.as_name().clone() }
+        }
+    };
+}
+
+impl ResourceId {
+    /// The id of a tenant.
+    pub fn of_tenant(tenant: &TenantName) -> ResourceId {
+        ResourceId { tenant: tenant.clone(), kind: Kind::Tenant, name: tenant.as_name().clone() }
+    }
+    name_of_id!(server, ServerName, Server);
+    name_of_id!(endpoint, EndpointName, Endpoint);
+    name_of_id!(agent, AgentName, Agent);
+    name_of_id!(policy, PolicyName, Policy);
+    name_of_id!(limit, LimitName, Limit);
+    name_of_id!(credential, CredentialName, Credential);
+}

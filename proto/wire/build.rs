@@ -1,0 +1,24 @@
+//! Generates the Rust code of the protocol files with protox, so that no `protoc` is needed.
+
+use std::error::Error;
+use std::path::Path;
+
+const FILES: &[&str] = &[
+    "gantry/resource/v1/resource.proto",
+    "gantry/raft/v1/command.proto",
+    "gantry/raft/v1/log.proto",
+    "gantry/sync/v1/sync.proto",
+    "gantry/admin/v1/admin.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    println!("cargo:rerun-if-changed={}", root.join("gantry").display());
+    let files: Vec<_> = FILES.iter().map(|file| root.join(file)).collect();
+    let descriptors = protox::compile(&files, [&root])?;
+    tonic_prost_build::configure()
+        .include_file("protocol.rs")
+        .bytes(".gantry.sync.v1.Entry.record")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

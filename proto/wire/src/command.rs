@@ -1,0 +1,118 @@
+//! Commands: the payload of the Raft log, to and from bytes.
+//!
+//! Always holds: a command that exists is valid by itself; clock and randomness went into it before it was proposed,
+//! so that applying it is deterministic.
+
+use gantry_model::key::KeyId;
+use gantry_model::record::{Cluster, SealedSecret, TenantKey};
+use gantry_model::{AgentKey, Catalog, Resource, ResourceId, TenantName};
+use prost::Message;
+
+use crate::convert::{WireError, name};
+use crate::raft_v1 as wire;
+
+/// A change that is proposed to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Writes the cluster's facts, once.
+    Bootstrap(Cluster),
+    /// Applies a file set as a whole.
+    Apply(Vec<Resource>),
+    /// Deletes resources as a whole.
+    Delete(Vec<ResourceId>),
+    /// Adds an agent's key.
+    PutKey(AgentKey),
+    /// Removes a key.
+    RevokeKey {
+        /// The tenant of the agent.
+        tenant: TenantName,
+        /// The key.
+        id: KeyId,
+    },
+    /// Stores a credential's secret, and the tenant's data key with the first one.
+    PutSecret {
+        /// The sealed secret.
+        secret: SealedSecret,
+        /// The data key that it is sealed under, when the tenant had none.
+        tenant_key: Option<TenantKey>,
+    },
+    /// Records what a server offers.
+    PutCatalog(Catalog),
+}
+
+/// Bytes that are no command that this build knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a command of this build")]
+pub struct CommandError(#[source] pub WireError);
+
+impl Command {
+    /// The bytes of the command, as they stand in the log.
+    pub fn encode(&self) -> Vec<u8> {
+        wire::Command::from(self).encode_to_vec()
+    }
+
+    /// Reads a command. An unknown one is an error, never skipped: a newer build wrote it.
+    pub fn decode(encoded: &[u8]) -> Result<Command, CommandError> {
+        let message = wire::Command::decode(encoded).map_err(|error| CommandError(error.into()))?;
+        Command::try_from(&message).map_err(CommandError)
+    }
+}
+
+impl From<&Command> for wire::Command {
+    fn from(command: &Command) -> wire::Command {
+        use wire::command::Command as To;
+        let command = match command {
+            Command::Bootstrap(cluster) => To::Bootstrap(wire::Bootstrap { cluster: Some(cluster.into()) }),
+            Command::Apply(resources) => {
+                To::Apply(wire::Apply { resources: resources.iter().map(Into::into).collect() })
+            }
+            Command::Delete(ids) => To::Delete(wire::Delete { ids: ids.iter().map(Into::into).collect() }),
+            Command::PutKey(key) => To::PutKey(wire::PutKey { key: Some(key.into()) }),
+            Command::RevokeKey { tenant, id } => {
+                To::RevokeKey(wire::RevokeKey { tenant: tenant.to_string(), id: id.to_string() })
+            }
+            Command::PutSecret { secret, tenant_key } => To::PutSecret(wire::PutSecret {
+                secret: Some(secret.into()),
+                tenant_key: tenant_key.as_ref().map(Into::into),
+            }),
+            Command::PutCatalog(catalog) => {
+                To::PutCatalog(wire::PutCatalog { catalog: Some(catalog.into()) })
+            }
+        };
+        wire::Command { command: Some(command) }
+    }
+}
+
+impl TryFrom<&wire::Command> for Command {
+    type Error = WireError;
+
+    fn try_from(message: &wire::Command) -> Result<Command, WireError> {
+        use wire::command::Command as From;
+        Ok(match message.command.as_ref().ok_or(WireError::Missing("command"))? {
+            From::Bootstrap(bootstrap) => Command::Bootstrap(required("cluster", &bootstrap.cluster)?),
+            From::Apply(apply) => {
+                Command::Apply(apply.resources.iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
+            From::Delete(delete) => {
+                Command::Delete(delete.ids.iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
+            From::PutKey(put) => Command::PutKey(required("key", &put.key)?),
+            From::RevokeKey(revoke) => Command::RevokeKey {
+                tenant: name("tenant", &revoke.tenant)?,
+                id: revoke.id.parse().map_err(|_| WireError::invalid("id", "not a key's id"))?,
+            },
+            From::PutSecret(put) => Command::PutSecret {
+                secret: required("secret", &put.secret)?,
+                tenant_key: put.tenant_key.as_ref().map(TryInto::try_into).transpose()?,
+            },
+            From::PutCatalog(put) => Command::PutCatalog(required("catalog", &put.catalog)?),
+        })
+    }
+}
+
+fn required<'a, W, T>(field: &'static str, message: &'a Option<W>) -> Result<T, WireError>
+where
+    T: TryFrom<&'a W, Error = WireError>,
+{
+    message.as_ref().ok_or(WireError::Missing(field))?.try_into()
+}

@@ -1,0 +1,30 @@
+//! The contract between processes, as Rust: code generated from `proto/gantry`, and conversions between messages
+//! and the types of `gantry-model`, one file per subject.
+//!
+//! Always holds: a conversion from a message checks everything that the model's type promises; what a peer sent
+//! never panics. Domain logic does not belong here.
+
+mod catalog;
+mod command;
+mod convert;
+mod record;
+mod resource;
+
+pub use command::{Command, CommandError};
+pub use convert::WireError;
+pub use record::{decode_record, encode_record};
+
+pub use generated::gantry::admin::v1 as admin_v1;
+pub use generated::gantry::raft::v1 as raft_v1;
+pub use generated::gantry::resource::v1 as resource_v1;
+pub use generated::gantry::sync::v1 as sync_v1;
+
+mod generated {
+    //! What the build script made of `proto/gantry`, nested as its packages are.
+    #![expect(missing_docs, unreachable_pub, reason = "generated; documented in the .proto files")]
+    #![expect(clippy::allow_attributes, reason = "generated")]
+    include!(concat!(env!("OUT_DIR"), "/protocol.rs"));
+}
+
+/// Longest gRPC message that a peer may send, in bytes: a catalog at its bound with room for the rest.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -1,0 +1,204 @@
+//! Resources and their ids, to and from messages.
+
+use gantry_model::name::{Name, TenantName};
+use gantry_model::resource::{
+    AgentSpec, CredentialSpec, EndpointSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId,
+    ServerSpec, Spec, TenantSpec, Transport,
+};
+
+use crate::convert::{WireError, name, name_or_none, text_or_empty};
+use crate::resource_v1 as wire;
+
+impl From<&ResourceId> for wire::ResourceId {
+    fn from(id: &ResourceId) -> wire::ResourceId {
+        wire::ResourceId {
+            kind: id.kind.to_string(),
+            tenant: id.tenant.to_string(),
+            name: id.name.to_string(),
+        }
+    }
+}
+
+impl TryFrom<&wire::ResourceId> for ResourceId {
+    type Error = WireError;
+
+    fn try_from(id: &wire::ResourceId) -> Result<ResourceId, WireError> {
+        let kind: Kind = id.kind.parse().map_err(|problem| WireError::invalid("kind", problem))?;
+        let name: Name = name("name", &id.name)?;
+        let tenant = match kind {
+            Kind::Tenant => TenantName::from(name.clone()),
+            _ => crate::convert::name("tenant", &id.tenant)?,
+        };
+        Ok(ResourceId { tenant, kind, name })
+    }
+}
+
+impl From<&Resource> for wire::Resource {
+    fn from(resource: &Resource) -> wire::Resource {
+        wire::Resource {
+            tenant: resource.tenant.to_string(),
+            name: resource.name.to_string(),
+            spec: Some((&resource.spec).into()),
+        }
+    }
+}
+
+impl From<&Spec> for wire::resource::Spec {
+    fn from(spec: &Spec) -> wire::resource::Spec {
+        use wire::resource::Spec as To;
+        match spec {
+            Spec::Tenant(spec) => To::TenantSpec(wire::TenantSpec { description: spec.description.clone() }),
+            Spec::Server(spec) => To::ServerSpec(spec.into()),
+            Spec::Endpoint(spec) => To::EndpointSpec(wire::EndpointSpec {
+                servers: spec.servers.iter().map(ToString::to_string).collect(),
+                anonymous: spec.anonymous,
+            }),
+            Spec::Agent(spec) => To::AgentSpec(wire::AgentSpec {
+                description: spec.description.clone(),
+                groups: spec.groups.iter().map(ToString::to_string).collect(),
+            }),
+            Spec::Policy(spec) => To::PolicySpec(wire::PolicySpec { cedar: spec.cedar.clone() }),
+            Spec::Limit(spec) => To::LimitSpec(spec.into()),
+            Spec::Credential(spec) => To::CredentialSpec(wire::CredentialSpec {
+                header: spec.header.clone(),
+                prefix: spec.prefix.clone(),
+            }),
+        }
+    }
+}
+
+impl From<&ServerSpec> for wire::ServerSpec {
+    fn from(spec: &ServerSpec) -> wire::ServerSpec {
+        use wire::server_spec::Transport as To;
+        let transport = match &spec.transport {
+            Transport::Http { url } => To::Http(wire::HttpTransport { url: url.to_string() }),
+            Transport::Stdio { command, environment } => To::Stdio(wire::StdioTransport {
+                command: command.clone(),
+                environment: environment
+                    .iter()
+                    .map(|(name, value)| wire::EnvironmentVariable {
+                        name: name.clone(),
+                        value: value.clone(),
+                    })
+                    .collect(),
+            }),
+        };
+        wire::ServerSpec {
+            transport: Some(transport),
+            credential: text_or_empty(spec.credential.as_ref()),
+            timeout_ms: spec.timeout_ms,
+        }
+    }
+}
+
+impl From<&LimitSpec> for wire::LimitSpec {
+    fn from(spec: &LimitSpec) -> wire::LimitSpec {
+        let part = |part: &LimitKeyPart| match part {
+            LimitKeyPart::Agent => wire::LimitKeyPart::Agent as i32,
+            LimitKeyPart::Server => wire::LimitKeyPart::Server as i32,
+            LimitKeyPart::Tool => wire::LimitKeyPart::Tool as i32,
+        };
+        wire::LimitSpec {
+            per: spec.per.iter().map(part).collect(),
+            calls: spec.calls,
+            window_seconds: spec.window_seconds,
+            burst: spec.burst.unwrap_or(0),
+            agent: text_or_empty(spec.agent.as_ref()),
+            server: text_or_empty(spec.server.as_ref()),
+            tool: text_or_empty(spec.tool.as_ref()),
+        }
+    }
+}
+
+impl TryFrom<&wire::Resource> for Resource {
+    type Error = WireError;
+
+    /// Reads a resource and checks its specification.
+    fn try_from(resource: &wire::Resource) -> Result<Resource, WireError> {
+        let spec = Spec::try_from(resource.spec.as_ref().ok_or(WireError::Missing("spec"))?)?;
+        let name: Name = name("name", &resource.name)?;
+        let tenant = match spec.kind() {
+            Kind::Tenant => TenantName::from(name.clone()),
+            _ => crate::convert::name("tenant", &resource.tenant)?,
+        };
+        Ok(Resource { tenant, name, spec })
+    }
+}
+
+impl TryFrom<&wire::resource::Spec> for Spec {
+    type Error = WireError;
+
+    fn try_from(spec: &wire::resource::Spec) -> Result<Spec, WireError> {
+        use wire::resource::Spec as From;
+        let names =
+            |names: &[String]| names.iter().map(|text| name("servers", text)).collect::<Result<_, _>>();
+        let spec = match spec {
+            From::TenantSpec(spec) => Spec::Tenant(TenantSpec { description: spec.description.clone() }),
+            From::ServerSpec(spec) => Spec::Server(spec.try_into()?),
+            From::EndpointSpec(spec) => {
+                Spec::Endpoint(EndpointSpec { servers: names(&spec.servers)?, anonymous: spec.anonymous })
+            }
+            From::AgentSpec(spec) => Spec::Agent(AgentSpec {
+                description: spec.description.clone(),
+                groups: spec.groups.iter().map(|text| name("groups", text)).collect::<Result<_, _>>()?,
+            }),
+            From::PolicySpec(spec) => Spec::Policy(PolicySpec { cedar: spec.cedar.clone() }),
+            From::LimitSpec(spec) => Spec::Limit(spec.try_into()?),
+            From::CredentialSpec(spec) => {
+                Spec::Credential(CredentialSpec { header: spec.header.clone(), prefix: spec.prefix.clone() })
+            }
+        };
+        spec.check().map_err(|problem| WireError::invalid(problem.path, problem.message))?;
+        Ok(spec)
+    }
+}
+
+impl TryFrom<&wire::ServerSpec> for ServerSpec {
+    type Error = WireError;
+
+    fn try_from(spec: &wire::ServerSpec) -> Result<ServerSpec, WireError> {
+        use wire::server_spec::Transport as From;
+        let transport = match spec.transport.as_ref().ok_or(WireError::Missing("transport"))? {
+            From::Http(http) => Transport::Http {
+                url: http.url.parse().map_err(|problem| WireError::invalid("url", problem))?,
+            },
+            From::Stdio(stdio) => Transport::Stdio {
+                command: stdio.command.clone(),
+                environment: stdio
+                    .environment
+                    .iter()
+                    .map(|variable| (variable.name.clone(), variable.value.clone()))
+                    .collect(),
+            },
+        };
+        Ok(ServerSpec {
+            transport,
+            credential: name_or_none("credential", &spec.credential)?,
+            timeout_ms: spec.timeout_ms,
+        })
+    }
+}
+
+impl TryFrom<&wire::LimitSpec> for LimitSpec {
+    type Error = WireError;
+
+    fn try_from(spec: &wire::LimitSpec) -> Result<LimitSpec, WireError> {
+        let part = |part: &i32| match wire::LimitKeyPart::try_from(*part) {
+            Ok(wire::LimitKeyPart::Agent) => Ok(LimitKeyPart::Agent),
+            Ok(wire::LimitKeyPart::Server) => Ok(LimitKeyPart::Server),
+            Ok(wire::LimitKeyPart::Tool) => Ok(LimitKeyPart::Tool),
+            Ok(wire::LimitKeyPart::Unspecified) | Err(_) => {
+                Err(WireError::invalid("per", format!("{part} is no part of a key")))
+            }
+        };
+        Ok(LimitSpec {
+            per: spec.per.iter().map(part).collect::<Result<_, _>>()?,
+            calls: spec.calls,
+            window_seconds: spec.window_seconds,
+            burst: (spec.burst != 0).then_some(spec.burst),
+            agent: name_or_none("agent", &spec.agent)?,
+            server: name_or_none("server", &spec.server)?,
+            tool: name_or_none("tool", &spec.tool)?,
+        })
+    }
+}
