@@ -1,0 +1,201 @@
+//! `gantry dev` as a real process, built from this work tree, on free ports and in its own folder.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::{ProcessError, Running, Stream};
+
+/// The time `dev` may take until it serves. A debug build on a busy machine takes a few seconds.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The time `dev` may take to end once it is asked to.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How to start it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Servers reached by URL: name and URL.
+    pub servers: Vec<(String, String)>,
+    /// Servers started as a child: name and command line.
+    pub stdio: Vec<(String, String)>,
+    /// Whether agents need no key.
+    pub anonymous: bool,
+    /// Where it keeps its data; a temporary folder when absent.
+    pub data_dir: Option<PathBuf>,
+    /// Another program than `gantry-under-test`.
+    pub program: Option<PathBuf>,
+}
+
+/// A running `gantry dev`; dropping it kills it and removes its temporary folder.
+#[derive(Debug)]
+pub struct Dev {
+    running: Running,
+    ready: Ready,
+    data_dir: PathBuf,
+    // Dropped after the process, which still writes into it.
+    _temporary: Option<TempDir>,
+}
+
+/// The first line that `dev --output json` prints.
+#[derive(Clone, Deserialize)]
+pub struct Ready {
+    /// The URL that agents use.
+    pub endpoint: String,
+    /// With several servers, the URL of each by the server's name.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, String>,
+    /// The key that agents present; absent for an anonymous endpoint.
+    #[serde(default)]
+    pub agent_key: Option<String>,
+    /// The address of the admin API.
+    pub admin_address: String,
+    /// The token for the admin API. It is only printed when it is new.
+    #[serde(default)]
+    pub admin_token: Option<String>,
+}
+
+/// Why `dev` is not running.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// No temporary folder, or the test's own program cannot be found.
+    #[error("cannot prepare a start of dev")]
+    Prepare(#[source] io::Error),
+    /// It did not start, or did not end.
+    #[error("gantry dev did not do as told")]
+    Process(#[from] ProcessError),
+    /// The first line is not what it should be.
+    #[error("the first line of gantry dev is not valid\n{output}")]
+    FirstLine {
+        /// What it printed.
+        output: String,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Dev {
+    /// Starts `gantry dev` and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not print a valid first line in time. The error holds what it printed.
+    pub async fn start(options: &Options) -> Result<Self, DevError> {
+        let (data_dir, temporary) = match &options.data_dir {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let temporary = TempDir::new().map_err(DevError::Prepare)?;
+                (temporary.path().join("data"), Some(temporary))
+            }
+        };
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => sibling("gantry-under-test").map_err(DevError::Prepare)?,
+        };
+        let mut command = Command::new(program);
+        command.args(arguments(options, &data_dir));
+        // The context file and whatever else lands in the home of a user stay with the data.
+        command.env("HOME", data_dir.parent().unwrap_or(&data_dir));
+        command.env_remove("XDG_CONFIG_HOME");
+        let (running, line) = Running::start(command, START_TIME_MAX, |stream, line| {
+            (stream == Stream::Out).then(|| line.to_owned())
+        })
+        .await?;
+        let ready = serde_json::from_str(&line)
+            .map_err(|source| DevError::FirstLine { output: running.output(), source })?;
+        Ok(Self { running, ready, data_dir, _temporary: temporary })
+    }
+
+    /// What it printed when it was ready.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// The id of the process; `None` once it has ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.running.id()
+    }
+
+    /// Where it keeps its data.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// What it printed last, for the message of a failing test. It may hold keys of this start.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.running.output()
+    }
+
+    /// Kills it the hard way (SIGKILL); the data stay where they are if the test chose the folder.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn kill(self) -> Result<(), DevError> {
+        Ok(self.running.kill().await?)
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn terminate(self) -> Result<ExitStatus, DevError> {
+        Ok(self.running.terminate(STOP_TIME_MAX).await?)
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Ready")
+            .field("endpoint", &self.endpoint)
+            .field("endpoints", &self.endpoints)
+            .field("has_agent_key", &self.agent_key.is_some())
+            .field("admin_address", &self.admin_address)
+            .field("has_admin_token", &self.admin_token.is_some())
+            .finish()
+    }
+}
+
+/// The path of another binary of this package, beside the program that is running.
+///
+/// # Errors
+/// When the running program has no path.
+pub fn sibling(name: &str) -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let folder = program.parent().unwrap_or(Path::new("."));
+    // Tests run in a folder below the binaries.
+    let folder = match folder.file_name() {
+        Some(last) if last == "deps" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
+    Ok(folder.join(name))
+}
+
+fn arguments(options: &Options, data_dir: &Path) -> Vec<OsString> {
+    let fixed =
+        ["dev", "--output", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"];
+    let mut arguments: Vec<OsString> = fixed.iter().map(OsString::from).collect();
+    arguments.push(data_dir.into());
+    if options.anonymous {
+        arguments.push("--anonymous".into());
+    }
+    for (name, url) in &options.servers {
+        arguments.extend(["--server".into(), format!("{name}={url}").into()]);
+    }
+    for (name, command) in &options.stdio {
+        arguments.extend(["--stdio".into(), format!("{name}={command}").into()]);
+    }
+    arguments
+}

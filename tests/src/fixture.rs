@@ -1,0 +1,144 @@
+//! A Streamable HTTP server, built on rmcp, that offers everything the official conformance suite calls.
+//!
+//! One endpoint serves every protocol revision: sessions for the revisions up to 2025-11-25, none from
+//! 2026-07-28 on. It listens on 127.0.0.1 only, and all its connections end with the [`Server`].
+//! It does not authenticate anybody and it keeps nothing on disk.
+
+mod catalog;
+mod changes;
+mod handler;
+mod input;
+mod plain;
+mod session;
+mod tasks;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::StatusCode;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use handler::{Handler, Shared};
+
+/// The one path that is served.
+const PATH: &str = "/mcp";
+
+/// Open connections at once; more wait in the kernel's queue. The conformance suite opens about ten.
+const CONNECTIONS_MAX: usize = 512;
+
+/// A running fixture server; dropping it closes the listener and every connection.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    accepting: JoinHandle<()>,
+}
+
+/// Why the fixture server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The embedded list of tools, prompts and resources is not what the code expects.
+    #[error("the fixture's catalog is not valid")]
+    Catalog(#[source] serde_json::Error),
+    /// The key that protects the state of a call in several rounds was refused.
+    #[error("the fixture's state key is not valid")]
+    StateKey(#[source] rmcp::model::RequestStateError),
+    /// The address cannot be bound.
+    #[error("cannot listen on 127.0.0.1:{port}")]
+    Listen {
+        /// The port that was asked for.
+        port: u16,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+type Service = StreamableHttpService<Handler, LocalSessionManager>;
+
+impl Server {
+    /// Starts the server on 127.0.0.1; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the port cannot be bound, or the embedded catalog is broken.
+    pub async fn start(port: u16) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new()?);
+        let listen_error = |source| StartError::Listen { port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let stop = CancellationToken::new();
+        let mut config = StreamableHttpServerConfig::default();
+        config.cancellation_token = stop.clone();
+        let service = StreamableHttpService::new(
+            move || Ok(Handler::new(Arc::clone(&shared))),
+            Arc::new(LocalSessionManager::default()),
+            config,
+        );
+        let accepting = tokio::spawn(accept(listener, service, stop.clone()));
+        Ok(Self { address, stop, accepting })
+    }
+
+    /// The URL of the MCP endpoint.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}{PATH}", self.address)
+    }
+
+    /// Stops the server and waits until its connections are closed.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        // The task neither panics nor is it aborted before this, so there is no error to report.
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, service: Service, stop: CancellationToken) {
+    // Dropping the set at the end of this function aborts every connection.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(serve(stream, service.clone()));
+                }
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, service: Service) {
+    let respond = service_fn(move |request: http::Request<Incoming>| {
+        let service = service.clone();
+        async move {
+            let response = if request.uri().path() == PATH {
+                service.handle(request).await
+            } else {
+                let mut response = http::Response::default();
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    // An error here says that the client left or spoke no HTTP: its concern, and it has been told.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), respond).await;
+}

@@ -1,0 +1,10 @@
+//! What the tests of Gantry stand on: software that others wrote, and the ways to run it.
+//!
+//! Nothing in here is part of the product. Everything that is installed lands in `target/peers` of the
+//! clone, everything that is started listens on loopback only and ends with the value that owns it.
+
+pub mod conformance;
+pub mod dev;
+pub mod fixture;
+pub mod peers;
+pub mod process;

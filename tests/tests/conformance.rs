@@ -1,0 +1,33 @@
+//! The official conformance suite: the fixture passes all of it, so that it can measure a gateway.
+
+use gantry_tests::conformance::{self, Status, Suite};
+use gantry_tests::peers::or_skip;
+
+async fn check_direct(suite: Suite) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = conformance::run(suite, folder.path(), None).await;
+    let Some(comparison) = or_skip(run) else {
+        return;
+    };
+    let counts = (
+        comparison.direct.count(Status::Success),
+        comparison.direct.count(Status::Failure),
+        comparison.direct.count(Status::Warning),
+    );
+    assert_eq!(counts, (suite.fixture_passed(), 0, 0), "{comparison}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixture_passes_the_released_suite() {
+    check_direct(Suite::Released).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixture_passes_what_2025_11_25_requires() {
+    check_direct(Suite::Requirements20251125).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixture_passes_what_2026_07_28_requires() {
+    check_direct(Suite::Requirements20260728).await;
+}
