@@ -12,13 +12,16 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::process::{ProcessError, Running, Stream};
+use crate::process::{self, Finished, ProcessError, Running, Stream};
 
 /// The time `dev` may take until it serves. A debug build on a busy machine takes a few seconds.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The time `dev` may take to end once it is asked to.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The time one admin command may take. The slowest wait for all nodes to follow.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How to start it.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +43,7 @@ pub struct Options {
 pub struct Dev {
     running: Running,
     ready: Ready,
+    program: PathBuf,
     data_dir: PathBuf,
     // Dropped after the process, which still writes into it.
     _temporary: Option<TempDir>,
@@ -93,25 +97,22 @@ impl Dev {
             Some(folder) => (folder.clone(), None),
             None => {
                 let temporary = TempDir::new().map_err(DevError::Prepare)?;
-                (temporary.path().join("data"), Some(temporary))
+                (temporary.path().join(".gantry"), Some(temporary))
             }
         };
         let program = match &options.program {
             Some(program) => program.clone(),
             None => sibling("gantry-under-test").map_err(DevError::Prepare)?,
         };
-        let mut command = Command::new(program);
+        let mut command = command(&program, &data_dir);
         command.args(arguments(options, &data_dir));
-        // The context file and whatever else lands in the home of a user stay with the data.
-        command.env("HOME", data_dir.parent().unwrap_or(&data_dir));
-        command.env_remove("XDG_CONFIG_HOME");
         let (running, line) = Running::start(command, START_TIME_MAX, |stream, line| {
             (stream == Stream::Out).then(|| line.to_owned())
         })
         .await?;
         let ready = serde_json::from_str(&line)
             .map_err(|source| DevError::FirstLine { output: running.output(), source })?;
-        Ok(Self { running, ready, data_dir, _temporary: temporary })
+        Ok(Self { running, ready, program, data_dir, _temporary: temporary })
     }
 
     /// What it printed when it was ready.
@@ -130,6 +131,16 @@ impl Dev {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Runs an admin command of the same program against it, through the context file that it leaves.
+    ///
+    /// # Errors
+    /// When the command does not run to its end. A bad exit status is no error here.
+    pub async fn admin(&self, arguments: &[&str]) -> Result<Finished, DevError> {
+        let mut command = command(&self.program, &self.data_dir);
+        command.args(arguments).env("GANTRY_CONTEXT", self.data_dir.join("context.json"));
+        Ok(process::run(command, COMMAND_TIME_MAX).await?)
     }
 
     /// What it printed last, for the message of a failing test. It may hold keys of this start.
@@ -181,6 +192,18 @@ pub fn sibling(name: &str) -> io::Result<PathBuf> {
         _ => folder,
     };
     Ok(folder.join(name))
+}
+
+/// A command that sees nothing of the user's own Gantry.
+fn command(program: &Path, data_dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("GANTRY_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("HOME", data_dir.parent().unwrap_or(data_dir)).env_remove("XDG_CONFIG_HOME");
+    command
 }
 
 fn arguments(options: &Options, data_dir: &Path) -> Vec<OsString> {
