@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .include_file("protocol.rs")
         .bytes(".gantry.sync.v1.Entry.record")
+        .bytes(".gantry.raft.v1.Batch.commands")
         .compile_fds(descriptors)?;
     Ok(())
 }

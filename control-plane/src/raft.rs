@@ -1,0 +1,330 @@
+//! Consensus: commands go in, each becomes a revision of the replicated state, and none that was acknowledged is lost.
+//!
+//! ```text
+//! propose -> Batcher -> openraft -> Log (durable in the Store) -> Machine -> answer
+//!                                                                    |-> Store (state)  -> checkpoint files
+//!                                                                    `-> Feed (subscribers)
+//! ```
+//!
+//! This is the only module that names openraft.
+//!
+//! What always holds:
+//! - A command whose [`Consensus::propose`] returned `Ok` is durable and applied, at the revision that it names.
+//! - [`ProposeError::Unknown`] means unknown: it may be applied now, later or never. The other refusals mean never.
+//! - A damaged store stops the voter. It never answers from, or builds on, what it could not read.
+//!
+//! This release runs clusters of one voter. There is no network between voters, and a data directory whose cluster
+//! has more members is refused.
+
+mod batcher;
+mod entry;
+mod error;
+mod log;
+mod machine;
+mod network;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gantry_control_state::{Command, Outcome, State};
+use gantry_model::Revision;
+use openraft::storage::StorageHelper;
+use openraft::{Raft, SnapshotPolicy};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::Feed;
+use crate::store::{Opened, Store, WriteError};
+use batcher::{Batcher, Proposal};
+use entry::{Applied, Config, Member};
+use log::{Log, Remembered};
+use machine::Machine;
+
+pub use entry::DecodeError;
+pub use error::{ProposeError, StartError};
+
+/// Longest encoded command: the catalog of a large server is 4 MiB, and this leaves room for its framing.
+pub const COMMAND_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// How long a proposal may take before its outcome is unknown to the proposer. A disk that stalls this long is broken.
+pub const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a start may take to become the leader and apply what is in the log.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A voter writes to disk before it answers a heartbeat, so these are ten times openraft's defaults for memory.
+const HEARTBEAT_MS: u64 = 250;
+const ELECTION_MS_MIN: u64 = 1500;
+const ELECTION_MS_MAX: u64 = 3000;
+
+/// Entries after which a checkpoint is written (and see `batcher.rs` for the same in bytes): the log that a restart
+/// reads stays within a second.
+pub const CHECKPOINT_ENTRIES: u64 = 4096;
+
+/// Entries kept in the log below a checkpoint. One voter has no follower that could need them.
+const CHECKPOINT_ENTRIES_KEPT: u64 = 64;
+
+/// Entries purged at once.
+const PURGE_ENTRIES: u64 = 64;
+
+/// Identifies a control-plane process in its cluster, for ever: never given to another, nor to another directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VoterId(pub u64);
+
+/// What consensus needs to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A directory for consensus alone; made when it is not there.
+    pub data_dir: PathBuf,
+    /// This process.
+    pub voter: VoterId,
+    /// Log entries after which a checkpoint is written; [`CHECKPOINT_ENTRIES`] unless there is a reason.
+    pub checkpoint_entries: u64,
+}
+
+/// A handle on running consensus; clones share it. End it with [`Consensus::shutdown`].
+#[derive(Clone)]
+pub struct Consensus {
+    inner: Arc<Inner>,
+}
+
+/// A command that is part of the state's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The revision that it is part of; commands of one batch share it.
+    pub revision: Revision,
+    /// What the state machine said.
+    pub outcome: Outcome,
+}
+
+/// How consensus is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// This process.
+    pub voter: VoterId,
+    /// The term of the newest vote.
+    pub term: u64,
+    /// The leader of that term, when known.
+    pub leader: Option<VoterId>,
+    /// Index of the last log entry.
+    pub last_log: Option<u64>,
+    /// Index of the last applied entry: the newest revision.
+    pub applied: Option<u64>,
+    /// Index of the last entry in a checkpoint.
+    pub checkpoint: Option<u64>,
+    /// Index of the last purged entry.
+    pub purged: Option<u64>,
+    /// How many times the log was made durable since the start.
+    pub syncs: u64,
+    /// How long that takes: 99th percentile of the latest thousand.
+    pub sync_p99: Option<Duration>,
+    /// Why consensus has stopped; `None` while it runs.
+    pub stopped: Option<String>,
+}
+
+struct Inner {
+    voter: VoterId,
+    raft: Raft<Config>,
+    store: Store,
+    feed: Feed,
+    proposals: mpsc::Sender<Proposal>,
+    stop: CancellationToken,
+    batcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Options {
+    /// The usual options.
+    pub fn new(data_dir: impl Into<PathBuf>, voter: VoterId) -> Self {
+        Self { data_dir: data_dir.into(), voter, checkpoint_entries: CHECKPOINT_ENTRIES }
+    }
+}
+
+impl Consensus {
+    /// Opens the data directory, or makes one, and returns when this voter leads and has applied every committed entry.
+    /// The feed then holds the newest state. Dropping the future may leave the directory open until the process ends.
+    pub async fn start(options: Options, feed: Feed) -> Result<Self, StartError> {
+        let (dir, voter) = (options.data_dir.clone(), options.voter);
+        let identity = entry::encode_identity(voter.0);
+        let opened = tokio::task::spawn_blocking(move || Store::open(&dir, &identity)).await;
+        let opened = opened.map_err(|_| StartError::Interrupted)?;
+        let opened = opened.map_err(|source| StartError::Store { dir: options.data_dir.clone(), source })?;
+        let store = opened.store.clone();
+        match Self::start_on(options, opened, feed).await {
+            Ok(consensus) => Ok(consensus),
+            Err(error) => {
+                // Gives the directory back; the first error is the one to tell.
+                let _ = store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(options: Options, opened: Opened, feed: Feed) -> Result<Self, StartError> {
+        let (store, log_bytes, voter) = (opened.store.clone(), opened.log_bytes, options.voter);
+        let (mut log, mut machine) = restore(&options, opened, feed.clone())?;
+        refuse_more_members(&options, &mut log, &mut machine).await?;
+        let configuration = Arc::new(configuration(&options));
+        let raft = Raft::new(voter.0, configuration, network::NoNetwork, log, machine).await;
+        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+        if let Err(error) = lead(&raft, voter).await {
+            let _ = raft.shutdown().await;
+            return Err(error);
+        }
+        let (sender, proposals) = mpsc::channel(batcher::QUEUED_MAX);
+        let stop = CancellationToken::new();
+        let batcher = Batcher { raft: raft.clone(), proposals, stop: stop.clone(), log_bytes };
+        let batcher = Mutex::new(Some(tokio::spawn(batcher.run())));
+        let inner = Inner { voter, raft, store, feed, proposals: sender, stop, batcher };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Proposes a command and waits until it is applied, at most [`PROPOSE_DEADLINE`]. Dropping the future leaves it
+    /// unknown whether it will be.
+    pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        let command = Bytes::from(command.encode());
+        if command.len() > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge { bytes: command.len() });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.inner.proposals.try_send(Proposal { command, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::ShuttingDown,
+        })?;
+        match tokio::time::timeout(PROPOSE_DEADLINE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ProposeError::Unknown { reason: "the answer was lost".into() }),
+            Err(_) => {
+                let reason = format!("no answer within {} seconds", PROPOSE_DEADLINE.as_secs());
+                Err(ProposeError::Unknown { reason })
+            }
+        }
+    }
+
+    /// The feed of applied revisions.
+    pub fn feed(&self) -> &Feed {
+        &self.inner.feed
+    }
+
+    /// How consensus is doing. Also answers after it has stopped.
+    pub async fn status(&self) -> Status {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let index = |log_id: Option<openraft::LogId<u64>>| log_id.map(|log_id| log_id.index);
+        Status {
+            voter: self.inner.voter,
+            term: metrics.current_term,
+            leader: metrics.current_leader.map(VoterId),
+            last_log: metrics.last_log_index,
+            applied: index(metrics.last_applied),
+            checkpoint: index(metrics.snapshot),
+            purged: index(metrics.purged),
+            syncs: self.inner.store.sync_count(),
+            sync_p99: self.inner.store.sync_p99(),
+            stopped: metrics.running_state.err().map(|error| error.to_string()),
+        }
+    }
+
+    /// Turns away what waits, finishes what is in flight, makes everything durable, stops the I/O thread and gives the
+    /// data directory back. Other handles' proposals then fail with [`ProposeError::ShuttingDown`].
+    pub async fn shutdown(self) -> Result<(), WriteError> {
+        self.inner.stop.cancel();
+        let batcher = self.inner.batcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(batcher) = batcher {
+            // A batcher that panicked has dropped its replies, which their owners read as unknown.
+            let _ = batcher.await;
+        }
+        // openraft's own join error: its core task panicked. The store is closed all the same.
+        let _ = self.inner.raft.shutdown().await;
+        self.inner.store.close().await
+    }
+}
+
+impl fmt::Display for VoterId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl fmt::Debug for Consensus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Consensus").field("voter", &self.inner.voter).finish_non_exhaustive()
+    }
+}
+
+/// Gives what the store remembers its meaning.
+fn restore(options: &Options, opened: Opened, feed: Feed) -> Result<(Log, Machine), StartError> {
+    let dir = &options.data_dir;
+    let unreadable = |what| move |source| StartError::Unreadable { dir: dir.clone(), what, source };
+    let actual = VoterId(entry::decode_identity(&opened.identity).map_err(unreadable("the identity"))?);
+    if actual != options.voter {
+        return Err(StartError::OtherVoter { dir: dir.clone(), actual, expected: options.voter });
+    }
+    let remembered = Remembered {
+        vote: opened.vote.as_deref(),
+        purged: opened.purged.as_deref(),
+        last_entry: opened.last_entry.as_deref(),
+    };
+    let log = Log::new(opened.store.clone(), remembered).map_err(unreadable("the log"))?;
+    let applied = match opened.applied.as_slice() {
+        [] => Applied::default(),
+        record => entry::decode_applied(record).map_err(unreadable("the state's mark"))?,
+    };
+    let state = State::load(opened.entries);
+    let state = state.map_err(|source| StartError::State { dir: dir.clone(), source })?;
+    Ok((log, Machine::new(opened.store, feed, state, applied)))
+}
+
+async fn refuse_more_members(
+    options: &Options,
+    log: &mut Log,
+    machine: &mut Machine,
+) -> Result<(), StartError> {
+    let memberships = StorageHelper::new(log, machine).get_membership().await;
+    let memberships = memberships.map_err(|error| StartError::Raft(error.to_string()))?;
+    let members = memberships.effective().nodes().count();
+    if members > 1 {
+        return Err(StartError::MoreMembers { dir: options.data_dir.clone(), members });
+    }
+    Ok(())
+}
+
+/// Makes the only voter the leader at once, rather than after an election timeout, and waits until it has applied its
+/// log.
+async fn lead(raft: &Raft<Config>, voter: VoterId) -> Result<(), StartError> {
+    let failed = |error: String| StartError::Raft(error);
+    if raft.is_initialized().await.map_err(|error| failed(error.to_string()))? {
+        // Nothing happens where the stored vote has made it the leader already.
+        raft.trigger().elect().await.map_err(|error| failed(error.to_string()))?;
+    } else {
+        let members = BTreeMap::from([(voter.0, Member::default())]);
+        raft.initialize(members).await.map_err(|error| failed(error.to_string()))?;
+    }
+    let ready = |metrics: &openraft::RaftMetrics<u64, Member>| {
+        let applied = metrics.last_applied.map(|log_id| log_id.index);
+        let stopped = metrics.running_state.is_err();
+        let leads = metrics.current_leader == Some(voter.0) && metrics.state.is_leader();
+        stopped || (leads && applied.is_some() && applied == metrics.last_log_index)
+    };
+    let metrics = raft.wait(Some(START_DEADLINE)).metrics(ready, "leading").await;
+    let metrics = metrics.map_err(|error| failed(error.to_string()))?;
+    metrics.running_state.map_err(|error| failed(error.to_string()))
+}
+
+fn configuration(options: &Options) -> openraft::Config {
+    openraft::Config {
+        cluster_name: "gantry".into(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS_MIN,
+        election_timeout_max: ELECTION_MS_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.checkpoint_entries),
+        max_in_snapshot_log_to_keep: CHECKPOINT_ENTRIES_KEPT,
+        purge_batch_size: PURGE_ENTRIES,
+        ..openraft::Config::default()
+    }
+}

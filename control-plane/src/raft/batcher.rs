@@ -1,0 +1,153 @@
+//! The proposal batcher: many commands, one log entry.
+//!
+//! openraft 0.9 writes and syncs once per entry, so commands that wait together are proposed together.
+//!
+//! What always holds:
+//! - One entry is in flight. While it is, at most [`QUEUED_MAX`] commands wait; more are turned away at once.
+//! - An entry holds at most [`BATCH_COMMANDS_MAX`] commands and [`BATCH_BYTES_MAX`] bytes, or one longer command.
+//! - A command that was turned away was never proposed. Of every other one that failed it is unknown whether it was
+//!   committed, and nobody here proposes it again.
+
+use bytes::Bytes;
+use gantry_control_state::Outcome;
+use gantry_model::Revision;
+use openraft::Raft;
+use openraft::error::{ClientWriteError, RaftError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::entry::{Batch, Config, Member};
+use super::{Committed, ProposeError};
+
+/// Commands that may wait: four full entries, about ten milliseconds of a disk's work.
+pub(super) const QUEUED_MAX: usize = 1024;
+
+/// Commands in one entry. Beyond this the sync no longer weighs anything.
+const BATCH_COMMANDS_MAX: usize = 256;
+
+/// Bytes in one entry, so that a follower's heartbeat never waits long behind one.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of log after which a checkpoint is asked for, so that few large commands do not grow the log without bound.
+const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A command on its way, with whoever waits for it.
+pub(super) struct Proposal {
+    pub(super) command: Bytes,
+    pub(super) reply: oneshot::Sender<Result<Committed, ProposeError>>,
+}
+
+/// Turns proposals into entries until it is stopped.
+pub(super) struct Batcher {
+    pub(super) raft: Raft<Config>,
+    pub(super) proposals: mpsc::Receiver<Proposal>,
+    pub(super) stop: CancellationToken,
+    /// Bytes in the log since the last checkpoint, roughly.
+    pub(super) log_bytes: u64,
+}
+
+impl Batcher {
+    /// Ends when it is stopped, when every sender is gone, or when consensus has ended. What waits then is turned away.
+    pub(super) async fn run(mut self) {
+        let mut held = None;
+        while !self.stop.is_cancelled() {
+            let first = match held.take() {
+                Some(proposal) => Some(proposal),
+                None => self.next().await,
+            };
+            let Some(first) = first else { break };
+            let batch;
+            (batch, held) = self.gather(first);
+            if !batch.is_empty() && !self.commit(batch).await {
+                break;
+            }
+        }
+        self.proposals.close();
+        if let Some(proposal) = held {
+            turn_away(proposal);
+        }
+        while let Ok(proposal) = self.proposals.try_recv() {
+            turn_away(proposal);
+        }
+    }
+
+    async fn next(&mut self) -> Option<Proposal> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            next = self.proposals.recv() => next,
+        }
+    }
+
+    /// Takes what waits behind `first` as far as it fits; what does not fit any more is held for the next entry.
+    /// Commands for which nobody waits any more are left out.
+    fn gather(&mut self, first: Proposal) -> (Vec<Proposal>, Option<Proposal>) {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(proposal) = next {
+            if !proposal.reply.is_closed() {
+                if !batch.is_empty() && bytes + proposal.command.len() > BATCH_BYTES_MAX {
+                    return (batch, Some(proposal));
+                }
+                bytes += proposal.command.len();
+                batch.push(proposal);
+            }
+            next = (batch.len() < BATCH_COMMANDS_MAX).then(|| self.proposals.try_recv().ok()).flatten();
+        }
+        (batch, None)
+    }
+
+    /// Proposes an entry and answers all who wait for it. `false` when consensus has ended.
+    async fn commit(&mut self, batch: Vec<Proposal>) -> bool {
+        let (commands, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
+        self.log_bytes += commands.iter().map(|command| command.len() as u64).sum::<u64>();
+        match self.raft.client_write(Batch { commands }).await {
+            Ok(committed) => {
+                let revision = Revision(committed.log_id.index);
+                answer(revision, committed.data.outcomes, replies);
+                self.checkpoint_when_due().await
+            }
+            Err(error) => {
+                let alive = !matches!(error, RaftError::Fatal(_));
+                let reason = describe(&error);
+                for reply in replies {
+                    let _ = reply.send(Err(ProposeError::Unknown { reason: reason.clone() }));
+                }
+                alive
+            }
+        }
+    }
+
+    async fn checkpoint_when_due(&mut self) -> bool {
+        if self.log_bytes < CHECKPOINT_LOG_BYTES {
+            return true;
+        }
+        self.log_bytes = 0;
+        self.raft.trigger().snapshot().await.is_ok()
+    }
+}
+
+fn answer(
+    revision: Revision,
+    outcomes: Vec<Outcome>,
+    replies: Vec<oneshot::Sender<Result<Committed, ProposeError>>>,
+) {
+    // INVARIANT: the state machine answers every command of a batch.
+    assert_eq!(outcomes.len(), replies.len(), "one outcome per command");
+    for (reply, outcome) in replies.into_iter().zip(outcomes) {
+        let _ = reply.send(Ok(Committed { revision, outcome }));
+    }
+}
+
+fn turn_away(proposal: Proposal) {
+    let _ = proposal.reply.send(Err(ProposeError::ShuttingDown));
+}
+
+fn describe(error: &RaftError<u64, ClientWriteError<u64, Member>>) -> String {
+    match error {
+        RaftError::APIError(error) => error.to_string(),
+        RaftError::Fatal(error) => format!("consensus has stopped: {error}"),
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong with consensus: at start, and with a proposal.
+
+use std::path::PathBuf;
+
+use gantry_control_state::LoadError;
+use thiserror::Error;
+
+use super::entry::DecodeError;
+use super::{COMMAND_BYTES_MAX, VoterId};
+use crate::store::OpenError;
+
+/// Why consensus did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory does not open.
+    #[error("cannot open the store in {}", .dir.display())]
+    Store {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+    /// The store opens and holds what this build cannot read.
+    #[error("cannot read {what} in {}", .dir.display())]
+    Unreadable {
+        /// The directory.
+        dir: PathBuf,
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: DecodeError,
+    },
+    /// The state that was stored does not load.
+    #[error("cannot load the state in {}", .dir.display())]
+    State {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: LoadError,
+    },
+    /// The directory is another voter's.
+    #[error("data directory {} belongs to voter {actual}, this is voter {expected}", .dir.display())]
+    OtherVoter {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        actual: VoterId,
+        /// Who this is.
+        expected: VoterId,
+    },
+    /// The directory belongs to a larger cluster.
+    #[error(
+        "data directory {} belongs to a cluster of {members} members; this release runs clusters of one voter",
+        .dir.display()
+    )]
+    MoreMembers {
+        /// The directory.
+        dir: PathBuf,
+        /// How many.
+        members: usize,
+    },
+    /// openraft did not start.
+    #[error("cannot start consensus: {0}")]
+    Raft(String),
+    /// The process is ending.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+/// Why a command is not known to be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// It may be applied now, later or never. Look at the state before proposing it again.
+    #[error("it is unknown whether the command was applied: {reason}")]
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// Too many commands wait. It was not proposed; try again later.
+    #[error("too many commands are waiting; the command was not proposed")]
+    Overloaded,
+    /// It was not proposed.
+    #[error("a command of {bytes} bytes is longer than {COMMAND_BYTES_MAX}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Consensus has ended, or is about to. It was not proposed.
+    #[error("consensus is not running; the command was not proposed")]
+    ShuttingDown,
+}

@@ -1,0 +1,208 @@
+//! openraft's state machine: the pure state of `gantry-control-state`, kept in the [`Store`], told to the [`Feed`].
+//!
+//! What always holds:
+//! - State and log id move together: in memory here, on disk in one atomic change of the store. A revision that was
+//!   published is committed, and durable in the log.
+//! - The store may trail the state in memory by what is still queued, never lead it: a restart begins at the store's
+//!   and applies the log from there.
+//! - A committed command that this build cannot read stops the voter. It came from a newer build, and leaving it out
+//!   would make this voter's state differ from the others'.
+//!
+//! Checkpoints are written from a clone of the state (constant time), beside the apply path.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gantry_control_state::{Command, CommandError, State};
+use gantry_model::Revision;
+use openraft::storage::{RaftStateMachine, Snapshot};
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageError, StorageIOError};
+
+use super::entry::{
+    self, Answers, Applied, Batch, CheckpointFile, CheckpointMeta, Config, Entry, LogId, StoredMembership,
+};
+use crate::feed::Feed;
+use crate::store::{ChangeSet, CheckpointError, Store, read_checkpoint};
+
+/// The state machine. openraft calls it from one task.
+pub(super) struct Machine {
+    state: State,
+    applied: Applied,
+    store: Store,
+    feed: Feed,
+}
+
+/// Writes one checkpoint of the state that it was made from.
+pub(super) struct CheckpointBuilder {
+    state: State,
+    applied: Applied,
+    store: Store,
+}
+
+type Changes = BTreeMap<String, Option<Arc<[u8]>>>;
+
+impl Machine {
+    /// The machine as the store had it at open, already told to the feed.
+    pub(super) fn new(store: Store, feed: Feed, state: State, applied: Applied) -> Self {
+        feed.reset(revision_of(&applied), state.clone());
+        Self { state, applied, store, feed }
+    }
+
+    /// Applies the commands of one entry at the revision that they share.
+    fn apply_batch(
+        &mut self,
+        log_id: LogId,
+        batch: &Batch,
+        changes: &mut Changes,
+    ) -> Result<Answers, CommandError> {
+        let revision = Revision(log_id.index);
+        let mut outcomes = Vec::with_capacity(batch.commands.len());
+        let mut changed = Vec::new();
+        for command in &batch.commands {
+            let applied = self.state.apply(revision, &Command::decode(command)?);
+            outcomes.push(applied.outcome);
+            changed.extend(applied.changes);
+        }
+        changes.extend(changed.iter().map(|change| (change.key.clone(), change.value.clone())));
+        self.feed.publish(revision, changed, self.state.clone());
+        Ok(Answers { outcomes })
+    }
+
+    fn apply_entry(&mut self, entry: Entry, changes: &mut Changes) -> Result<Answers, CommandError> {
+        let answers = match entry.payload {
+            EntryPayload::Normal(batch) => self.apply_batch(entry.log_id, &batch, changes)?,
+            EntryPayload::Blank => self.apply_nothing(entry.log_id),
+            EntryPayload::Membership(membership) => {
+                self.applied.membership = StoredMembership::new(Some(entry.log_id), membership);
+                self.apply_nothing(entry.log_id)
+            }
+        };
+        self.applied.last = Some(entry.log_id);
+        Ok(answers)
+    }
+
+    fn apply_nothing(&self, log_id: LogId) -> Answers {
+        self.feed.publish(Revision(log_id.index), Vec::new(), self.state.clone());
+        Answers { outcomes: Vec::new() }
+    }
+}
+
+impl RaftStateMachine<Config> for Machine {
+    type SnapshotBuilder = CheckpointBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError<u64>> {
+        Ok((self.applied.last, self.applied.membership.clone()))
+    }
+
+    async fn apply<Entries>(&mut self, entries: Entries) -> Result<Vec<Answers>, StorageError<u64>>
+    where
+        Entries: IntoIterator<Item = Entry> + OptionalSend,
+        Entries::IntoIter: OptionalSend,
+    {
+        let mut changes = Changes::new();
+        let mut answers = Vec::new();
+        for entry in entries {
+            let log_id = entry.log_id;
+            let applied = self.apply_entry(entry, &mut changes);
+            answers.push(applied.map_err(|error| StorageIOError::apply(log_id, AnyError::new(&error)))?);
+        }
+        if let (Some(last), false) = (self.applied.last, answers.is_empty()) {
+            let change =
+                ChangeSet { index: last.index, record: entry::encode_applied(&self.applied), changes };
+            let queued = self.store.apply(change).await;
+            queued.map_err(|error| StorageIOError::apply(last, AnyError::new(&error)))?;
+        }
+        Ok(answers)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
+        let (state, applied) = (self.state.clone(), self.applied.clone());
+        CheckpointBuilder { state, applied, store: self.store.clone() }
+    }
+
+    /// Names no file yet: whoever receives a checkpoint puts in the path of the file that it wrote.
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<CheckpointFile>, StorageError<u64>> {
+        Ok(Box::new(CheckpointFile { path: PathBuf::new() }))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &CheckpointMeta,
+        checkpoint: Box<CheckpointFile>,
+    ) -> Result<(), StorageError<u64>> {
+        let failed = |error: AnyError| StorageIOError::read_snapshot(Some(meta.signature()), error);
+        let read = blocking(move || read_checkpoint(&checkpoint.path)).await;
+        let read = read.map_err(|error| failed(AnyError::new(&error)))?;
+        let stored = entry::decode_checkpoint_header(&read.header);
+        let stored = stored.map_err(|error| failed(AnyError::new(&error)))?;
+        if stored != *meta {
+            return Err(failed(AnyError::error("the checkpoint is another one than announced")).into());
+        }
+        let state = State::load(read.entries).map_err(|error| failed(AnyError::new(&error)))?;
+        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        let changes = state.entries().map(|(key, value)| (key.to_owned(), Some(value))).collect();
+        let index = revision_of(&applied).0;
+        let change = ChangeSet { index, record: entry::encode_applied(&applied), changes };
+        let replaced = self.store.replace(change).await;
+        replaced.map_err(|error| StorageIOError::write_state_machine(AnyError::new(&error)))?;
+        let written = write_checkpoint(&self.store, meta, state.clone()).await;
+        written.map_err(|error| failed(AnyError::new(&error)))?;
+        *self = Self::new(self.store.clone(), self.feed.clone(), state, applied);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Config>>, StorageError<u64>> {
+        let failed = |error: AnyError| StorageIOError::read_snapshot(None, error);
+        let store = self.store.clone();
+        let newest = blocking(move || store.newest_checkpoint()).await;
+        let Some((path, header)) = newest.map_err(|error| failed(AnyError::new(&error)))? else {
+            return Ok(None);
+        };
+        let meta = entry::decode_checkpoint_header(&header);
+        let meta = meta.map_err(|error| failed(AnyError::new(&error)))?;
+        Ok(Some(Snapshot { meta, snapshot: Box::new(CheckpointFile { path }) }))
+    }
+}
+
+impl RaftSnapshotBuilder<Config> for CheckpointBuilder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Config>, StorageError<u64>> {
+        let id = self.applied.last.map(|last| format!("{}-{}", last.leader_id, last.index));
+        let meta = CheckpointMeta {
+            last_log_id: self.applied.last,
+            last_membership: self.applied.membership.clone(),
+            snapshot_id: id.unwrap_or_default(),
+        };
+        let failed = |error: AnyError| StorageIOError::write_snapshot(Some(meta.signature()), error);
+        // INVARIANT: the state in the database is durable before a checkpoint of it is seen, because the log under a
+        // checkpoint may be purged, and a restart begins at the database.
+        self.store.sync().await.map_err(|error| failed(AnyError::new(&error)))?;
+        let written = write_checkpoint(&self.store, &meta, self.state.clone()).await;
+        let path = written.map_err(|error| failed(AnyError::new(&error)))?;
+        Ok(Snapshot { meta, snapshot: Box::new(CheckpointFile { path }) })
+    }
+}
+
+async fn write_checkpoint(
+    store: &Store,
+    meta: &CheckpointMeta,
+    state: State,
+) -> Result<PathBuf, CheckpointError> {
+    let (store, header) = (store.clone(), entry::encode_checkpoint_header(meta));
+    let index = meta.last_log_id.map_or(0, |last| last.index);
+    let write = move || {
+        let entries = state.entries().map(|(key, value)| (key.to_owned(), value));
+        store.write_checkpoint(index, &header, entries)
+    };
+    blocking(write).await
+}
+
+async fn blocking<Answer: Send + 'static>(
+    act: impl FnOnce() -> Result<Answer, CheckpointError> + Send + 'static,
+) -> Result<Answer, CheckpointError> {
+    tokio::task::spawn_blocking(act).await.unwrap_or(Err(CheckpointError::Interrupted))
+}
+
+fn revision_of(applied: &Applied) -> Revision {
+    applied.last.map_or(Revision::NONE, |last| Revision(last.index))
+}

@@ -1,0 +1,283 @@
+//! The sled database under the store: opening it, batches of bounded size, and the one way to make writes durable.
+//!
+//! What always holds:
+//! - Writes are recovered as a prefix: all trees share sled's one log, so a write that survives a crash comes with
+//!   every write before it, of any tree. A batch survives whole or not at all.
+//! - A batch is at most [`BATCH_BYTES_MAX`] long and [`BATCH_KEYS_MAX`] keys wide.
+//! - After [`Database::sync`] everything written before it survives a power cut. sled's own `flush` does not promise
+//!   that (it calls `sync_file_range`), so the data file is synced here as well.
+//! - After a failed write or sync nothing is written any more: what the disk holds is not known (the caller stops).
+//!
+//! Nothing else in the crate writes to sled, and only the store's I/O thread calls the writing functions.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::directory::{sync_directory, sync_parent};
+use super::record::split_part_key;
+use super::{OpenError, WriteError};
+
+/// Longest batch. Larger ones were seen to make sled spill to files that it does not sync.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// Most keys that one batch writes or deletes, so that a long purge does not hold up what waits behind it.
+const BATCH_KEYS_MAX: usize = 256;
+
+/// sled's page cache. State is held in memory by the state machine; this is for the log and for the trees' nodes.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How many of the latest syncs the 99th percentile is taken of.
+const SYNC_TIMES_KEPT: usize = 1024;
+
+/// A sync slower than this is worth a warning: consensus waits for it.
+const SYNC_SLOW: Duration = Duration::from_millis(100);
+
+/// How long a database that was just closed in this process may still be locked, and how often to look.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
+const CLOSING_POLL: Duration = Duration::from_millis(1);
+
+/// The open database with its three trees.
+pub(super) struct Database {
+    /// Log entries: `index u64 BE | part u16 BE`.
+    pub(super) log: sled::Tree,
+    /// Vote, purge mark, identity.
+    pub(super) meta: sled::Tree,
+    /// State entries and how far they go.
+    pub(super) machine: sled::Tree,
+    sled: sled::Db,
+    file: File,
+    blobs: PathBuf,
+    syncs: Arc<SyncTimes>,
+    #[cfg(test)]
+    pub(super) faults: super::faults::Faults,
+}
+
+/// How long the latest syncs took, and how many there were.
+#[derive(Debug, Default)]
+pub(super) struct SyncTimes {
+    count: AtomicU64,
+    latest: Mutex<VecDeque<Duration>>,
+}
+
+/// A key, and its new value or `None` to delete it.
+pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// The keys and values that share a prefix, which is all of the key but the number of the part.
+pub(super) struct Group {
+    pub(super) found: Vec<(sled::IVec, sled::IVec)>,
+}
+
+impl Database {
+    /// Opens or creates the database at `path`; its files and names are durable when this returns.
+    pub(super) fn open(path: &Path, syncs: Arc<SyncTimes>) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Directory { dir: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        remove_unfinished_snapshots(path).map_err(failed)?;
+        let (sled, log, meta, machine) = open_when_free(path)?;
+        let file = File::open(path.join("db")).map_err(failed)?;
+        for name in ["conf", "db"] {
+            File::open(path.join(name)).and_then(|file| file.sync_all()).map_err(failed)?;
+        }
+        sync_directory(path).and_then(|()| sync_parent(path)).map_err(failed)?;
+        Ok(Self {
+            log,
+            meta,
+            machine,
+            sled,
+            file,
+            blobs: path.join("blobs"),
+            syncs,
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
+        })
+    }
+
+    /// Writes to one of the trees, in batches, in the order given: a key may land in a later batch than the keys before
+    /// it, never in an earlier one. What [`fits_one_batch`] is written as a whole or not at all.
+    pub(super) fn write(
+        &self,
+        tree: &sled::Tree,
+        writes: impl IntoIterator<Item = Write>,
+    ) -> Result<(), WriteError> {
+        let (mut batch, mut bytes, mut keys) = (sled::Batch::default(), 0, 0);
+        for (key, value) in writes {
+            let more = length(&key, value.as_deref());
+            if bytes + more > BATCH_BYTES_MAX || keys == BATCH_KEYS_MAX {
+                self.send(tree, std::mem::take(&mut batch))?;
+                (bytes, keys) = (0, 0);
+            }
+            bytes += more;
+            keys += 1;
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        if keys > 0 { self.send(tree, batch) } else { Ok(()) }
+    }
+
+    fn send(&self, tree: &sled::Tree, batch: sled::Batch) -> Result<(), WriteError> {
+        #[cfg(test)]
+        self.faults.before_batch()?;
+        Ok(tree.apply_batch(batch)?)
+    }
+
+    /// Makes everything written so far durable.
+    pub(super) fn sync(&self) -> Result<(), WriteError> {
+        #[cfg(test)]
+        self.faults.before_sync();
+        let begun = Instant::now();
+        self.sled.flush()?;
+        self.file.sync_data().map_err(WriteError::sync)?;
+        self.sync_blobs().map_err(WriteError::sync)?;
+        let took = begun.elapsed();
+        if took > SYNC_SLOW {
+            tracing::warn!(took_ms = took.as_millis(), "slow sync of the log: check the disk");
+        }
+        self.syncs.record(took);
+        Ok(())
+    }
+
+    /// INVARIANT: `blobs/` is empty, because no value is long enough to go there. Should sled use it all the same, its
+    /// files are made durable before anything is acknowledged.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let mut found = 0_usize;
+        for entry in fs::read_dir(&self.blobs)? {
+            File::open(entry?.path())?.sync_all()?;
+            found += 1;
+        }
+        if found > 0 {
+            sync_directory(&self.blobs)?;
+            tracing::warn!(files = found, "the database spilled values to files of their own");
+        }
+        Ok(())
+    }
+}
+
+impl SyncTimes {
+    /// How many syncs have been completed.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The 99th percentile of the latest syncs; `None` before the first.
+    pub(super) fn p99(&self) -> Option<Duration> {
+        let mut times: Vec<_> =
+            self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        times.sort_unstable();
+        let last = times.len().checked_sub(1)?;
+        times.get(last * 99 / 100).copied()
+    }
+
+    fn record(&self, took: Duration) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.len() == SYNC_TIMES_KEPT {
+            latest.pop_front();
+        }
+        latest.push_back(took);
+        drop(latest);
+        self.count.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Whether [`Database::write`] writes all of this as one batch.
+pub(super) fn fits_one_batch(writes: &[Write]) -> bool {
+    let bytes: usize = writes.iter().map(|(key, value)| length(key, value.as_deref())).sum();
+    bytes <= BATCH_BYTES_MAX && writes.len() <= BATCH_KEYS_MAX
+}
+
+/// Collects what a scan finds into records, in the order of their keys.
+pub(super) fn groups(
+    scan: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+) -> impl Iterator<Item = sled::Result<Group>> {
+    let mut scan = scan.peekable();
+    std::iter::from_fn(move || {
+        let first = match scan.next()? {
+            Ok(first) => first,
+            Err(error) => return Some(Err(error)),
+        };
+        let mut group = Group { found: vec![first] };
+        let same = |group: &Group, key: &[u8]| {
+            group.prefix().is_some() && group.prefix() == split_part_key(key).map(|(prefix, _)| prefix)
+        };
+        while let Some(Ok(next)) = scan.next_if(|next| next.as_ref().is_ok_and(|(key, _)| same(&group, key)))
+        {
+            group.found.push(next);
+        }
+        Some(Ok(group))
+    })
+}
+
+impl Group {
+    /// `None` when the key is too short to be that of a part.
+    pub(super) fn prefix(&self) -> Option<&[u8]> {
+        let (key, _) = self.found.first()?;
+        split_part_key(key).map(|(prefix, _)| prefix)
+    }
+
+    /// The writes that delete it, first part first.
+    pub(super) fn removal(&self) -> impl DoubleEndedIterator<Item = Write> {
+        self.found.iter().map(|(key, _)| (key.to_vec(), None))
+    }
+}
+
+fn length(key: &[u8], value: Option<&[u8]>) -> usize {
+    key.len() + value.map_or(0, <[u8]>::len)
+}
+
+/// sled's own threads may hold its file for some milliseconds after it was closed. The directory's lock keeps other
+/// processes of ours away, so this is the only thing to wait for.
+fn open_when_free(path: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree, sled::Tree), OpenError> {
+    let broken = |reason| OpenError::Database { path: path.to_owned(), reason };
+    let begun = Instant::now();
+    loop {
+        // sled panics on some damaged files. The closure's only shared state is on disk.
+        match catch_unwind(AssertUnwindSafe(|| open_sled(path))) {
+            Ok(Ok(trees)) => return Ok(trees),
+            Ok(Err(error)) if !is_locked(&error) => return Err(broken(error.to_string())),
+            Ok(Err(_)) if begun.elapsed() < CLOSING_MAX => std::thread::sleep(CLOSING_POLL),
+            Ok(Err(_)) => return Err(OpenError::InUse { dir: path.to_owned(), holder: None }),
+            Err(panic) => return Err(broken(panic_text(panic.as_ref()))),
+        }
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+fn open_sled(path: &Path) -> sled::Result<(sled::Db, sled::Tree, sled::Tree, sled::Tree)> {
+    let sled = sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::HighThroughput)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None)
+        .open()?;
+    let (log, meta, machine) = (sled.open_tree("log")?, sled.open_tree("meta")?, sled.open_tree("sm")?);
+    Ok((sled, log, meta, machine))
+}
+
+/// sled takes a page-table snapshot whose writing was cut short for its newest one and refuses to open. The rename is
+/// what makes one real, so those without it are removed.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+}

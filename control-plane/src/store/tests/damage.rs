@@ -1,0 +1,163 @@
+//! Damage on disk: it is told, with what it hit, and nothing is served from a damaged directory.
+
+use super::*;
+
+type Trees = fn(&Database) -> &sled::Tree;
+
+/// A closed store with entries and state of one and of several parts.
+async fn stored() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (store, _) = open(dir.path()).await;
+    store.append(0, (0..5).map(|seed| bytes(seed, 9000)).collect()).await.expect("append");
+    store.save_vote(b"vote".to_vec()).await.expect("vote");
+    store.apply(change(1, &[("large", Some(9000)), ("small", Some(10))])).await.expect("apply");
+    store.purge(0, b"mark".to_vec()).await.expect("purge");
+    store.close().await.expect("close");
+    dir
+}
+
+fn with_tree(dir: &Path, tree: Trees, act: impl FnOnce(&sled::Tree)) {
+    let database = Database::open(&dir.join("raft"), Arc::default()).expect("database");
+    act(tree(&database));
+}
+
+fn refusal(dir: &Path) -> String {
+    let mut error: &dyn std::error::Error = &Store::open(dir, IDENTITY).map(|_| ()).expect_err("damaged");
+    let mut text = error.to_string();
+    while let Some(source) = error.source() {
+        text = format!("{text}: {source}");
+        error = source;
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_any_value_is_fatal_and_named() {
+    let dir = stored().await;
+    let keys = |tree: Trees| {
+        let mut keys = Vec::new();
+        with_tree(dir.path(), tree, |tree| keys = tree.iter().keys().map(|key| key.expect("key")).collect());
+        keys
+    };
+    let trees: [Trees; 3] =
+        [|database| &database.log, |database| &database.meta, |database| &database.machine];
+    let mut told = std::collections::BTreeSet::new();
+    for tree in trees {
+        for key in keys(tree) {
+            let mut sound = sled::IVec::default();
+            for from_end in [1, 7] {
+                with_tree(dir.path(), tree, |tree| {
+                    sound = tree.get(&key).expect("get").expect("value");
+                    let mut value = sound.to_vec();
+                    let at = value.len().saturating_sub(from_end);
+                    value[at] ^= 0x10;
+                    tree.insert(&key, value).expect("insert");
+                });
+                told.insert(refusal(dir.path()));
+                with_tree(dir.path(), tree, |tree| drop(tree.insert(&key, &sound).expect("insert")));
+            }
+        }
+    }
+    let damaged = |item: &str| format!("{item} is damaged: checksum does not match");
+    let mut expected: std::collections::BTreeSet<_> =
+        (1..5).map(|index| damaged(&format!("log entry {index}"))).collect();
+    expected.extend(["the identity", "the vote", "the purge mark", "the state's mark"].map(damaged));
+    expected.extend([r#"state entry "large""#, r#"state entry "small""#].map(damaged));
+    assert_eq!(told, expected);
+    open(dir.path()).await.0.close().await.expect("close");
+}
+
+#[tokio::test]
+async fn a_value_of_another_version_is_refused() {
+    let dir = stored().await;
+    let key = [2_u64.to_be_bytes().as_slice(), &[0, 1]].concat();
+    with_tree(
+        dir.path(),
+        |database| &database.log,
+        |tree| {
+            let mut value = tree.get(&key).expect("get").expect("value").to_vec();
+            value[0] = 2;
+            tree.insert(&key, value).expect("insert");
+        },
+    );
+    assert_eq!(refusal(dir.path()), "log entry 2 is damaged: value has version 2, this build reads 1");
+}
+
+#[tokio::test]
+async fn a_missing_entry_is_fatal_and_a_missing_part_too_except_at_the_tail() {
+    let cases = [
+        (1, 0..3, "log entry 1 is missing, the next one is 2"),
+        (3, 0..3, "log entry 3 is missing, the next one is 4"),
+        (3, 1..2, "log entry 3 is damaged: part 1 is missing, part 2 is there"),
+        (3, 2..3, "log entry 3 is damaged: 8174 of 9000 bytes are there"),
+        (4, 0..1, "log entry 4 is damaged: part 0 is missing, part 1 is there"),
+        (4, 1..2, "log entry 4 is damaged: part 1 is missing, part 2 is there"),
+    ];
+    for (index, parts, expected) in cases {
+        let dir = stored().await;
+        with_tree(
+            dir.path(),
+            |database| &database.log,
+            |tree| {
+                for part in parts {
+                    let key = [u64::to_be_bytes(index).as_slice(), &u16::to_be_bytes(part)].concat();
+                    assert!(tree.remove(key).expect("remove").is_some());
+                }
+            },
+        );
+        assert_eq!(refusal(dir.path()), expected);
+    }
+    let dir = stored().await;
+    let key = [4_u64.to_be_bytes().as_slice(), &[0, 2]].concat();
+    with_tree(dir.path(), |database| &database.log, |tree| drop(tree.remove(key).expect("remove")));
+    let (store, memory) = open(dir.path()).await;
+    assert_eq!(memory.log.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2, 3]);
+    store.append(4, vec![bytes(9, 5)]).await.expect("append");
+    store.close().await.expect("close");
+    let (store, memory) = open(dir.path()).await;
+    assert_eq!(memory.log.last(), Some(&(4, bytes(9, 5))), "nothing of the torn entry is left");
+    store.close().await.expect("close");
+}
+
+#[tokio::test]
+async fn state_that_vanished_without_a_trace_is_noticed() {
+    for (key, parts, expected) in [
+        ("small", 1_u16, "state is incomplete: 1 entries found, 2 written, or not the same ones"),
+        ("large", 3, "state is incomplete: 1 entries found, 2 written, or not the same ones"),
+    ] {
+        let dir = stored().await;
+        with_tree(
+            dir.path(),
+            |database| &database.machine,
+            |tree| {
+                for part in 0..parts {
+                    let key =
+                        [&[1], key.as_bytes(), &[0], &1_u64.to_be_bytes(), &part.to_be_bytes()].concat();
+                    assert!(tree.remove(key).expect("remove").is_some());
+                }
+            },
+        );
+        assert_eq!(refusal(dir.path()), expected);
+    }
+    let dir = stored().await;
+    with_tree(dir.path(), |database| &database.machine, |tree| drop(tree.remove([0]).expect("remove")));
+    assert_eq!(refusal(dir.path()), "the state's mark is missing");
+}
+
+#[tokio::test]
+async fn damage_under_a_running_store_stops_its_readers_and_its_writers() {
+    let dir = stored().await;
+    let (store, _) = open(dir.path()).await;
+    store.shared.with_database(|database| {
+        let key = [3_u64.to_be_bytes().as_slice(), &[0, 1]].concat();
+        database.log.insert(key, vec![1, 2, 3, 4, 5, 6]).expect("insert");
+        let key = [&[1], "small".as_bytes(), &[0], &1_u64.to_be_bytes(), &[0, 0]].concat();
+        database.machine.insert(key, vec![1, 2, 3, 4, 5, 6]).expect("insert");
+    });
+    let error = store.read_log(1, 5, usize::MAX).await.expect_err("damaged");
+    assert_eq!(error.to_string(), "log entry 3 is damaged");
+    store.apply(change(2, &[("small", Some(1))])).await.expect("queued");
+    let error = store.sync().await.expect_err("damaged");
+    assert!(matches!(error, WriteError::Stopped(first) if matches!(*first, WriteError::Damaged { .. })));
+    store.close().await.expect_err("stopped");
+}
