@@ -1,0 +1,109 @@
+//! What policies mean in Gantry: checking their text, compiling it, and deciding requests with it.
+//!
+//! A policy is [Cedar](https://docs.cedarpolicy.com) text of one or more statements, each a `permit` or a `forbid`
+//! for some principals, actions and resources, under a condition or none.
+//!
+//! Always holds: this crate is pure (no I/O, no clock, no randomness), so the control plane that refuses a policy, the
+//! node that decides with it and the CLI that tests it agree. What no `permit` allows is denied; a `forbid` that applies
+//! wins; a statement that cannot be evaluated denies. It does not authenticate, does not find out what a server
+//! offers, and in this release does not look at the arguments of a call.
+//!
+//! # What a policy may name
+//!
+//! | entity | id | in | attributes |
+//! |---|---|---|---|
+//! | `Agent` | `Agent::"claude"` | its `Group`s | |
+//! | `Group` | `Group::"ops"` | | |
+//! | `Server` | `Server::"files"` | | |
+//! | `Tool` | `Tool::"files/read_file"`: the server, `/`, the server's own name for it | its `Server` | `name`, `readOnly`, `destructive`, `idempotent`, `openWorld` |
+//! | `Prompt` | `Prompt::"files/summary"` | its `Server` | `name` |
+//! | `Resource` | `Resource::"files/file:///etc/motd"` | its `Server` | `uri` |
+//!
+//! A server's name has no `/`, so the first one splits an id.
+//!
+//! | action | principal | resource | the requests |
+//! |---|---|---|---|
+//! | `Action::"tools/call"` | `Agent` | `Tool` | a call; the tool's place in `tools/list` |
+//! | `Action::"prompts/get"` | `Agent` | `Prompt` | likewise, and `prompts/list` |
+//! | `Action::"resources/read"` | `Agent` | `Resource` | likewise, and the lists of resources and templates |
+//! | `Action::"resources/subscribe"` | `Agent` | `Resource` | subscribing and unsubscribing |
+//! | `Action::"completion/complete"` | `Agent` | `Prompt`, `Resource` | completing an argument; the `uri` is then the template |
+//! | `Action::"server/use"` | `Agent` | `Server` | what concerns a server as a whole: `logging/setLevel`, `subscriptions/listen`, `tasks/*` |
+//!
+//! A list shows what the same policies would let through: lists and calls ask one function, [`PolicySet::decide`].
+//!
+//! The four flags of a tool are its `annotations`, **which are claims of its server** (see [`Hints`]). A server that
+//! lies about them is not caught here. Claims that are missing are taken as the cautious ones: not read-only,
+//! destructive, not idempotent, open to the world.
+//!
+//! [`SCHEMA`] says the same in Cedar's language. Templates (`?principal`, `?resource`) are refused. The context is
+//! empty. `@id("...")` names a statement where a decision is explained; without it, its place in the text does.
+//!
+//! # Three policies
+//!
+//! The first lets a group use one server, the second lets one agent use two tools of another, and the third takes
+//! back, for everyone, what may destroy.
+//!
+//! ```
+//! let text = r#"
+//!     @id("operators")
+//!     permit (principal in Group::"ops", action, resource in Server::"files");
+//!
+//!     @id("issues")
+//!     permit (principal == Agent::"claude", action == Action::"tools/call", resource)
+//!     when { resource in [Tool::"github/list_issues", Tool::"github/get_issue"] };
+//!
+//!     @id("no-destruction")
+//!     forbid (principal, action == Action::"tools/call", resource)
+//!     when { resource.destructive };
+//! "#;
+//!
+//! use gantry_model::{Catalog, Definition};
+//! use gantry_policy::{Hints, Known, PolicySet, Principal, Target, Verdict, check};
+//!
+//! let (claude, ops, tenant) = ("claude".parse()?, "ops".parse()?, "acme".parse()?);
+//! let (files, github) = ("files".parse()?, "github".parse()?);
+//! let mut catalog = Catalog::empty(tenant, github);
+//! catalog.tools = ["list_issues", "get_issue"].map(|name| Definition::new(name, "{}")).into();
+//!
+//! // Before it is stored: is it well formed, and does all that it names exist?
+//! let mut known = Known::new();
+//! known.add_agent(&claude);
+//! known.add_group(&ops);
+//! known.add_server(&files, None);
+//! known.add_server(&catalog.server, Some(&catalog));
+//! assert_eq!(check(text, &known).problems, []);
+//!
+//! // For each request: what do the policies say?
+//! let name = "main".parse()?;
+//! let policies = PolicySet::compile([(&name, text)])?;
+//! let agent = Principal::new(&claude, &[ops]);
+//! let reader = Hints::from_definition(r#"{"annotations": {"readOnlyHint": true}}"#);
+//! let read = policies.decide(&agent, &Target::Tool { server: &files, name: "read_file", hints: reader });
+//! assert_eq!((read.verdict, read.reasons[0].to_string()), (Verdict::Allow, "main/operators".to_owned()));
+//! let unclaimed = Hints::default();
+//! let write = policies.decide(&agent, &Target::Tool { server: &files, name: "write_file", hints: unclaimed });
+//! assert_eq!((write.verdict, write.reasons[0].to_string()), (Verdict::Deny, "main/no-destruction".to_owned()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod check;
+mod decision;
+mod hints;
+mod known;
+mod problem;
+mod schema;
+mod set;
+mod source;
+mod statement;
+mod target;
+
+pub use check::{Checked, check};
+pub use decision::{Decision, Failure, REASONS_MAX, Reason, Verdict};
+pub use hints::Hints;
+pub use known::Known;
+pub use problem::Problem;
+pub use schema::SCHEMA;
+pub use set::{CompileError, PolicySet, STATEMENTS_MAX};
+pub use statement::STATEMENT_ID_BYTES_MAX;
+pub use target::{Principal, Target};

@@ -1,0 +1,176 @@
+//! Who asks and for what: the two sides of a request, in Cedar's form.
+//!
+//! Always holds: an entity made here conforms to [`crate::SCHEMA`], and the action follows from the target, so that
+//! no caller can pair them wrongly. It does not decide.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{Entities, Entity, EntityAttrEvaluationError, EntityUid, RestrictedExpression};
+use gantry_model::{AgentName, GroupName, ServerName};
+
+use crate::hints::Hints;
+use crate::schema::{EntityKind, VOCABULARY};
+
+/// An agent with its groups. Made once per agent and configuration, and used for every request.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    pub(crate) uid: EntityUid,
+    /// The agent alone: Cedar needs no entity of a group, since the agent's own one says what it is in.
+    pub(crate) entities: Entities,
+}
+
+/// What is asked for. The action is the MCP method that the variant is named for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `tools/call`, and the tool's place in `tools/list`.
+    Tool {
+        /// The server of the tool.
+        server: &'a ServerName,
+        /// What the server calls it.
+        name: &'a str,
+        /// What the server claims about it.
+        hints: Hints,
+    },
+    /// `prompts/get`, and the prompt's place in `prompts/list`.
+    Prompt {
+        /// The server of the prompt.
+        server: &'a ServerName,
+        /// What the server calls it.
+        name: &'a str,
+    },
+    /// `resources/read`, and the resource's place in `resources/list`.
+    Resource {
+        /// The server of the resource.
+        server: &'a ServerName,
+        /// Its URI; for a template in a list, the URI template.
+        uri: &'a str,
+    },
+    /// `resources/subscribe`, and `resources/unsubscribe`.
+    Subscribe {
+        /// The server of the resource.
+        server: &'a ServerName,
+        /// Its URI.
+        uri: &'a str,
+    },
+    /// `completion/complete` for an argument of a prompt.
+    CompletePrompt {
+        /// The server of the prompt.
+        server: &'a ServerName,
+        /// What the server calls it.
+        name: &'a str,
+    },
+    /// `completion/complete` for a variable of a resource template.
+    CompleteResource {
+        /// The server of the resource.
+        server: &'a ServerName,
+        /// The URI template.
+        uri: &'a str,
+    },
+    /// `server/use`: a request that concerns the server as a whole, such as `logging/setLevel`,
+    /// `subscriptions/listen` and `tasks/*`.
+    Server {
+        /// The server.
+        server: &'a ServerName,
+    },
+}
+
+impl Principal {
+    /// An agent that is in these groups.
+    pub fn new(agent: &AgentName, groups: &[GroupName]) -> Principal {
+        let uid = VOCABULARY.entity(EntityKind::Agent, agent);
+        let groups = groups.iter().map(|group| VOCABULARY.entity(EntityKind::Group, group)).collect();
+        let entity = Entity::new_no_attrs(uid.clone(), groups);
+        let entities = Entities::from_entities([entity], None)
+            .expect("INVARIANT: one entity without attributes has neither a double nor a cycle");
+        Principal { uid, entities }
+    }
+}
+
+impl Target<'_> {
+    pub(crate) fn action(&self) -> &'static EntityUid {
+        match self {
+            Target::Tool { .. } => &VOCABULARY.tools_call,
+            Target::Prompt { .. } => &VOCABULARY.prompts_get,
+            Target::Resource { .. } => &VOCABULARY.resources_read,
+            Target::Subscribe { .. } => &VOCABULARY.resources_subscribe,
+            Target::CompletePrompt { .. } | Target::CompleteResource { .. } => {
+                &VOCABULARY.completion_complete
+            }
+            Target::Server { .. } => &VOCABULARY.server_use,
+        }
+    }
+
+    /// The entity that is asked for. Its server is its parent, which needs no entity of its own.
+    pub(crate) fn entity(&self) -> Result<Entity, Box<EntityAttrEvaluationError>> {
+        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+        let (kind, server, name) = match *self {
+            Target::Tool { server, name, .. } => (EntityKind::Tool, server, name),
+            Target::Prompt { server, name } | Target::CompletePrompt { server, name } => {
+                (EntityKind::Prompt, server, name)
+            }
+            Target::Resource { server, uri }
+            | Target::Subscribe { server, uri }
+            | Target::CompleteResource { server, uri } => (EntityKind::Resource, server, uri),
+            Target::Server { server } => {
+                let uid = VOCABULARY.entity(EntityKind::Server, server);
+                return Ok(Entity::new_no_attrs(uid, HashSet::new()));
+            }
+        };
+        let key = if kind == EntityKind::Resource { "uri" } else { "name" };
+        let mut attributes = HashMap::from([(key.to_owned(), text(name))]);
+        if let Target::Tool { hints, .. } = self {
+            let flags = [
+                ("readOnly", hints.read_only),
+                ("destructive", hints.destructive),
+                ("idempotent", hints.idempotent),
+                ("openWorld", hints.open_world),
+            ];
+            attributes
+                .extend(flags.map(|(key, flag)| (key.to_owned(), RestrictedExpression::new_bool(flag))));
+        }
+        let uid = VOCABULARY.entity(kind, format!("{server}/{name}"));
+        let parents = HashSet::from([VOCABULARY.entity(EntityKind::Server, server)]);
+        Entity::new(uid, attributes, parents).map_err(Box::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cedar_policy::{Context, Request};
+
+    use super::*;
+    use crate::schema::VALIDATOR;
+
+    #[test]
+    fn every_request_conforms_to_the_schema() -> Result<(), Box<dyn std::error::Error>> {
+        let server: ServerName = "files".parse()?;
+        let server = &server;
+        let principal = Principal::new(&"claude".parse()?, &["ops".parse()?]);
+        let targets = [
+            Target::Tool { server, name: "read", hints: Hints::default() },
+            Target::Prompt { server, name: "x" },
+            Target::Resource { server, uri: "test://x" },
+            Target::Subscribe { server, uri: "test://x" },
+            Target::CompletePrompt { server, name: "x" },
+            Target::CompleteResource { server, uri: "test://{x}" },
+            Target::Server { server },
+        ];
+        let schema = VALIDATOR.schema();
+        for target in targets {
+            let entity = target.entity()?;
+            let uid = entity.uid();
+            principal.entities.clone().add_entities([entity], Some(schema))?;
+            let (principal, action) = (principal.uid.clone(), target.action().clone());
+            Request::new(principal, action, uid, Context::empty(), Some(schema))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_id_is_the_server_then_a_slash_then_the_name() -> Result<(), Box<dyn std::error::Error>> {
+        let server: ServerName = "files".parse()?;
+        let tool = Target::Tool { server: &server, name: "a/\"b\"", hints: Hints::default() }.entity()?;
+        assert_eq!(tool.uid().to_string(), r#"Tool::"files/a/\"b\"""#);
+        Ok(())
+    }
+}
