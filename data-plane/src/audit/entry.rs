@@ -1,0 +1,183 @@
+//! One entry: opened before the stages, filled by them, closed after the answer.
+//!
+//! Always holds: closing happens exactly once; an entry that is dropped unclosed was left by its client and says so.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use gantry_model::Revision;
+use gantry_policy::{Reason, Verdict};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc::OwnedPermit;
+
+use crate::audit::redaction;
+use crate::mcp::Era;
+use crate::rejection::Rejection;
+
+/// The entry of one request.
+pub(crate) struct Entry {
+    permit: Option<OwnedPermit<Vec<u8>>>,
+    started: Instant,
+    /// What stages know of the request; written as it stands when the entry is closed.
+    pub(crate) facts: Facts,
+}
+
+/// What a record says.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) decision_id: String,
+    pub(crate) node: Arc<str>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) agent: Option<String>,
+    pub(crate) key_id: Option<String>,
+    pub(crate) server: Option<String>,
+    pub(crate) era: Option<Era>,
+    pub(crate) method: Option<String>,
+    /// The tool, prompt, resource or task that the request is about.
+    pub(crate) target: Option<String>,
+    pub(crate) arguments: Option<Value>,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) reason: Option<String>,
+    pub(crate) revision: Revision,
+    pub(crate) status: Option<u16>,
+    pub(crate) upstream_us: Option<u64>,
+    pub(crate) response_bytes: u64,
+}
+
+/// How a request ended that was not rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// With a result.
+    Ok,
+    /// With an error of the server, or a tool's own error.
+    Error,
+    /// The server's answer broke off or was late.
+    Broken,
+    /// The client left.
+    Cancelled,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    decision_id: &'a str,
+    node: &'a str,
+    tenant: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    agent: Option<&'a str>,
+    key_id: Option<&'a str>,
+    server: Option<&'a str>,
+    era: Option<&'a str>,
+    method: Option<&'a str>,
+    tool: Option<&'a str>,
+    arguments: Option<&'a RawValue>,
+    outcome: &'a str,
+    verdict: Option<&'a str>,
+    policies: Vec<PolicyLine<'a>>,
+    reason: Option<&'a str>,
+    revision: u64,
+    status: Option<u16>,
+    duration_us: u64,
+    upstream_us: Option<u64>,
+    response_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PolicyLine<'a> {
+    policy: &'a str,
+    id: Option<&'a str>,
+    index: u32,
+}
+
+impl Entry {
+    pub(super) fn new(permit: OwnedPermit<Vec<u8>>, decision_id: String, node: Arc<str>) -> Entry {
+        let facts = Facts { decision_id, node, ..Facts::default() };
+        Entry { permit: Some(permit), started: Instant::now(), facts }
+    }
+
+    /// Closes the entry of a request that was answered.
+    pub(crate) fn close(mut self, outcome: Outcome) {
+        self.write(outcome.as_str());
+    }
+
+    /// Closes the entry of a request that stopped.
+    pub(crate) fn reject(mut self, rejection: &Rejection, status: u16) {
+        self.facts.reason = Some(rejection.message());
+        self.facts.status = Some(status);
+        self.write(rejection.outcome());
+    }
+
+    fn write(&mut self, outcome: &str) {
+        let Some(permit) = self.permit.take() else { return };
+        permit.send(self.facts.to_line(outcome, self.started));
+    }
+}
+
+impl Drop for Entry {
+    /// The one case that no stage sees: hyper dropped the request because its client left.
+    fn drop(&mut self) {
+        self.write(Outcome::Cancelled.as_str());
+    }
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Error => "error",
+            Outcome::Broken => "upstream_failed",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Facts {
+    fn to_line(&self, outcome: &str, started: Instant) -> Vec<u8> {
+        let arguments = self.arguments.as_ref().map(redaction::redact);
+        let arguments = arguments.and_then(|json| RawValue::from_string(json).ok());
+        let line = Line {
+            time: OffsetDateTime::from(SystemTime::now()).format(&Rfc3339).unwrap_or_default(),
+            decision_id: &self.decision_id,
+            node: &self.node,
+            tenant: self.tenant.as_deref(),
+            endpoint: self.endpoint.as_deref(),
+            agent: self.agent.as_deref(),
+            key_id: self.key_id.as_deref(),
+            server: self.server.as_deref(),
+            era: self.era.map(Era::as_str),
+            method: self.method.as_deref(),
+            tool: self.target.as_deref(),
+            arguments: arguments.as_deref(),
+            outcome,
+            verdict: self.verdict.map(|verdict| match verdict {
+                Verdict::Allow => "allow",
+                Verdict::Deny => "deny",
+            }),
+            policies: self
+                .reasons
+                .iter()
+                .map(|reason| PolicyLine {
+                    policy: reason.policy.as_str(),
+                    id: reason.id.as_deref(),
+                    index: reason.index,
+                })
+                .collect(),
+            reason: self.reason.as_deref(),
+            revision: self.revision.0,
+            status: self.status,
+            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            upstream_us: self.upstream_us,
+            response_bytes: self.response_bytes,
+        };
+        // Every field has a JSON form; were one to lose it, an empty line would tell that a record was here.
+        let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+}

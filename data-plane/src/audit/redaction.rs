@@ -1,0 +1,157 @@
+//! Arguments as they stand in records: without what looks like a secret, and not at full length.
+//!
+//! Always holds: the value of a field whose name says that it is secret is never written, whatever its type; a text
+//! in which a known form of secret is found is written without it. Redaction is a net, not a proof: a secret
+//! without a telling name or form passes.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+/// What stands in place of a secret.
+const MARK: &str = "[redacted]";
+/// Most bytes of all arguments of one record; beyond, their size is written instead.
+const ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
+/// Most characters of one text.
+const TEXT_CHARS_MAX: usize = 1_024;
+/// Most elements of one array or object.
+const ELEMENTS_MAX: usize = 64;
+
+/// A field whose name has one of these in it, without regard to case, `_` and `-`, is secret.
+const TELLING_NAMES: [&str; 16] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "authorization",
+    "credential",
+    "cookie",
+    "bearer",
+    "signature",
+    "sessionid",
+    "clientkey",
+    "pincode",
+];
+
+/// Forms of secrets that are known by sight.
+static KNOWN_FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"gantry_[0-9a-f]{16}_[0-9a-f]{64}",                         // our own keys
+        r"|(?:AKIA|ASIA)[0-9A-Z]{16}",                               // AWS access key ids
+        r"|gh[pousr]_[0-9A-Za-z]{36,}|github_pat_[0-9A-Za-z_]{22,}", // GitHub
+        r"|glpat-[0-9A-Za-z_\-]{20,}",                               // GitLab
+        r"|xox[abposr]-[0-9A-Za-z\-]{10,}",                          // Slack
+        r"|sk-[0-9A-Za-z_\-]{20,}",                                  // OpenAI, Anthropic
+        r"|(?:sk|rk)_live_[0-9A-Za-z]{16,}",                         // Stripe
+        r"|AIza[0-9A-Za-z_\-]{35}",                                  // Google
+        r"|eyJ[0-9A-Za-z_\-]{8,}\.[0-9A-Za-z_\-]{8,}\.[0-9A-Za-z_\-]*", // JWT
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*",               // PEM
+        r"|(?i:bearer|basic)\s+[0-9A-Za-z._~+/\-]{16,}=*",           // Authorization values
+        r"|[a-zA-Z][a-zA-Z0-9+.\-]*://[^\s/:@]+:[^\s/@]+@",          // URL with a password
+    ))
+    .ok()
+});
+
+/// The arguments as JSON, redacted.
+pub(crate) fn redact(arguments: &Value) -> String {
+    let json = redact_value(arguments).to_string();
+    if json.len() <= ARGUMENTS_BYTES_MAX {
+        return json;
+    }
+    format!("\"[{} bytes]\"", json.len())
+}
+
+fn redact_value(value: &Value) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        Value::String(text) => Value::String(redact_text(text)),
+        Value::Array(elements) => {
+            let mut kept: Vec<Value> = elements.iter().take(ELEMENTS_MAX).map(redact_value).collect();
+            if elements.len() > ELEMENTS_MAX {
+                kept.push(Value::String(format!("[{} more]", elements.len() - ELEMENTS_MAX)));
+            }
+            Value::Array(kept)
+        }
+        Value::Object(fields) => {
+            let mut kept = Map::new();
+            for (name, value) in fields.iter().take(ELEMENTS_MAX) {
+                let value =
+                    if is_telling(name) { Value::String(MARK.to_owned()) } else { redact_value(value) };
+                // A secret may also stand where a name should.
+                kept.insert(redact_text(name), value);
+            }
+            if fields.len() > ELEMENTS_MAX {
+                kept.insert(
+                    "...".to_owned(),
+                    Value::String(format!("[{} more]", fields.len() - ELEMENTS_MAX)),
+                );
+            }
+            Value::Object(kept)
+        }
+    }
+}
+
+fn redact_text(text: &str) -> String {
+    let redacted = match KNOWN_FORMS.as_ref() {
+        Some(forms) => forms.replace_all(text, MARK),
+        // Without the patterns nothing can be told apart, so nothing is shown.
+        None => Cow::Borrowed(MARK),
+    };
+    match redacted.char_indices().nth(TEXT_CHARS_MAX) {
+        None => redacted.into_owned(),
+        Some((end, _)) => format!("{}[{} bytes]", &redacted[..end], redacted.len()),
+    }
+}
+
+fn is_telling(name: &str) -> bool {
+    let plain: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    TELLING_NAMES.iter().any(|telling| plain.contains(telling))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_with_telling_names_are_not_written() {
+        let arguments = json!({
+            "user": "ann", "Pass_Word": "x", "api-key": {"a": 1}, "nested": [{"access_token": "t"}], "count": 3
+        });
+        let expected = json!({
+            "user": "ann", "Pass_Word": MARK, "api-key": MARK, "nested": [{"access_token": MARK}], "count": 3
+        });
+        assert_eq!(redact(&arguments), expected.to_string());
+    }
+
+    #[test]
+    fn secrets_known_by_sight_are_cut_out_of_texts() {
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc";
+        for (text, expected) in [
+            ("key AKIAIOSFODNN7EXAMPLE here".to_owned(), format!("key {MARK} here")),
+            (format!("jwt {jwt}"), format!("jwt {MARK}")),
+            (format!("gantry_{}_{}", "0".repeat(16), "a".repeat(64)), MARK.to_owned()),
+            ("Authorization: Bearer abcdefghijklmnop123".to_owned(), format!("Authorization: {MARK}")),
+            ("postgres://bob:hunter2@db/x".to_owned(), format!("{MARK}db/x")),
+            ("nothing to see".to_owned(), "nothing to see".to_owned()),
+        ] {
+            assert_eq!(redact_text(&text), expected);
+        }
+    }
+
+    #[test]
+    fn long_arguments_are_cut() {
+        let redacted = redact(&json!({"text": "x".repeat(TEXT_CHARS_MAX + 10)}));
+        assert!(redacted.ends_with(&format!("x[{} bytes]\"}}", TEXT_CHARS_MAX + 10)), "{redacted}");
+        let many: Vec<String> = (0..40).map(|_| "y".repeat(1_000)).collect();
+        assert_eq!(redact(&json!({"many": many})), "\"[40130 bytes]\"");
+    }
+}

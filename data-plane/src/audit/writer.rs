@@ -1,0 +1,128 @@
+//! The writer's thread: records from the queue to a file, and copies to the reports.
+//!
+//! Always holds: records are written in the order in which their entries were closed, and the file is flushed
+//! whenever the queue runs empty. A record that cannot be written is counted and said in the log. Files rotate by
+//! size; the oldest go.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+/// Size at which a file is put aside, in bytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Files kept besides the current one: 2 GiB of records in all.
+const FILES_KEPT: u32 = 7;
+/// Bytes collected before they are written even though more records wait.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// The thread and what it counts.
+pub(crate) struct Writer {
+    thread: JoinHandle<()>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The audit file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit file {path} cannot be opened")]
+pub(crate) struct OpenError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl Writer {
+    pub(super) fn start(
+        directory: &Path,
+        mut records: mpsc::Receiver<Vec<u8>>,
+        reports: mpsc::Sender<Vec<u8>>,
+    ) -> Result<Writer, OpenError> {
+        let path = directory.join("audit.jsonl");
+        let failed = |source| OpenError { path: path.clone(), source };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        let mut log = Log::open(path.clone()).map_err(failed)?;
+        let dropped = Arc::new(AtomicU64::new(0));
+        let count = dropped.clone();
+        let run = move || {
+            while let Some(batch) = next_batch(&mut records, &reports, &count) {
+                if let Err(error) = log.append(&batch) {
+                    tracing::error!(path = %log.path.display(), %error, bytes = batch.len(), "audit records are lost");
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(run).map_err(failed)?;
+        Ok(Writer { thread, dropped })
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the audit's thread panicked");
+        }
+    }
+}
+
+/// Waits for a record, then takes what else is there; `None` once the queue is closed and empty.
+fn next_batch(
+    records: &mut mpsc::Receiver<Vec<u8>>,
+    reports: &mpsc::Sender<Vec<u8>>,
+    dropped: &AtomicU64,
+) -> Option<Vec<u8>> {
+    let mut batch = Vec::new();
+    let mut next = Some(records.blocking_recv()?);
+    while let Some(record) = next {
+        batch.extend_from_slice(&record);
+        if reports.try_send(record).is_err() {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        next = if batch.len() < BATCH_BYTES { records.try_recv().ok() } else { None };
+    }
+    Some(batch)
+}
+
+impl Log {
+    fn open(path: PathBuf) -> io::Result<Log> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        let size = file.metadata()?.len();
+        Ok(Log { path, file, size })
+    }
+
+    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
+        if self.size >= FILE_BYTES_MAX {
+            self.rotate()?;
+        }
+        self.file.write_all(batch)?;
+        self.size += batch.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let aside = |number: u32| self.path.with_extension(format!("jsonl.{number}"));
+        for number in (1..FILES_KEPT).rev() {
+            match std::fs::rename(aside(number), aside(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        std::fs::rename(&self.path, aside(1))?;
+        *self = Log::open(self.path.clone())?;
+        Ok(())
+    }
+}

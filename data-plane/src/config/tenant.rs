@@ -1,0 +1,257 @@
+//! One tenant, compiled from its records.
+//!
+//! Always holds: a tenant is built whole or not at all; parts whose records did not change are taken over from the
+//! tenant before it, so that a change of one policy does not compile schemas anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use gantry_model::key::KeyId;
+use gantry_model::record::{Record, RecordValue};
+use gantry_model::resource::{CredentialSpec, EndpointSpec, ServerSpec};
+use gantry_model::{
+    AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, Secret, ServerName, Spec,
+    TenantName,
+};
+use gantry_policy::{PolicySet, Principal};
+use http::{HeaderName, HeaderValue};
+
+use crate::config::tool::Tool;
+use crate::config::view::View;
+use crate::limiter::Limiter;
+
+/// A tenant, ready for requests.
+pub(crate) struct Tenant {
+    pub(crate) name: TenantName,
+    pub(crate) keys: HashMap<KeyId, Arc<AgentKey>>,
+    pub(crate) agents: HashMap<AgentName, Arc<Agent>>,
+    pub(crate) endpoints: HashMap<EndpointName, Arc<Endpoint>>,
+    pub(crate) servers: HashMap<ServerName, Arc<Server>>,
+    pub(crate) policies: Arc<PolicySet>,
+    pub(crate) limiters: Vec<Arc<Limiter>>,
+    /// Made at first use; bounded by agents times servers.
+    views: DashMap<(AgentName, ServerName), Arc<View>>,
+    policy_texts: HashMap<PolicyName, String>,
+}
+
+/// A program that calls.
+pub(crate) struct Agent {
+    pub(crate) name: AgentName,
+    pub(crate) principal: Principal,
+}
+
+/// A URL handed to agents.
+pub(crate) struct Endpoint {
+    pub(crate) name: EndpointName,
+    pub(crate) server: Arc<Server>,
+    pub(crate) anonymous: bool,
+}
+
+/// An upstream server with what it offers.
+pub(crate) struct Server {
+    pub(crate) tenant: TenantName,
+    pub(crate) name: ServerName,
+    pub(crate) spec: ServerSpec,
+    /// `None` until a node reported it.
+    pub(crate) offer: Option<Arc<Offer>>,
+    /// How the credential is sent, and the credential itself once its secret was put.
+    pub(crate) credential: Option<Credential>,
+}
+
+/// A credential towards a server.
+pub(crate) struct Credential {
+    pub(crate) name: CredentialName,
+    pub(crate) header: HeaderName,
+    /// The header's whole value.
+    pub(crate) value: Option<Arc<Secret<Vec<u8>>>>,
+}
+
+/// A catalog, compiled.
+pub(crate) struct Offer {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tools: Vec<Arc<Tool>>,
+}
+
+/// Why a tenant cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TenantError {
+    /// A policy does not compile.
+    #[error("a policy does not compile")]
+    Policy(#[from] gantry_policy::CompileError),
+    /// A resource names one that is not there; the control plane sends no such state.
+    #[error("{0} is named but not there")]
+    Dangling(String),
+    /// A credential's secret cannot stand in a header.
+    #[error("the secret of credential {0} cannot stand in a header")]
+    Unsendable(CredentialName),
+}
+
+/// Secrets by credential, as released to this node.
+pub(crate) type Secrets = HashMap<CredentialName, Arc<Secret<Vec<u8>>>>;
+
+#[derive(Default)]
+struct Parts {
+    agents: HashMap<AgentName, Arc<Agent>>,
+    keys: HashMap<KeyId, Arc<AgentKey>>,
+    endpoints: Vec<(EndpointName, EndpointSpec)>,
+    servers: Vec<(ServerName, ServerSpec)>,
+    catalogs: HashMap<ServerName, Arc<Catalog>>,
+    credentials: HashMap<CredentialName, CredentialSpec>,
+    policies: HashMap<PolicyName, String>,
+    limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
+}
+
+impl Tenant {
+    /// Compiles a tenant's records; `before` is its last good form.
+    pub(crate) fn build<'a>(
+        name: &TenantName,
+        records: impl Iterator<Item = &'a Record>,
+        secrets: &Secrets,
+        before: Option<&Tenant>,
+    ) -> Result<Tenant, TenantError> {
+        let parts = sort(records);
+        let policies = match before {
+            Some(before) if before.policy_texts == parts.policies => before.policies.clone(),
+            _ => {
+                Arc::new(PolicySet::compile(parts.policies.iter().map(|(name, text)| (name, text.as_str())))?)
+            }
+        };
+        let servers = build_servers(name, &parts, secrets, before)?;
+        let mut endpoints = HashMap::with_capacity(parts.endpoints.len());
+        for (endpoint, spec) in parts.endpoints {
+            let named = spec.servers.first().and_then(|server| servers.get(server));
+            let server =
+                named.ok_or_else(|| TenantError::Dangling(format!("the server of {endpoint}")))?.clone();
+            let built = Endpoint { name: endpoint.clone(), server, anonymous: spec.anonymous };
+            endpoints.insert(endpoint, Arc::new(built));
+        }
+        let limiters = parts
+            .limits
+            .into_iter()
+            .map(|(limit, spec)| {
+                let kept =
+                    before.and_then(|before| before.limiters.iter().find(|kept| kept.is(&limit, &spec)));
+                kept.cloned().unwrap_or_else(|| Arc::new(Limiter::new(limit, spec)))
+            })
+            .collect();
+        Ok(Tenant {
+            name: name.clone(),
+            keys: parts.keys,
+            agents: parts.agents,
+            endpoints,
+            servers,
+            policies,
+            limiters,
+            views: DashMap::new(),
+            policy_texts: parts.policies,
+        })
+    }
+
+    /// What an agent sees of a server; `None` while the server's catalog is not recorded.
+    pub(crate) fn view(&self, agent: &Agent, server: &Server) -> Option<Arc<View>> {
+        let offer = server.offer.as_ref()?;
+        let key = (agent.name.clone(), server.name.clone());
+        if let Some(view) = self.views.get(&key) {
+            return Some(view.clone());
+        }
+        // Built outside the map's lock; two requests may build it twice, and build the same.
+        let view = Arc::new(View::build(&self.policies, &agent.principal, &server.name, offer));
+        Some(self.views.entry(key).or_insert(view).clone())
+    }
+}
+
+fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
+    let mut parts = Parts::default();
+    for record in records {
+        match &record.value {
+            RecordValue::AgentKey(key) => {
+                parts.keys.insert(key.id, key.clone());
+            }
+            RecordValue::Catalog(catalog) => {
+                parts.catalogs.insert(catalog.server.clone(), catalog.clone());
+            }
+            RecordValue::Resource(resource) => {
+                let name = resource.name.clone();
+                match &resource.spec {
+                    Spec::Tenant(_) => {}
+                    Spec::Agent(spec) => {
+                        let name = AgentName::from(name);
+                        let principal = Principal::new(&name, &spec.groups);
+                        parts.agents.insert(name.clone(), Arc::new(Agent { name, principal }));
+                    }
+                    Spec::Server(spec) => parts.servers.push((name.into(), spec.clone())),
+                    Spec::Endpoint(spec) => parts.endpoints.push((name.into(), spec.clone())),
+                    Spec::Policy(spec) => {
+                        parts.policies.insert(name.into(), spec.cedar.clone());
+                    }
+                    Spec::Limit(spec) => parts.limits.push((name.into(), spec.clone())),
+                    Spec::Credential(spec) => {
+                        parts.credentials.insert(name.into(), spec.clone());
+                    }
+                }
+            }
+            // The control plane keeps these to itself; one that came anyway has no meaning here.
+            RecordValue::SealedSecret(_) | RecordValue::TenantKey(_) | RecordValue::Cluster(_) => {}
+        }
+    }
+    parts
+}
+
+fn build_servers(
+    tenant: &TenantName,
+    parts: &Parts,
+    secrets: &Secrets,
+    before: Option<&Tenant>,
+) -> Result<HashMap<ServerName, Arc<Server>>, TenantError> {
+    let mut servers = HashMap::with_capacity(parts.servers.len());
+    for (name, spec) in &parts.servers {
+        let kept =
+            before.and_then(|before| before.servers.get(name)).and_then(|server| server.offer.as_ref());
+        let offer = parts.catalogs.get(name).map(|catalog| match kept {
+            Some(kept) if kept.catalog.as_ref() == catalog.as_ref() => kept.clone(),
+            _ => Arc::new(Offer::compile(catalog.clone())),
+        });
+        let credential =
+            spec.credential.as_ref().map(|name| build_credential(name, parts, secrets)).transpose()?;
+        let server =
+            Server { tenant: tenant.clone(), name: name.clone(), spec: spec.clone(), offer, credential };
+        servers.insert(name.clone(), Arc::new(server));
+    }
+    Ok(servers)
+}
+
+fn build_credential(
+    name: &CredentialName,
+    parts: &Parts,
+    secrets: &Secrets,
+) -> Result<Credential, TenantError> {
+    let dangling = || TenantError::Dangling(format!("credential {name}"));
+    let spec = parts.credentials.get(name).ok_or_else(dangling)?;
+    let value = match secrets.get(name) {
+        None => None,
+        Some(secret) => {
+            let mut value = spec.prefix.clone().into_bytes();
+            value.extend_from_slice(secret.expose());
+            let value = Secret::new(value);
+            HeaderValue::from_bytes(value.expose()).map_err(|_| TenantError::Unsendable(name.clone()))?;
+            Some(Arc::new(value))
+        }
+    };
+    let header = HeaderName::try_from(spec.header.as_str()).map_err(|_| dangling())?;
+    Ok(Credential { name: name.clone(), header, value })
+}
+
+impl Offer {
+    fn compile(catalog: Arc<Catalog>) -> Offer {
+        let compile = |definition| match Tool::compile(definition) {
+            Ok(tool) => Some(Arc::new(tool)),
+            Err(error) => {
+                tracing::warn!(server = %catalog.server, tool = %definition.name, %error, "tool is not offered");
+                None
+            }
+        };
+        let tools = catalog.tools.iter().filter_map(compile).collect();
+        Offer { catalog, tools }
+    }
+}

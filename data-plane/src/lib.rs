@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod audit;
+mod config;
+mod limiter;
+mod listen;
+mod mcp;
+mod node;
+mod pipeline;
+mod rejection;
+mod reply;
+mod route;
+mod start;
+mod sync;
+mod upstream;
+
+pub use start::{DataPlane, Died, Options, StartError, start};

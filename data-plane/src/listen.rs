@@ -1,0 +1,238 @@
+//! The agents' listener: connections, TLS, HTTP/1.1 and HTTP/2, and which hosts are answered.
+//!
+//! Always holds: at most [`CONNECTIONS_MAX`] connections; a request head must come within [`HEAD_DEADLINE`]; on
+//! shutdown no new request is taken and those under way have [`DRAIN_DEADLINE`] to end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HOST, HeaderMap, ORIGIN};
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::mcp::Era;
+use crate::node::Node;
+use crate::pipeline;
+use crate::rejection::{Context, Rejection};
+use crate::reply::Body;
+use crate::route::Route;
+
+/// Connections at once; more wait in the kernel's queue. Each takes a file descriptor and about 20 KiB.
+const CONNECTIONS_MAX: usize = 16_384;
+/// How long a request's head, or a TLS handshake, may take.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+/// How long requests under way may take to end at shutdown.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Largest request head in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Pause after the listener failed to accept, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener that is bound and not yet served.
+pub(crate) struct Listener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+    hosts: Hosts,
+}
+
+/// Which `Host` and `Origin` are answered. A page of another site can make a browser send requests here; it cannot
+/// make it lie about where they come from (DNS rebinding).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hosts {
+    /// On loopback: loopback's names only.
+    Loopback,
+    /// Elsewhere: any host, and no browser.
+    Any,
+}
+
+impl Listener {
+    /// Binds an address.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> std::io::Result<Listener> {
+        let tcp = TcpListener::bind(address).await?;
+        let hosts = if tcp.local_addr()?.ip().is_loopback() { Hosts::Loopback } else { Hosts::Any };
+        Ok(Listener { tcp, tls: tls.map(TlsAcceptor::from), hosts })
+    }
+
+    /// The bound address.
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until `stop`, then lets requests under way end.
+    pub(crate) async fn serve(self, node: Arc<Node>, stop: CancellationToken) {
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let builder = Arc::new(connection_builder());
+        loop {
+            let Some(accepted) = stop.run_until_cancelled(self.accept(&places)).await else { break };
+            let Some((stream, place)) = accepted else { continue };
+            let (node, tls, hosts) = (node.clone(), self.tls.clone(), self.hosts);
+            let (builder, watcher) = (builder.clone(), graceful.watcher());
+            tokio::spawn(async move {
+                let _place = place;
+                let service = service_fn(move |request| answer(node.clone(), hosts, request));
+                match tls {
+                    None => drive(watcher.watch(connection(&builder, stream, service)).await),
+                    Some(acceptor) => {
+                        let handshake = tokio::time::timeout(HEAD_DEADLINE, acceptor.accept(stream)).await;
+                        if let Ok(Ok(stream)) = handshake {
+                            drive(watcher.watch(connection(&builder, stream, service)).await);
+                        }
+                    }
+                }
+            });
+        }
+        if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
+            tracing::warn!(deadline = ?DRAIN_DEADLINE, "requests were still under way at shutdown");
+        }
+    }
+
+    async fn accept(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let place = places.clone().acquire_owned().await.ok()?;
+        match self.tcp.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                Some((stream, place))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+}
+
+fn connection_builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    builder
+}
+
+fn connection<S, F, I>(
+    builder: &auto::Builder<TokioExecutor>,
+    stream: I,
+    service: S,
+) -> auto::Connection<'static, TokioIo<I>, S, TokioExecutor>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = F>,
+    S: Send + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    builder.serve_connection(TokioIo::new(stream), service).into_owned()
+}
+
+fn drive(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = result {
+        // Clients leave in the middle all the time; the audit has the request, if there was one.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    node: Arc<Node>,
+    hosts: Hosts,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if !hosts.allow(request.uri(), request.headers()) {
+        return Ok(plain(&Rejection::Origin));
+    }
+    let path = request.uri().path().to_owned();
+    Ok(match Route::of(&path) {
+        Route::Endpoint(path) => pipeline::serve(&node, path, request).await,
+        Route::Health => status(StatusCode::OK),
+        Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),
+        Route::Ready => status(StatusCode::SERVICE_UNAVAILABLE),
+        Route::Nowhere => plain(&Rejection::NoEndpoint),
+    })
+}
+
+impl Hosts {
+    fn allow(self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let origin = headers.get(ORIGIN).map(|value| value.to_str().unwrap_or_default());
+        match self {
+            Hosts::Any => origin.is_none(),
+            Hosts::Loopback => {
+                let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+                let host = host.or_else(|| uri.authority().map(http::uri::Authority::as_str));
+                host.is_some_and(is_loopback_authority) && origin.is_none_or(is_loopback_origin)
+            }
+        }
+    }
+}
+
+fn is_loopback_authority(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<http::uri::Authority>() else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_loopback_origin(origin: &str) -> bool {
+    origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"))
+        .is_some_and(is_loopback_authority)
+}
+
+/// A rejection outside the pipeline, which has no record.
+fn plain(rejection: &Rejection) -> Response<Body> {
+    rejection.respond(Context { id: None, era: Era::Legacy, decision_id: "" })
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_another_site_is_not_answered_on_loopback() {
+        for (authority, loopback) in [
+            ("localhost:8080", true),
+            ("127.0.0.1", true),
+            ("[::1]:8080", true),
+            ("evil.example", false),
+            ("127.0.0.1.evil.example:80", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback_authority(authority), loopback, "{authority}");
+            assert_eq!(is_loopback_origin(&format!("http://{authority}")), loopback, "{authority}");
+        }
+        assert!(!is_loopback_origin("null"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Events of a stream (`text/event-stream`), found while the bytes pass.
+//!
+//! Always holds: nothing is held back; the scanner keeps a copy of the data of the event under way, at most
+//! [`EVENT_BYTES_MAX`] bytes of it.
+
+/// Most bytes of one event's data that are kept for inspection. Larger events pass, and are not looked into.
+pub(crate) const EVENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Finds events in a stream of bytes.
+#[derive(Debug)]
+pub(crate) struct EventScanner {
+    bytes_max: usize,
+    line: Vec<u8>,
+    data: Vec<u8>,
+    overlong: bool,
+    after_return: bool,
+}
+
+impl Default for EventScanner {
+    fn default() -> EventScanner {
+        EventScanner::with_limit(EVENT_BYTES_MAX)
+    }
+}
+
+impl EventScanner {
+    /// A scanner that keeps up to `bytes_max` bytes of an event.
+    pub(crate) fn with_limit(bytes_max: usize) -> EventScanner {
+        EventScanner { bytes_max, line: Vec::new(), data: Vec::new(), overlong: false, after_return: false }
+    }
+
+    /// Looks at the next bytes; calls `event` with the data of each event that they complete.
+    pub(crate) fn scan(&mut self, bytes: &[u8], mut event: impl FnMut(&[u8])) {
+        for &byte in bytes {
+            let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
+            match byte {
+                b'\n' if after_return => {}
+                b'\n' | b'\r' => self.end_line(&mut event),
+                _ if self.line.len() < self.bytes_max => self.line.push(byte),
+                _ => self.overlong = true,
+            }
+        }
+    }
+
+    fn end_line(&mut self, event: &mut impl FnMut(&[u8])) {
+        if self.line.is_empty() {
+            if !self.data.is_empty() && !self.overlong {
+                event(&self.data);
+            }
+            self.data.clear();
+            self.overlong = false;
+        } else if let Some(data) = self.line.strip_prefix(b"data:") {
+            let data = data.strip_prefix(b" ").unwrap_or(data);
+            if self.data.len() + data.len() < self.bytes_max {
+                if !self.data.is_empty() {
+                    self.data.push(b'\n');
+                }
+                self.data.extend_from_slice(data);
+            } else {
+                self.overlong = true;
+            }
+        }
+        self.line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(chunks: &[&str]) -> Vec<String> {
+        let mut scanner = EventScanner::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            scanner.scan(chunk.as_bytes(), |data| found.push(String::from_utf8_lossy(data).into_owned()));
+        }
+        found
+    }
+
+    #[test]
+    fn events_are_found_however_the_bytes_are_cut() {
+        let stream = "id: 1\r\ndata: \r\nretry: 5\r\n\r\nevent: message\ndata: {\"a\":1}\n\n: comment\n\ndata:x\ndata: y\n\n";
+        let expected = vec!["{\"a\":1}".to_owned(), "x\ny".to_owned()];
+        assert_eq!(events(&[stream]), expected);
+        let bytes: Vec<String> = stream.chars().map(String::from).collect();
+        let single: Vec<&str> = bytes.iter().map(String::as_str).collect();
+        assert_eq!(events(&single), expected);
+        assert_eq!(events(&["data: unfinished"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_event_beyond_the_limit_is_passed_over_and_the_next_is_found() {
+        let long = format!("data: {}\n\ndata: next\n\n", "x".repeat(2 * EVENT_BYTES_MAX));
+        assert_eq!(events(&[&long]), vec!["next".to_owned()]);
+    }
+}

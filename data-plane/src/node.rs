@@ -1,0 +1,53 @@
+//! The node: what every request and task of this process shares.
+//!
+//! Always holds: the configuration is replaced by one pointer swap and never changed in place.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::config::tenant::Server;
+use crate::upstream::Upstreams;
+use crate::upstream::discovery::Wakeup;
+
+/// Shared by all requests and tasks.
+pub(crate) struct Node {
+    config: ArcSwap<Config>,
+    pub(crate) audit: Audit,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) discovery: Wakeup,
+}
+
+/// What a server's event says when its lists changed.
+const LIST_CHANGED: &[u8] = b"list_changed";
+
+impl Node {
+    /// A node without a configuration.
+    pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup) -> Node {
+        Node { config: ArcSwap::from_pointee(Config::empty()), audit, upstreams, discovery }
+    }
+
+    /// The configuration as it is now. A request keeps it to its end.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Replaces the configuration.
+    pub(crate) fn swap(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// Looks at an event that a server sent on any stream.
+    pub(crate) fn notice(&self, server: &Server, event: &[u8]) {
+        if memchr::memmem::find(event, LIST_CHANGED).is_some() {
+            self.discovery.wake(&server.tenant, &server.name);
+        }
+    }
+
+    /// Takes the node apart; the audit is left to be finished.
+    pub(crate) fn into_audit(self) -> Audit {
+        self.audit
+    }
+}

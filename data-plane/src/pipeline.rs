@@ -1,0 +1,136 @@
+//! The order of a request: authenticate, discover, authorise, validate, limit, credential, forward, redact, audit.
+//!
+//! Always holds: the order stands here and nowhere else. Each stage returns a value that only it can build and that
+//! the next demands; skipping or reordering a stage does not compile. The audit wraps them all: the entry is open
+//! before the first stage and is closed after the last, with the answer's body or with the rejection.
+
+mod authenticate;
+mod authorise;
+mod credential;
+mod discover;
+mod forward;
+mod limit;
+mod receive;
+mod redact;
+mod validate;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::audit::entry::{Entry, Outcome};
+use crate::config::Config;
+use crate::config::tenant::{Agent, Endpoint, Tenant};
+use crate::mcp::Era;
+use crate::mcp::message::{Id, Message};
+use crate::mcp::session::SessionOwner;
+use crate::node::Node;
+use crate::rejection::{Context, Rejection};
+use crate::reply::Body;
+use crate::route::EndpointPath;
+
+/// Who calls where, under which configuration. Everything in it belongs to one revision.
+pub(crate) struct Caller {
+    pub(crate) config: Arc<Config>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) agent: Arc<Agent>,
+}
+
+/// A message as it was received, on a hop of an era.
+pub(crate) struct Received {
+    pub(crate) era: Era,
+    pub(crate) headers: http::HeaderMap,
+    /// `None`: the client opens (GET) or ends (DELETE) a legacy stream or session.
+    pub(crate) message: Option<Message>,
+    pub(crate) method: http::Method,
+}
+
+impl Caller {
+    /// Whom a session belongs to.
+    pub(crate) fn session_owner(&self) -> SessionOwner<'_> {
+        SessionOwner {
+            tenant: self.tenant.name.as_str(),
+            endpoint: self.endpoint.name.as_str(),
+            agent: self.agent.name.as_str(),
+        }
+    }
+}
+
+impl Received {
+    /// The request's id, when it is a request.
+    pub(crate) fn id(&self) -> Option<&Id> {
+        self.message.as_ref().and_then(|message| message.kind.id())
+    }
+}
+
+/// Serves one request of an agent.
+pub(crate) async fn serve(
+    node: &Arc<Node>,
+    path: EndpointPath<'_>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Ok(mut entry) = node.audit.open().await else {
+        // The node is going down; there is no record because nothing was done.
+        return unavailable();
+    };
+    let mut answering = Answering { id: None, era: Era::Legacy };
+    match run(node, path, request, &mut entry, &mut answering).await {
+        Ok(redacted) => redacted.respond(node, entry),
+        Err(rejection) => {
+            let context = Context {
+                id: answering.id.as_ref(),
+                era: answering.era,
+                decision_id: &entry.facts.decision_id,
+            };
+            let response = rejection.respond(context);
+            entry.reject(&rejection, response.status().as_u16());
+            response
+        }
+    }
+}
+
+/// What the answer to a rejected request needs to know of it.
+struct Answering {
+    id: Option<Id>,
+    era: Era,
+}
+
+async fn run(
+    node: &Arc<Node>,
+    path: EndpointPath<'_>,
+    request: Request<Incoming>,
+    entry: &mut Entry,
+    answering: &mut Answering,
+) -> Result<redact::Redacted, Rejection> {
+    let config = node.config();
+    let (head, body) = request.into_parts();
+    let authenticated = authenticate::authenticate(config, path, &head.headers, now_ms(), &mut entry.facts)?;
+    let received = receive::receive(head, body, answering).await?;
+    let discovered = discover::discover(authenticated, received, &mut entry.facts)?;
+    let authorised = authorise::authorise(discovered, &mut entry.facts)?;
+    let validated = validate::validate(authorised)?;
+    let admitted = limit::limit(validated)?;
+    let credentialed = credential::credential(admitted)?;
+    let forwarded = forward::forward(node, credentialed).await?;
+    Ok(redact::redact(forwarded))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unavailable() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
+/// Closes an entry whose answer is already whole.
+fn close(mut entry: Entry, response: &Response<Body>, outcome: Outcome) {
+    entry.facts.status = Some(response.status().as_u16());
+    entry.close(outcome);
+}

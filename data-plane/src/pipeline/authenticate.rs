@@ -1,0 +1,85 @@
+//! Authenticate: who calls. An agent's API key, or nobody where an endpoint allows that.
+//!
+//! Always holds: a key is looked up by its id within the tenant of the path, and its secret is compared as a keyed
+//! hash in constant time. Nothing of the body is read before. Whether a tenant or endpoint exists is not told to
+//! whoever has no key of the tenant.
+
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use gantry_model::AgentKey;
+use gantry_model::key::PresentedKey;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::audit::entry::Facts;
+use crate::config::Config;
+use crate::config::tenant::Tenant;
+use crate::pipeline::Caller;
+use crate::rejection::{Rejection, Unauthenticated};
+use crate::route::EndpointPath;
+
+const API_KEY: &str = "x-api-key";
+/// The agent as whom callers without a key are served.
+const ANONYMOUS: &str = "anonymous";
+
+/// Proof that the caller is known. Only this stage builds it.
+pub(super) struct Authenticated {
+    pub(super) caller: Caller,
+    _private: (),
+}
+
+pub(super) fn authenticate(
+    config: Arc<Config>,
+    path: EndpointPath<'_>,
+    headers: &HeaderMap,
+    now_ms: u64,
+    facts: &mut Facts,
+) -> Result<Authenticated, Rejection> {
+    facts.revision = config.revision;
+    let presented = presented(headers);
+    let tenant = config.tenants.get(path.tenant).cloned();
+    let agent = match (&presented, &tenant) {
+        (None, None) => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
+        (None, Some(tenant)) => match tenant.endpoints.get(path.endpoint) {
+            Some(endpoint) if endpoint.anonymous => tenant.agents.get(ANONYMOUS),
+            _ => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
+        },
+        (Some(text), tenant) => {
+            let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, now_ms));
+            let key = key.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
+            facts.key_id = Some(key.id.to_string());
+            tenant.as_ref().and_then(|tenant| tenant.agents.get(&key.agent))
+        }
+    };
+    let (Some(tenant), Some(agent)) = (&tenant, agent.cloned()) else {
+        return Err(Rejection::Unauthenticated(Unauthenticated::Invalid));
+    };
+    facts.tenant = Some(tenant.name.to_string());
+    facts.agent = Some(agent.name.to_string());
+    let endpoint = tenant.endpoints.get(path.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
+    facts.endpoint = Some(endpoint.name.to_string());
+    facts.server = Some(endpoint.server.name.to_string());
+    let caller = Caller { tenant: tenant.clone(), config, endpoint, agent };
+    Ok(Authenticated { caller, _private: () })
+}
+
+/// The key that a request presents: `Authorization: Bearer KEY`, or `X-API-Key: KEY`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let text = value.to_str().unwrap_or_default();
+        // RFC 9110, 11.1: the scheme's name has no case.
+        let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+        return Some(if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" });
+    }
+    headers.get(API_KEY).map(|value| value.to_str().unwrap_or_default())
+}
+
+fn verify(config: &Config, tenant: &Tenant, text: &str, now_ms: u64) -> Option<Arc<AgentKey>> {
+    let presented: PresentedKey = text.parse().ok()?;
+    let stored = tenant.keys.get(&presented.id)?;
+    let keys = config.keys.as_ref()?;
+    hmac::verify(&keys.key_hash, presented.secret.expose(), &stored.hash).ok()?;
+    let live = stored.expires_at_ms.is_none_or(|expires| now_ms < expires);
+    live.then(|| stored.clone())
+}

@@ -1,0 +1,62 @@
+//! Authorise: whether policy permits it. Default deny; forbid wins; a policy that fails denies.
+//!
+//! Always holds: whatever names a tool, prompt, resource or the server as a whole passes the one evaluator.
+//! Housekeeping of the protocol names none and needs only that the caller is known.
+
+use gantry_policy::{Decision, Target, Verdict};
+
+use super::discover::{Discovered, Subject};
+use super::{Caller, Received};
+use crate::audit::entry::Facts;
+use crate::rejection::Rejection;
+
+/// Proof that policy permits the request. Only this stage builds it.
+pub(super) struct Authorised {
+    pub(super) caller: Caller,
+    pub(super) received: Received,
+    pub(super) subject: Subject,
+    _private: (),
+}
+
+pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Authorised, Rejection> {
+    let Discovered { caller, received, subject, .. } = discovered;
+    let server = &caller.endpoint.server.name;
+    let decide = |target: Target<'_>| caller.tenant.policies.decide(&caller.agent.principal, &target);
+    match &subject {
+        // A list holds only what was permitted when it was made.
+        Subject::Protocol | Subject::List(_) => {}
+        Subject::Tool(access) => permit(&access.decision, &access.tool.name, facts)?,
+        Subject::Prompt(name) => permit(&decide(Target::Prompt { server, name }), name, facts)?,
+        Subject::Resource(uri) => permit(&decide(Target::Resource { server, uri }), uri, facts)?,
+        Subject::CompletePrompt(name) => {
+            permit(&decide(Target::CompletePrompt { server, name }), name, facts)?
+        }
+        Subject::CompleteResource(uri) => {
+            permit(&decide(Target::CompleteResource { server, uri }), uri, facts)?
+        }
+        Subject::Subscribe { uris, server: whole } => {
+            if *whole {
+                permit(&decide(Target::Server { server }), server.as_str(), facts)?;
+            }
+            for uri in uris {
+                permit(&decide(Target::Subscribe { server, uri }), uri, facts)?;
+            }
+        }
+        Subject::Server => permit(&decide(Target::Server { server }), server.as_str(), facts)?,
+    }
+    Ok(Authorised { caller, received, subject, _private: () })
+}
+
+fn permit(decision: &Decision, what: &str, facts: &mut Facts) -> Result<(), Rejection> {
+    facts.verdict = Some(decision.verdict);
+    facts.reasons.clone_from(&decision.reasons);
+    match decision.verdict {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny => Err(Rejection::Denied {
+            method: facts.method.clone().unwrap_or_default(),
+            what: what.to_owned(),
+            reasons: decision.reasons.clone(),
+            failed: !decision.failures.is_empty(),
+        }),
+    }
+}

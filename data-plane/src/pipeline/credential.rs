@@ -1,0 +1,41 @@
+//! Credential: the secret that the server needs, as a header of the request to it.
+//!
+//! Always holds: this is the only stage that opens a secret. What the client sent as its own authorization is never
+//! passed on; the forward stage takes headers from a list that does not have it.
+
+use http::{HeaderName, HeaderValue};
+
+use super::discover::Subject;
+use super::limit::Admitted;
+use super::{Caller, Received};
+use crate::rejection::Rejection;
+
+/// Proof that the request has what the server needs. Only this stage builds it.
+pub(super) struct Credentialed {
+    pub(super) caller: Caller,
+    pub(super) received: Received,
+    pub(super) subject: Subject,
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
+    _private: (),
+}
+
+pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> {
+    let Admitted { caller, received, subject, .. } = admitted;
+    let header = match &subject {
+        Subject::List(_) => None,
+        _ => caller.endpoint.server.credential_header()?,
+    };
+    Ok(Credentialed { caller, received, subject, header, _private: () })
+}
+
+impl crate::config::tenant::Server {
+    /// The header of the server's credential with its secret, marked so that it is never printed.
+    pub(crate) fn credential_header(&self) -> Result<Option<(HeaderName, HeaderValue)>, Rejection> {
+        let Some(credential) = &self.credential else { return Ok(None) };
+        let missing = || Rejection::NoCredential(credential.name.to_string());
+        let secret = credential.value.as_ref().ok_or_else(missing)?;
+        let mut value = HeaderValue::from_bytes(secret.expose()).map_err(|_| missing())?;
+        value.set_sensitive(true);
+        Ok(Some((credential.header.clone(), value)))
+    }
+}

@@ -1,0 +1,35 @@
+//! Limit: whether the call's budgets allow it now.
+//!
+//! Always holds: only calls of tools are counted, each at most once per limit. When a later limit refuses, what an
+//! earlier one took is not given back in this release.
+
+use super::discover::Subject;
+use super::validate::Validated;
+use super::{Caller, Received};
+use crate::limiter::Usage;
+use crate::rejection::Rejection;
+
+/// Proof that the budgets allow the call. Only this stage builds it.
+pub(super) struct Admitted {
+    pub(super) caller: Caller,
+    pub(super) received: Received,
+    pub(super) subject: Subject,
+    _private: (),
+}
+
+pub(super) fn limit(validated: Validated) -> Result<Admitted, Rejection> {
+    let Validated { caller, received, subject, .. } = validated;
+    if let Subject::Tool(access) = &subject {
+        let usage = Usage {
+            agent: caller.agent.name.as_str(),
+            server: caller.endpoint.server.name.as_str(),
+            tool: &access.tool.name,
+        };
+        for limiter in &caller.tenant.limiters {
+            limiter
+                .take(usage)
+                .map_err(|retry_after| Rejection::Limited { limit: limiter.name.clone(), retry_after })?;
+        }
+    }
+    Ok(Admitted { caller, received, subject, _private: () })
+}

@@ -1,0 +1,94 @@
+//! Receiving: the body of an authenticated request, bounded in size and time, read as one message.
+//!
+//! Always holds: nothing larger than [`REQUEST_BODY_MAX`] is kept, and nothing slower than [`BODY_DEADLINE`] waited
+//! for; the era is a fact of the client's hop and is decided here, once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::{Answering, Received};
+use crate::mcp::headers::{self, PROTOCOL_VERSION};
+use crate::mcp::message::{Kind, Message, MessageError, Method};
+use crate::mcp::{Era, VERSIONS_LEGACY};
+use crate::rejection::Rejection;
+
+/// Most bytes of a request: arguments are written by a model and rarely reach a hundredth of it.
+pub(crate) const REQUEST_BODY_MAX: usize = 4 * 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) async fn receive(
+    head: Parts,
+    body: Incoming,
+    answering: &mut Answering,
+) -> Result<Received, Rejection> {
+    let Parts { method, headers, .. } = head;
+    match method {
+        http::Method::POST => {}
+        http::Method::GET | http::Method::DELETE => {
+            let era =
+                headers.get(PROTOCOL_VERSION).and_then(|value| value.to_str().ok()).map(Era::of_version);
+            // The modern era has neither streams nor sessions of their own.
+            return match era {
+                Some(Era::Modern) => Err(Rejection::HttpMethod),
+                _ => Ok(Received { era: Era::Legacy, headers, message: None, method }),
+            };
+        }
+        _ => return Err(Rejection::HttpMethod),
+    }
+    let is_json = |value: &http::HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        text.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+    };
+    if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
+        return Err(Rejection::MediaType);
+    }
+    let body = collect(body).await?;
+    let message = Message::parse(body).map_err(|error| match error {
+        MessageError::Malformed(error) => Rejection::Malformed(error.to_string()),
+        MessageError::Invalid { id, message } => {
+            answering.id = id;
+            Rejection::Invalid(message)
+        }
+    })?;
+    answering.id = message.kind.id().cloned();
+    answering.era = headers::era_of(&headers, &message.kind);
+    check_version(&headers, answering.era, &message.kind)?;
+    Ok(Received { era: answering.era, headers, message: Some(message), method })
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Rejection> {
+    let limited = Limited::new(body, REQUEST_BODY_MAX).collect();
+    match tokio::time::timeout(BODY_DEADLINE, limited).await {
+        Err(_) => Err(Rejection::BodyBroken),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(REQUEST_BODY_MAX)),
+        Ok(Err(_)) => Err(Rejection::BodyBroken),
+    }
+}
+
+fn check_version(headers: &http::HeaderMap, era: Era, kind: &Kind) -> Result<(), Rejection> {
+    match (era, kind) {
+        // Removed with the legacy era; an `initialize` that carries modern metadata is no method.
+        (Era::Modern, Kind::Request { method: Method::Initialize, .. }) => {
+            Err(Rejection::Method("initialize".to_owned()))
+        }
+        (Era::Modern, Kind::Request { method, params, .. }) => {
+            headers::check_modern(headers, method, params).map_err(Rejection::Headers)
+        }
+        (Era::Modern, Kind::Notification { .. } | Kind::Response) => Ok(()),
+        (Era::Legacy, _) => {
+            let Some(value) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
+            let version = value.to_str().unwrap_or_default();
+            if VERSIONS_LEGACY.contains(&version) || version == "2024-11-05" {
+                return Ok(());
+            }
+            Err(Rejection::Invalid(format!("protocol version {version:?} is not known")))
+        }
+    }
+}

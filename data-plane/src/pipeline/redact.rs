@@ -1,0 +1,43 @@
+//! Redact: the last stage before the answer leaves. What the record keeps of the arguments is redacted as it is
+//! written ([`crate::audit::redaction`]); answers pass unchanged in this release.
+//!
+//! Always holds: the entry of a forwarded request is closed by the answer's body, at its end.
+
+use std::sync::Arc;
+
+use http::Response;
+use http::header::CONTENT_TYPE;
+
+use super::forward::Forwarded;
+use crate::audit::entry::{Entry, Outcome};
+use crate::node::Node;
+use crate::reply::{Body, Watch};
+
+/// Proof that the answer may leave. Only this stage builds it.
+pub(super) struct Redacted {
+    forwarded: Forwarded,
+}
+
+pub(super) fn redact(forwarded: Forwarded) -> Redacted {
+    Redacted { forwarded }
+}
+
+impl Redacted {
+    /// The answer, which closes the entry when it ends.
+    pub(super) fn respond(self, node: &Arc<Node>, mut entry: Entry) -> Response<Body> {
+        let Forwarded { caller, response, sent, deadline, from_server, .. } = self.forwarded;
+        if !from_server {
+            super::close(entry, &response, Outcome::Ok);
+            return response;
+        }
+        entry.facts.status = Some(response.status().as_u16());
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default();
+        let mut watch = Watch::new(entry, content_type, sent, deadline);
+        if content_type.starts_with("text/event-stream") {
+            let (node, server) = (node.clone(), caller.endpoint.server.clone());
+            watch = watch.on_event(Box::new(move |data| node.notice(&server, data)));
+        }
+        response.map(|body| body.watched(watch))
+    }
+}

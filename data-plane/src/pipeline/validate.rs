@@ -1,0 +1,107 @@
+//! Validate: whether a call's arguments fit the tool's schema, and its headers the arguments.
+//!
+//! Always holds: what is checked is what is forwarded, byte for byte. A violation is answered as the tool's own
+//! error, with the failing path, so that a model can correct itself.
+
+use serde_json::Value;
+
+use super::authorise::Authorised;
+use super::discover::Subject;
+use super::{Caller, Received};
+use crate::config::tool::Tool;
+use crate::mcp::Era;
+use crate::mcp::headers::{self, HeaderError};
+use crate::mcp::message::Kind;
+use crate::rejection::Rejection;
+
+/// Violations told at once: enough to correct a call in one go, few enough for a model to read.
+const PROBLEMS_MAX: usize = 5;
+/// Longest description of one violation in characters; it may quote the argument.
+const PROBLEM_CHARS_MAX: usize = 300;
+
+/// Proof that the arguments fit. Only this stage builds it.
+pub(super) struct Validated {
+    pub(super) caller: Caller,
+    pub(super) received: Received,
+    pub(super) subject: Subject,
+    _private: (),
+}
+
+pub(super) fn validate(authorised: Authorised) -> Result<Validated, Rejection> {
+    let Authorised { caller, received, subject, .. } = authorised;
+    if let Subject::Tool(access) = &subject {
+        let empty = Value::Object(serde_json::Map::new());
+        let arguments = match received.message.as_ref().map(|message| &message.kind) {
+            Some(Kind::Request { params, .. }) => params.arguments.as_ref().unwrap_or(&empty),
+            _ => &empty,
+        };
+        if received.era == Era::Modern {
+            check_mirrored(&access.tool, arguments, &received.headers)?;
+        }
+        check_arguments(&access.tool, arguments)?;
+    }
+    Ok(Validated { caller, received, subject, _private: () })
+}
+
+fn check_arguments(tool: &Tool, arguments: &Value) -> Result<(), Rejection> {
+    let Ok(schema) = &tool.schema else { return Err(Rejection::Schema { tool: tool.name.to_string() }) };
+    if schema.is_valid(arguments) {
+        return Ok(());
+    }
+    let problems = schema
+        .iter_errors(arguments)
+        .take(PROBLEMS_MAX)
+        .map(|error| {
+            let path = error.instance_path().to_string();
+            let path = if path.is_empty() { "/".to_owned() } else { path };
+            let message: String = error.to_string().chars().take(PROBLEM_CHARS_MAX).collect();
+            format!("at {path}: {message}")
+        })
+        .collect();
+    Err(Rejection::Arguments { tool: tool.name.to_string(), problems })
+}
+
+/// Specification: 2026-07-28, "Custom headers from tool parameters": each annotated argument that is there must be
+/// repeated by its header, and a header must not tell of one that is not.
+fn check_mirrored(tool: &Tool, arguments: &Value, headers: &http::HeaderMap) -> Result<(), Rejection> {
+    for mirrored in &tool.mirrored {
+        let value = mirrored.path.iter().try_fold(arguments, |value, field| value.get(field));
+        let expected = match value {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Bool(value)) => Some(value.to_string()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let sent = headers::single(headers, &mirrored.header).map_err(Rejection::Headers)?;
+        let mismatch = |message: String| Err(Rejection::Headers(HeaderError::Mismatch(message)));
+        match (expected, sent) {
+            (None, None) => {}
+            (Some(_), None) => return mismatch(format!("header {} is missing", mirrored.header)),
+            (None, Some(_)) => {
+                return mismatch(format!(
+                    "header {} is there, but argument {} is not",
+                    mirrored.header,
+                    mirrored.path.join(".")
+                ));
+            }
+            (Some(expected), Some(sent)) => {
+                let sent = headers::decode(&mirrored.header, sent).map_err(Rejection::Headers)?;
+                if sent != expected && !equal_numbers(&sent, &expected) {
+                    return mismatch(format!(
+                        "header {} is {sent:?}, but the argument is {expected:?}",
+                        mirrored.header
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Numbers compare by value: `42.0` says what `42` says.
+fn equal_numbers(left: &str, right: &str) -> bool {
+    match (left.parse::<f64>(), right.parse::<f64>()) {
+        (Ok(left), Ok(right)) => left.is_finite() && left == right,
+        _ => false,
+    }
+}

@@ -1,0 +1,382 @@
+//! Every way that a request may stop, and what its caller sees of it.
+//!
+//! Always holds: what a caller sees is written here and nowhere else; it never carries internal text (addresses of
+//! servers, errors of libraries, policy text). Codes of our own stand outside the range that JSON-RPC and MCP
+//! reserve. A rejection that an agent's model can act on says what to do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gantry_model::LimitName;
+use gantry_policy::Reason;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use crate::mcp::headers::HeaderError;
+use crate::mcp::message::Id;
+use crate::mcp::{Era, VERSION_MODERN};
+use crate::reply::Body;
+
+/// Why a request stopped.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    /// No key, or not a good one.
+    Unauthenticated(Unauthenticated),
+    /// No such path or endpoint.
+    NoEndpoint,
+    /// Not a method of this path (405).
+    HttpMethod,
+    /// `Host` or `Origin` of another site.
+    Origin,
+    /// The body is not `application/json`.
+    MediaType,
+    /// The body is larger than the limit in bytes.
+    BodyTooLarge(usize),
+    /// The body did not arrive in time or whole.
+    BodyBroken,
+    /// The body is no JSON.
+    Malformed(String),
+    /// The body is no JSON-RPC message, or not one for this method.
+    Invalid(String),
+    /// Parameters are missing or of a wrong form.
+    InvalidParams(String),
+    /// Headers and body of a modern request disagree.
+    Headers(HeaderError),
+    /// The server behind the endpoint does not speak the client's protocol version.
+    Version {
+        /// What the client asked for.
+        requested: String,
+        /// What would be served.
+        supported: Vec<String>,
+    },
+    /// Not a method of this era.
+    Method(String),
+    /// The session is not one of this principal and endpoint, or no longer.
+    SessionGone,
+    /// The node has no catalog of the server yet.
+    NotReady,
+    /// The server has no such tool.
+    UnknownTool {
+        /// The name in the call.
+        name: String,
+        /// The nearest tool that the agent may call.
+        nearest: Option<String>,
+    },
+    /// Policy says no.
+    Denied {
+        /// The method.
+        method: String,
+        /// The tool, prompt, resource or server.
+        what: String,
+        /// The policies that forbid it; empty: none permits it.
+        reasons: Vec<Reason>,
+        /// Policies that failed; any failure denies.
+        failed: bool,
+    },
+    /// Arguments do not fit the tool's schema. Answered as a tool result, so that the model can correct itself.
+    Arguments {
+        /// The tool.
+        tool: String,
+        /// Each with the failing path.
+        problems: Vec<String>,
+    },
+    /// The tool's own schema cannot be used.
+    Schema {
+        /// The tool.
+        tool: String,
+    },
+    /// A budget is spent.
+    Limited {
+        /// The limit.
+        limit: LimitName,
+        /// Until a call is free again.
+        retry_after: Duration,
+    },
+    /// The credential that the server needs has no secret.
+    NoCredential(String),
+    /// The server failed.
+    Upstream(Upstream),
+}
+
+/// Why a caller is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unauthenticated {
+    /// Nothing was presented.
+    Missing,
+    /// What was presented is not a key that is valid here and now.
+    Invalid,
+}
+
+/// How a server failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    /// It cannot be reached.
+    Unreachable,
+    /// It did not answer within the deadline.
+    Timeout(Duration),
+    /// It refused the gateway's credential.
+    Refused(StatusCode),
+    /// It answered with a failure of its own.
+    Status(StatusCode),
+    /// It answered with what is no MCP.
+    Protocol,
+}
+
+/// JSON-RPC error codes.
+mod code {
+    pub(super) const PARSE: i32 = -32700;
+    pub(super) const INVALID_REQUEST: i32 = -32600;
+    pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+    pub(super) const INVALID_PARAMS: i32 = -32602;
+    pub(super) const HEADER_MISMATCH: i32 = -32020;
+    pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
+    /// A legacy server's answer to a request outside a session.
+    pub(super) const SESSION: i32 = -32001;
+    // Our own, outside -32768..-32000, after the HTTP status that says the same.
+    pub(super) const UNAUTHENTICATED: i32 = -31401;
+    pub(super) const DENIED: i32 = -31403;
+    pub(super) const LIMITED: i32 = -31429;
+    pub(super) const UPSTREAM: i32 = -31502;
+    pub(super) const NOT_READY: i32 = -31503;
+}
+
+/// What a rejection is answered with, besides what it says itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// The request's id, once it was read.
+    pub(crate) id: Option<&'a Id>,
+    /// The era of the client's hop.
+    pub(crate) era: Era,
+    /// What the record of the request is found by.
+    pub(crate) decision_id: &'a str,
+}
+
+impl Rejection {
+    /// The word for it in records and in `error.data.rejection`.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Rejection::Unauthenticated(_) => "unauthenticated",
+            Rejection::Malformed(_) | Rejection::BodyTooLarge(_) | Rejection::BodyBroken => "malformed",
+            Rejection::NoEndpoint
+            | Rejection::HttpMethod
+            | Rejection::Origin
+            | Rejection::MediaType
+            | Rejection::Invalid(_)
+            | Rejection::InvalidParams(_)
+            | Rejection::Headers(_)
+            | Rejection::Version { .. }
+            | Rejection::Method(_)
+            | Rejection::SessionGone
+            | Rejection::UnknownTool { .. }
+            | Rejection::Arguments { .. }
+            | Rejection::Schema { .. } => "invalid",
+            Rejection::Denied { .. } => "denied",
+            Rejection::Limited { .. } => "limited",
+            Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
+        }
+    }
+
+    /// The HTTP answer.
+    pub(crate) fn respond(&self, context: Context<'_>) -> Response<Body> {
+        let status = self.status(context.era);
+        let body = match self {
+            Rejection::Arguments { tool, problems } => arguments_result(tool, problems, context),
+            _ => self.error_body(context),
+        };
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Rejection::Unauthenticated(Unauthenticated::Missing) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="gantry""#));
+            }
+            Rejection::Unauthenticated(Unauthenticated::Invalid) => {
+                let challenge = r#"Bearer realm="gantry", error="invalid_token""#;
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            Rejection::Limited { retry_after, .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*retry_after)));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    /// Failures of the call itself stay 200, as MCP's errors of tools do, so that every client hands the JSON-RPC
+    /// error to its model; failures of the request have HTTP's word for it.
+    fn status(&self, era: Era) -> StatusCode {
+        match self {
+            Rejection::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Rejection::NoEndpoint | Rejection::SessionGone => StatusCode::NOT_FOUND,
+            Rejection::HttpMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::Origin => StatusCode::FORBIDDEN,
+            Rejection::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Rejection::BodyBroken
+            | Rejection::Malformed(_)
+            | Rejection::Invalid(_)
+            | Rejection::Headers(_)
+            | Rejection::Version { .. } => StatusCode::BAD_REQUEST,
+            Rejection::Method(_) if era == Era::Modern => StatusCode::NOT_FOUND,
+            Rejection::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::Method(_)
+            | Rejection::InvalidParams(_)
+            | Rejection::NotReady
+            | Rejection::UnknownTool { .. }
+            | Rejection::Denied { .. }
+            | Rejection::Arguments { .. }
+            | Rejection::Schema { .. }
+            | Rejection::NoCredential(_)
+            | Rejection::Upstream(_) => StatusCode::OK,
+        }
+    }
+
+    fn code(&self) -> i32 {
+        match self {
+            Rejection::Unauthenticated(_) => code::UNAUTHENTICATED,
+            Rejection::Malformed(_) => code::PARSE,
+            Rejection::Headers(HeaderError::MissingMeta(_))
+            | Rejection::InvalidParams(_)
+            | Rejection::UnknownTool { .. }
+            | Rejection::Arguments { .. } => code::INVALID_PARAMS,
+            Rejection::Headers(HeaderError::Mismatch(_)) => code::HEADER_MISMATCH,
+            Rejection::Headers(HeaderError::Version(_)) | Rejection::Version { .. } => {
+                code::UNSUPPORTED_VERSION
+            }
+            Rejection::Method(_) => code::METHOD_NOT_FOUND,
+            Rejection::SessionGone => code::SESSION,
+            Rejection::Denied { .. } => code::DENIED,
+            Rejection::Limited { .. } => code::LIMITED,
+            Rejection::NotReady => code::NOT_READY,
+            Rejection::NoCredential(_) | Rejection::Upstream(_) | Rejection::Schema { .. } => code::UPSTREAM,
+            Rejection::NoEndpoint
+            | Rejection::HttpMethod
+            | Rejection::Origin
+            | Rejection::MediaType
+            | Rejection::BodyTooLarge(_)
+            | Rejection::BodyBroken
+            | Rejection::Invalid(_) => code::INVALID_REQUEST,
+        }
+    }
+
+    /// What the caller reads, and what stands as `reason` in the record.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Rejection::Unauthenticated(Unauthenticated::Missing) => {
+                "an agent key is required: Authorization: Bearer KEY".to_owned()
+            }
+            Rejection::Unauthenticated(Unauthenticated::Invalid) => {
+                "the agent key is not valid here".to_owned()
+            }
+            Rejection::NoEndpoint => "there is no such endpoint; the path is /TENANT/ENDPOINT/mcp".to_owned(),
+            Rejection::HttpMethod => "this HTTP method is not served here".to_owned(),
+            Rejection::Origin => "Host or Origin is not allowed here".to_owned(),
+            Rejection::MediaType => "the body must be application/json".to_owned(),
+            Rejection::BodyTooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Rejection::BodyBroken => "the body did not arrive whole or in time".to_owned(),
+            Rejection::Malformed(detail) => format!("the body is not JSON that is taken here: {detail}"),
+            Rejection::Invalid(detail) | Rejection::InvalidParams(detail) => detail.clone(),
+            Rejection::Headers(error) => error.to_string(),
+            Rejection::Version { requested, supported } => format!(
+                "the server behind this endpoint does not speak {requested:?} but {}",
+                supported.join(", ")
+            ),
+            Rejection::Method(method) => format!("method {method:?} is not served here"),
+            Rejection::SessionGone => {
+                "the session does not exist or has expired; initialize again".to_owned()
+            }
+            Rejection::NotReady => {
+                "what the server offers is not known yet; try again in a moment".to_owned()
+            }
+            Rejection::UnknownTool { name, nearest: Some(nearest) } => {
+                format!("unknown tool {name:?}; the nearest is {nearest:?}")
+            }
+            Rejection::UnknownTool { name, nearest: None } => format!("unknown tool {name:?}"),
+            Rejection::Denied { method, what, reasons, failed } => {
+                denied_message(method, what, reasons, *failed)
+            }
+            Rejection::Arguments { tool, problems } => {
+                format!("invalid arguments for tool {tool:?}: {}", problems.join("; "))
+            }
+            Rejection::Schema { tool } => {
+                format!("the input schema of tool {tool:?} cannot be used to check a call")
+            }
+            Rejection::Limited { limit, retry_after } => {
+                format!("limit {limit:?} is spent; try again in {} s", seconds(*retry_after))
+            }
+            Rejection::NoCredential(name) => format!("credential {name:?} has no secret yet"),
+            Rejection::Upstream(failure) => failure.message(),
+        }
+    }
+
+    fn error_body(&self, context: Context<'_>) -> Bytes {
+        let mut data = json!({"rejection": self.outcome(), "decisionId": context.decision_id});
+        match self {
+            Rejection::Limited { retry_after, limit } => {
+                data["retryAfterSeconds"] = json!(seconds(*retry_after));
+                data["limit"] = json!(limit.as_str());
+            }
+            Rejection::Headers(HeaderError::Version(requested)) => {
+                data["requested"] = json!(requested);
+                data["supported"] = json!([VERSION_MODERN]);
+            }
+            Rejection::Version { requested, supported } => {
+                data["requested"] = json!(requested);
+                data["supported"] = json!(supported);
+            }
+            _ => {}
+        }
+        let error = json!({"code": self.code(), "message": self.message(), "data": data});
+        envelope(context.id, "error", &error.to_string())
+    }
+}
+
+impl Upstream {
+    /// What the caller reads.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Upstream::Unreachable => "the server cannot be reached".to_owned(),
+            Upstream::Timeout(deadline) => {
+                format!("the server did not answer within {} ms", deadline.as_millis())
+            }
+            Upstream::Refused(_) => "the server refused the gateway's credential".to_owned(),
+            Upstream::Status(status) => format!("the server answered with HTTP status {}", status.as_u16()),
+            Upstream::Protocol => "the server's answer is not MCP".to_owned(),
+        }
+    }
+}
+
+/// A JSON-RPC response around a raw member.
+pub(crate) fn envelope(id: Option<&Id>, member: &str, raw: &str) -> Bytes {
+    let id = id.map_or("null", |id| std::str::from_utf8(&id.0).unwrap_or("null"));
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"{member}":{raw}}}"#).into()
+}
+
+fn arguments_result(tool: &str, problems: &[String], context: Context<'_>) -> Bytes {
+    let text = format!("Invalid arguments for tool {tool:?}:\n- {}", problems.join("\n- "));
+    let mut result = json!({
+        "content": [{"type": "text", "text": text}],
+        "isError": true,
+        "_meta": {"dev.gantry/decisionId": context.decision_id},
+    });
+    if context.era == Era::Modern {
+        result["resultType"] = json!("complete");
+    }
+    envelope(context.id, "result", &result.to_string())
+}
+
+fn denied_message(method: &str, what: &str, reasons: &[Reason], failed: bool) -> String {
+    let because = match (reasons, failed) {
+        (_, true) => "a policy could not be evaluated",
+        ([], false) => "no policy permits it",
+        (_, false) => "a policy forbids it",
+    };
+    format!("{method} of {what:?} is denied: {because}")
+}
+
+/// Whole seconds, rounded up, so that a caller that waits them is not early.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,253 @@
+//! The body of an answer: made here, or passed on from a server while the audit looks on.
+//!
+//! Always holds: what a server sends is passed on as it comes, frame by frame; the watch keeps at most
+//! [`INSPECTED_BYTES_MAX`] bytes of it. The entry of a request is closed when its body ends, breaks, or is dropped.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use crate::audit::entry::{Entry, Outcome};
+use crate::mcp::json;
+use crate::mcp::sse::EventScanner;
+
+/// Most bytes of a JSON answer that are kept to find out whether it is an error. A larger one counts as a result.
+const INSPECTED_BYTES_MAX: usize = 64 * 1024;
+
+/// An answer's body.
+pub(crate) struct Body {
+    source: Source,
+    watch: Option<Watch>,
+}
+
+enum Source {
+    Full(Option<Bytes>),
+    Upstream(Incoming),
+    Events(mpsc::Receiver<Bytes>),
+}
+
+/// The answer could not be passed on to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The connection to the server broke.
+    #[error("the server's answer broke off")]
+    Upstream(#[source] hyper::Error),
+    /// The deadline passed.
+    #[error("the server's answer was late")]
+    Late,
+}
+
+/// What the audit keeps of an answer under way.
+pub(crate) struct Watch {
+    entry: Option<Entry>,
+    form: Form,
+    sent: Instant,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    on_event: Option<OnEvent>,
+}
+
+/// Called with the data of each event of a stream.
+pub(crate) type OnEvent = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+enum Form {
+    Json(Vec<u8>),
+    Events { scanner: EventScanner, last: Outcome },
+    Other,
+}
+
+impl Body {
+    /// A body that is there as a whole.
+    pub(crate) fn full(bytes: Bytes) -> Body {
+        Body { source: Source::Full(Some(bytes)), watch: None }
+    }
+
+    /// No body.
+    pub(crate) fn empty() -> Body {
+        Body { source: Source::Full(None), watch: None }
+    }
+
+    /// What a server sends.
+    pub(crate) fn upstream(incoming: Incoming) -> Body {
+        Body { source: Source::Upstream(incoming), watch: None }
+    }
+
+    /// Events that are made here.
+    pub(crate) fn events(events: mpsc::Receiver<Bytes>) -> Body {
+        Body { source: Source::Events(events), watch: None }
+    }
+
+    /// The same body, with an eye on it.
+    pub(crate) fn watched(self, watch: Watch) -> Body {
+        Body { source: self.source, watch: Some(watch) }
+    }
+}
+
+impl Watch {
+    /// Watches an answer of a content type for an entry. `deadline` ends an answer that is still under way.
+    pub(crate) fn new(entry: Entry, content_type: &str, sent: Instant, deadline: Option<Instant>) -> Watch {
+        let form = if content_type.starts_with("application/json") {
+            Form::Json(Vec::new())
+        } else if content_type.starts_with("text/event-stream") {
+            Form::Events { scanner: EventScanner::default(), last: Outcome::Ok }
+        } else {
+            Form::Other
+        };
+        Watch { entry: Some(entry), form, sent, deadline, timer: None, on_event: None }
+    }
+
+    /// Calls `on_event` with the data of each event.
+    pub(crate) fn on_event(self, on_event: OnEvent) -> Watch {
+        Watch { on_event: Some(on_event), ..self }
+    }
+
+    fn see(&mut self, bytes: &[u8]) {
+        if let Some(entry) = &mut self.entry {
+            entry.facts.response_bytes += bytes.len() as u64;
+        }
+        match &mut self.form {
+            Form::Json(kept) if kept.len() + bytes.len() <= INSPECTED_BYTES_MAX => {
+                kept.extend_from_slice(bytes)
+            }
+            Form::Json(_) => self.form = Form::Other,
+            Form::Events { scanner, last } => scanner.scan(bytes, |data| {
+                *last = outcome_of(data);
+                if let Some(on_event) = &self.on_event {
+                    on_event(data);
+                }
+            }),
+            Form::Other => {}
+        }
+    }
+
+    fn end(&mut self, outcome: Option<Outcome>) {
+        let Some(mut entry) = self.entry.take() else { return };
+        entry.facts.upstream_us = u64::try_from(self.sent.elapsed().as_micros()).ok();
+        let seen = || match &self.form {
+            Form::Json(kept) => outcome_of(kept),
+            Form::Events { last, .. } => *last,
+            Form::Other => Outcome::Ok,
+        };
+        let failed = entry.facts.status.is_some_and(|status| status >= 400);
+        entry.close(outcome.unwrap_or_else(|| if failed { Outcome::Error } else { seen() }));
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        timer.as_mut().poll(context)
+    }
+}
+
+/// Whether a JSON-RPC message is an error, or a tool's result that says it is one. The words are searched first,
+/// because nearly every answer has none of them.
+fn outcome_of(message: &[u8]) -> Outcome {
+    let has = |word: &[u8]| memchr::memmem::find(message, word).is_some();
+    if !has(b"\"error\"") && !has(b"\"isError\"") {
+        return Outcome::Ok;
+    }
+    let Ok(text) = std::str::from_utf8(message) else { return Outcome::Error };
+    match json::fields(text, &["result", "error"]) {
+        Ok([_, Some(_)]) => Outcome::Error,
+        Ok([Some(result), None]) => match json::fields(result.get(), &["isError"]) {
+            Ok([Some(flag)]) if flag.get() == "true" => Outcome::Error,
+            _ => Outcome::Ok,
+        },
+        Ok([None, None]) => Outcome::Ok,
+        Err(_) => Outcome::Error,
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.source {
+            Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(incoming) => Pin::new(incoming).poll_frame(context).map_err(BodyError::Upstream),
+            Source::Events(events) => {
+                events.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        };
+        let Some(watch) = &mut this.watch else { return polled };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(bytes) = frame.data_ref() {
+                    watch.see(bytes);
+                }
+                // hyper does not ask again once it knows that nothing follows.
+                if this.source.is_end_stream() {
+                    watch.end(None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                watch.end(None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                watch.end(Some(Outcome::Broken));
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Pending => match watch.poll_deadline(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => {
+                    watch.end(Some(Outcome::Broken));
+                    Poll::Ready(Some(Err(BodyError::Late)))
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Upstream(incoming) => incoming.size_hint(),
+            Source::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Upstream(incoming) => incoming.is_end_stream(),
+            Source::Events(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_from_a_result_that_talks_of_errors() {
+        for (message, outcome) in [
+            (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#, Outcome::Ok),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":false}}"#, Outcome::Ok),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}"#, Outcome::Error),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{"error":"a word"}}"#, Outcome::Ok),
+            (r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#, Outcome::Error),
+        ] {
+            assert_eq!(outcome_of(message.as_bytes()), outcome, "{message}");
+        }
+    }
+}

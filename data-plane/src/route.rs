@@ -1,0 +1,51 @@
+//! Paths that the agents' listener serves.
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    /// `/{tenant}/{endpoint}/mcp`
+    Endpoint(EndpointPath<'a>),
+    /// `/healthz`: the process runs.
+    Health,
+    /// `/readyz`: it has a configuration.
+    Ready,
+    /// Anything else.
+    Nowhere,
+}
+
+/// The tenant and endpoint that a path names; not known to exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndpointPath<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) endpoint: &'a str,
+}
+
+impl<'a> Route<'a> {
+    /// Reads a path. Names have no characters that need escaping, so an escaped path names nothing.
+    pub(crate) fn of(path: &'a str) -> Route<'a> {
+        let mut parts = path.split('/').skip(1);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("healthz"), None, None, None) => Route::Health,
+            (Some("readyz"), None, None, None) => Route::Ready,
+            (Some(tenant), Some(endpoint), Some("mcp"), None) => {
+                Route::Endpoint(EndpointPath { tenant, endpoint })
+            }
+            _ => Route::Nowhere,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_path_names_an_endpoint() {
+        let main = Route::Endpoint(EndpointPath { tenant: "acme", endpoint: "main" });
+        assert_eq!(Route::of("/acme/main/mcp"), main);
+        for path in ["/", "/acme", "/acme/main", "/acme/main/mcp/", "/acme/main/mcp/x", "//main/mcp/"] {
+            assert_eq!(Route::of(path), Route::Nowhere, "{path}");
+        }
+        assert_eq!(Route::of("/healthz"), Route::Health);
+    }
+}

@@ -1,0 +1,170 @@
+//! Starting and ending a node.
+//!
+//! Always holds: every task has an owner that waits for it at the end; records of requests that ended are in the
+//! file when [`DataPlane::shutdown`] returns.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gantry_model::{Revision, Secret};
+use gantry_node::seal::NodeSealKey;
+use gantry_node::tls::{TlsError, TlsFiles};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Audit;
+use crate::audit::writer::OpenError;
+use crate::listen::Listener;
+use crate::node::Node;
+use crate::sync::{Channels, Follower, Identity};
+use crate::upstream::Upstreams;
+use crate::upstream::discovery::{Discovery, Wakeup};
+
+/// Catalogs that may wait to be reported.
+const REPORTS_MAX: usize = 64;
+/// Copies of records that may wait to be reported; the file has them all.
+const RECORDS_MAX: usize = 16_384;
+
+/// How a node is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where agents connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// TLS for agents; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+    /// The control plane to follow, such as `http://127.0.0.1:8081`.
+    pub control_plane: String,
+    /// What the control plane knows the node by.
+    pub node_token: Secret<String>,
+    /// The node's name; one process at a time has it.
+    pub node_id: String,
+    /// Where audit records are written.
+    pub data_dir: PathBuf,
+    /// Whether servers may be child processes of this node.
+    pub allow_stdio: bool,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener cannot be bound.
+    #[error("{address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The TLS files cannot be used.
+    #[error("TLS for agents cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The audit file cannot be used.
+    #[error("audit cannot be started")]
+    Audit(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No key pair can be made.
+    #[error("the node's key cannot be made")]
+    Seal(#[from] gantry_node::seal::SealError),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> StartError {
+        StartError::Audit(Box::new(error))
+    }
+}
+
+/// A running node.
+pub struct DataPlane {
+    address: SocketAddr,
+    applied: watch::Receiver<Revision>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    node: Arc<Node>,
+}
+
+/// A part of the node ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("a task of the data plane ended unexpectedly; see the log")]
+pub struct Died;
+
+/// Starts a node. It serves nobody until its first update came ([`DataPlane::applied`]).
+pub async fn start(options: Options) -> Result<DataPlane, StartError> {
+    let tls = options.tls.as_ref().map(TlsFiles::load).transpose()?;
+    let failed = |source| StartError::Listen { address: options.listen, source };
+    let listener = Listener::bind(options.listen, tls).await.map_err(failed)?;
+    let address = listener.address().map_err(failed)?;
+    let incarnation = random_hex();
+    let (record_sender, records) = mpsc::channel(RECORDS_MAX);
+    let audit = Audit::start(&options.data_dir, &options.node_id, &incarnation, record_sender)?;
+    let node = Arc::new(Node::new(audit, Upstreams::new(options.allow_stdio), Wakeup::default()));
+    let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
+    let (applied_sender, applied) = watch::channel(Revision::NONE);
+    let identity = Identity {
+        node_id: options.node_id,
+        incarnation,
+        control_plane: options.control_plane,
+        token: options.node_token,
+    };
+    let discovery = Discovery::new(node.clone(), report_sender);
+    let channels = Channels { catalogs, records, applied: applied_sender };
+    let follower = Follower::new(identity, node.clone(), NodeSealKey::generate()?, discovery, channels);
+    let stop = CancellationToken::new();
+    let tasks = vec![
+        tokio::spawn(listener.serve(node.clone(), stop.clone())),
+        tokio::spawn(follower.run(stop.clone())),
+    ];
+    Ok(DataPlane { address, applied, stop, tasks, node })
+}
+
+impl DataPlane {
+    /// Where agents connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The revision that requests see; changes as updates come.
+    pub fn applied(&self) -> watch::Receiver<Revision> {
+        self.applied.clone()
+    }
+
+    /// Returns only when a part of the node ended without being asked to. May be dropped and called again.
+    pub async fn failed(&mut self) -> Died {
+        // A handle must not be asked again once it said that its task ended.
+        if self.tasks.iter().any(JoinHandle::is_finished) {
+            return Died;
+        }
+        let [listening, following] = self.tasks.as_mut_slice() else { return Died };
+        tokio::select! {
+            _ = listening => Died,
+            _ = following => Died,
+        }
+    }
+
+    /// Ends the node: lets requests under way end (bounded), and writes the last records.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            if task.await.is_err() {
+                tracing::error!("a task of the data plane panicked");
+            }
+        }
+        // Requests that outlived the drain still hold the node; their records are lost with the process.
+        if let Some(node) = Arc::into_inner(self.node) {
+            let audit = node.into_audit();
+            let _ = tokio::task::spawn_blocking(move || audit.finish()).await;
+        }
+    }
+}
+
+/// 8 random bytes as text: tells one run of the process from another.
+fn random_hex() -> String {
+    let mut bytes = [0; 8];
+    // Without randomness two runs would share decision ids; time tells them apart well enough then.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        bytes.copy_from_slice(&now.as_nanos().to_le_bytes()[..8]);
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

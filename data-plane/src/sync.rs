@@ -1,0 +1,83 @@
+//! The node's end of the stream to the control plane: takes updates, swaps the configuration, acknowledges, reports.
+//!
+//! Always holds: a node without a control plane serves what it has; it tries again with growing, jittered pauses.
+//! An update is applied whole or not at all, and is answered by exactly one ack or nack.
+
+mod connection;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_model::{Revision, Secret};
+use gantry_node::seal::NodeSealKey;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::holdings::Holdings;
+use crate::node::Node;
+use crate::upstream::discovery::{Discovery, Report};
+
+/// First pause after a lost or refused connection; doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause between attempts.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Who the node is and whom it follows.
+pub(crate) struct Identity {
+    pub(crate) node_id: String,
+    pub(crate) incarnation: String,
+    pub(crate) control_plane: String,
+    pub(crate) token: Secret<String>,
+}
+
+/// Follows the control plane until it is stopped.
+pub(crate) struct Follower {
+    identity: Identity,
+    node: Arc<Node>,
+    holdings: Holdings,
+    seal: Arc<NodeSealKey>,
+    discovery: Discovery,
+    catalogs: mpsc::Receiver<Report>,
+    records: mpsc::Receiver<Vec<u8>>,
+    applied: watch::Sender<Revision>,
+}
+
+/// What the follower reports, and where it says how far it is.
+pub(crate) struct Channels {
+    pub(crate) catalogs: mpsc::Receiver<Report>,
+    pub(crate) records: mpsc::Receiver<Vec<u8>>,
+    pub(crate) applied: watch::Sender<Revision>,
+}
+
+impl Follower {
+    pub(crate) fn new(
+        identity: Identity,
+        node: Arc<Node>,
+        seal: NodeSealKey,
+        discovery: Discovery,
+        channels: Channels,
+    ) -> Follower {
+        let seal = Arc::new(seal);
+        let Channels { catalogs, records, applied } = channels;
+        let holdings = Holdings::new(seal.clone());
+        Follower { identity, node, holdings, seal, discovery, catalogs, records, applied }
+    }
+
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut pause = RETRY_FIRST;
+        while !stop.is_cancelled() {
+            let before = self.holdings.revision();
+            let ended = stop.run_until_cancelled(connection::follow(&mut self)).await;
+            let Some(error) = ended else { break };
+            if self.holdings.revision() > before {
+                pause = RETRY_FIRST;
+            }
+            tracing::warn!(control_plane = %self.identity.control_plane, %error, "the stream ended; trying again");
+            let jitter = 0.5 + f64::from(connection::random_byte()) / 255.0;
+            stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(jitter))).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        self.discovery.stop().await;
+    }
+}

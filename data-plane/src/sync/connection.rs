@@ -1,0 +1,201 @@
+//! One connection of the stream: hello, then updates in and answers and reports out, until it ends.
+
+use gantry_model::Revision;
+use gantry_wire::sync_v1::node_message::Message as ToServer;
+use gantry_wire::sync_v1::server_message::Message as FromServer;
+use gantry_wire::sync_v1::sync_client::SyncClient;
+use gantry_wire::{MESSAGE_BYTES_MAX, sync_v1 as wire};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Endpoint;
+use tonic::{Request, Status, Streaming};
+
+use super::Follower;
+use crate::config::holdings::Problem;
+use crate::upstream::discovery::Report;
+
+/// Messages that may wait to be sent. Reports wait for room; records are dropped by whoever offers them.
+const OUTBOX_MAX: usize = 256;
+/// Records sent in one message.
+const RECORDS_MAX: usize = 256;
+/// Most bytes of all parts of one update: a snapshot larger than this does not fit this release.
+const UPDATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FollowError {
+    #[error("the control plane cannot be reached: {0}")]
+    Connect(#[source] tonic::transport::Error),
+    #[error("the node token cannot stand in a header")]
+    Token,
+    #[error("the control plane ended the stream: {}", .0.message())]
+    Status(#[source] Box<Status>),
+    #[error("the control plane closed the stream")]
+    Closed,
+    #[error("an update is larger than {UPDATE_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+impl From<Status> for FollowError {
+    fn from(status: Status) -> FollowError {
+        FollowError::Status(Box::new(status))
+    }
+}
+
+/// Follows over one connection; returns why it ended.
+pub(super) async fn follow(follower: &mut Follower) -> FollowError {
+    match open(follower).await {
+        Ok((stream, outbox)) => match run(follower, stream, outbox).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        },
+        Err(error) => error,
+    }
+}
+
+type Outbox = mpsc::Sender<wire::NodeMessage>;
+
+async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
+    let identity = &follower.identity;
+    let endpoint = Endpoint::from_shared(identity.control_plane.clone()).map_err(FollowError::Connect)?;
+    let channel = endpoint.connect().await.map_err(FollowError::Connect)?;
+    let mut client = SyncClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+    let hello = wire::Hello {
+        node_id: identity.node_id.clone(),
+        incarnation: identity.incarnation.clone(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster_id: follower.holdings.cluster_id().to_owned(),
+        applied_revision: follower.holdings.revision().0,
+        applied_digest: follower.holdings.digest().to_bytes().to_vec(),
+        seal_public_key: follower.seal.public_key().as_bytes().to_vec(),
+    };
+    send(&outbox, ToServer::Hello(hello)).await?;
+    let mut request = Request::new(ReceiverStream::new(messages));
+    let mut token: MetadataValue<Ascii> =
+        format!("Bearer {}", identity.token.expose()).parse().map_err(|_| FollowError::Token)?;
+    token.set_sensitive(true);
+    request.metadata_mut().insert("authorization", token);
+    let stream = client.follow(request).await?.into_inner();
+    Ok((stream, outbox))
+}
+
+async fn run(
+    follower: &mut Follower,
+    mut stream: Streaming<wire::ServerMessage>,
+    outbox: Outbox,
+) -> Result<std::convert::Infallible, FollowError> {
+    let mut parts: Option<wire::Update> = None;
+    let mut size = 0;
+    loop {
+        tokio::select! {
+            message = stream.message() => {
+                let Some(FromServer::Update(part)) = message?.ok_or(FollowError::Closed)?.message else { continue };
+                size += part.upserts.iter().map(|entry| entry.record.len() + entry.key.len()).sum::<usize>();
+                if size > UPDATE_BYTES_MAX {
+                    return Err(FollowError::TooLarge);
+                }
+                let last = part.last;
+                match &mut parts {
+                    None => parts = Some(part),
+                    Some(update) => merge(update, part),
+                }
+                if last && let Some(update) = parts.take() {
+                    size = 0;
+                    let answer = apply(follower, update);
+                    send(&outbox, answer).await?;
+                }
+            }
+            Some(report) = follower.catalogs.recv() => {
+                send(&outbox, ToServer::Catalog(to_wire(report))).await?;
+            }
+            Some(record) = follower.records.recv() => {
+                let mut records = vec![without_newline(record)];
+                while records.len() < RECORDS_MAX && let Ok(record) = follower.records.try_recv() {
+                    records.push(without_newline(record));
+                }
+                let dropped = follower.node.audit.dropped();
+                send(&outbox, ToServer::Records(wire::RecordReport { records, dropped })).await?;
+            }
+        }
+    }
+}
+
+fn merge(update: &mut wire::Update, part: wire::Update) {
+    update.upserts.extend(part.upserts);
+    update.deletes.extend(part.deletes);
+    update.secrets.extend(part.secrets);
+    update.secret_deletes.extend(part.secret_deletes);
+    update.node_keys = update.node_keys.take().or(part.node_keys);
+    update.digest_after = part.digest_after;
+    update.cluster_id = part.cluster_id;
+    update.revision = part.revision;
+    update.last = part.last;
+}
+
+/// Applies an update and says how it went.
+fn apply(follower: &mut Follower, update: wire::Update) -> ToServer {
+    let started = Instant::now();
+    let revision = update.revision;
+    let touched = match follower.holdings.take(update) {
+        Ok(touched) => touched,
+        Err(error) => {
+            tracing::warn!(revision, %error, "an update cannot be taken; asking for a snapshot");
+            let problem = wire::Problem { message: error.to_string(), ..wire::Problem::default() };
+            return ToServer::Nack(wire::Nack { revision, problems: vec![problem], need_snapshot: true });
+        }
+    };
+    let (config, problems) = follower.holdings.compile(&follower.node.config(), &touched);
+    follower.node.upstreams.reconcile(&config);
+    follower.discovery.reconcile(&config);
+    follower.node.swap(config);
+    follower.applied.send_replace(Revision(revision));
+    if problems.is_empty() {
+        let apply_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let digest = follower.holdings.digest().to_bytes().to_vec();
+        return ToServer::Ack(wire::Ack { revision, digest, apply_us });
+    }
+    let problems = problems
+        .into_iter()
+        .map(|Problem { tenant, message }| {
+            tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");
+            wire::Problem { tenant: tenant.to_string(), resource: String::new(), message }
+        })
+        .collect();
+    ToServer::Nack(wire::Nack { revision, problems, need_snapshot: false })
+}
+
+fn to_wire(report: Report) -> wire::CatalogReport {
+    match report {
+        Report::Found(catalog) => {
+            wire::CatalogReport { catalog: Some(catalog.as_ref().into()), failure: None }
+        }
+        Report::Failed { tenant, server, message } => {
+            let failure =
+                wire::ServerFailure { tenant: tenant.to_string(), server: server.to_string(), message };
+            wire::CatalogReport { catalog: None, failure: Some(failure) }
+        }
+    }
+}
+
+fn without_newline(mut record: Vec<u8>) -> Vec<u8> {
+    if record.ends_with(b"\n") {
+        record.pop();
+    }
+    record
+}
+
+async fn send(outbox: &Outbox, message: ToServer) -> Result<(), FollowError> {
+    outbox.send(wire::NodeMessage { message: Some(message) }).await.map_err(|_| FollowError::Closed)
+}
+
+/// For jitter. Without randomness the pauses are merely equal.
+pub(super) fn random_byte() -> u8 {
+    let mut byte = [128];
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    byte[0]
+}

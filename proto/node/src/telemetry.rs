@@ -1,0 +1,17 @@
+//! Logging to standard error.
+//!
+//! It does not export traces or metrics; those are absent in this release.
+
+use tracing_subscriber::EnvFilter;
+
+/// The variable that sets what is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+pub const LOG_VARIABLE: &str = "GANTRY_LOG";
+
+/// Sends log lines to standard error: by [`LOG_VARIABLE`], else by `RUST_LOG`, else warnings and worse.
+/// Without effect when logging was set up already, as in tests.
+pub fn log_to_stderr() {
+    let directives = std::env::var(LOG_VARIABLE).or_else(|_| std::env::var(EnvFilter::DEFAULT_ENV));
+    // sled tells of its recovery at `info`; nothing below a warning of it concerns an operator.
+    let filter = EnvFilter::new(directives.unwrap_or_else(|_| "warn".to_owned()));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,71 @@
+//! TLS for listeners, from certificate and key files.
+//!
+//! Always holds: rustls with aws-lc-rs and nothing else; TLS 1.2 and 1.3.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Where a listener's certificate chain and key are, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The leaf's private key.
+    pub key: PathBuf,
+}
+
+/// Why the files do not make a TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or is not PEM.
+    #[error("{path} cannot be read as PEM")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("{0} holds no certificate")]
+    NoCertificate(PathBuf),
+    /// Certificate and key do not fit each other, or are not usable.
+    #[error("certificate and key cannot be used")]
+    Unusable(#[source] rustls::Error),
+}
+
+/// Makes rustls use aws-lc-rs wherever a provider is not named. Safe to call more than once.
+pub fn install_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+impl TlsFiles {
+    /// Reads the files into a server configuration that offers HTTP/2 and HTTP/1.1.
+    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let read = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| TlsError::Read { path, source }
+        };
+        let chain: Vec<_> = CertificateDer::pem_file_iter(&self.certificate)
+            .map_err(read(&self.certificate))?
+            .collect::<Result<_, _>>()
+            .map_err(read(&self.certificate))?;
+        if chain.is_empty() {
+            return Err(TlsError::NoCertificate(self.certificate.clone()));
+        }
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(read(&self.key))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Unusable)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Unusable)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
