@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::config::tenant::Server;
+use crate::mcp::session::Ended;
 use crate::upstream::Upstreams;
 use crate::upstream::discovery::Wakeup;
 
@@ -18,6 +19,7 @@ pub(crate) struct Node {
     pub(crate) audit: Audit,
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
+    pub(crate) ended: Ended,
 }
 
 /// What a server's event says when its lists changed.
@@ -26,7 +28,13 @@ const LIST_CHANGED: &[u8] = b"list_changed";
 impl Node {
     /// A node without a configuration.
     pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup) -> Node {
-        Node { config: ArcSwap::from_pointee(Config::empty()), audit, upstreams, discovery }
+        Node {
+            config: ArcSwap::from_pointee(Config::empty()),
+            audit,
+            upstreams,
+            discovery,
+            ended: Ended::default(),
+        }
     }
 
     /// The configuration as it is now. A request keeps it to its end.

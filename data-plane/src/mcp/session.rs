@@ -4,6 +4,9 @@
 //! and only until it expires. It seals the server's own session id (AES-256-GCM, random nonce), so that a client
 //! never learns that one.
 
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,6 +15,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub(crate) const SESSION_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Longest session id of a server that is sealed, in bytes; longer ones would not fit into common header limits.
 pub(crate) const UPSTREAM_SESSION_BYTES_MAX: usize = 1_024;
+
+/// Ended sessions that a node remembers; about 100 bytes each. Beyond, the oldest is forgotten, and its lists are
+/// answered again until it expires; its calls are refused by the server.
+const ENDED_MAX: usize = 65_536;
 
 const FORM: u8 = 1;
 const HEADER_BYTES: usize = 1 + 8;
@@ -26,6 +33,17 @@ pub(crate) struct SessionOwner<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) endpoint: &'a str,
     pub(crate) agent: &'a str,
+}
+
+/// Sessions that were ended on this node, by their sealed ids: what is answered without the server must not outlive
+/// the session either. Other nodes do not know of them in this release.
+#[derive(Default)]
+pub(crate) struct Ended(Mutex<EndedIds>);
+
+#[derive(Default)]
+struct EndedIds {
+    known: HashSet<String>,
+    order: VecDeque<String>,
 }
 
 /// A session id cannot be made.
@@ -102,6 +120,26 @@ impl SessionKey {
     }
 }
 
+impl Ended {
+    /// Remembers that a session is over.
+    pub(crate) fn insert(&self, session: &str) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.known.insert(session.to_owned()) {
+            ids.order.push_back(session.to_owned());
+        }
+        if ids.order.len() > ENDED_MAX
+            && let Some(oldest) = ids.order.pop_front()
+        {
+            ids.known.remove(&oldest);
+        }
+    }
+
+    /// Whether a session is over.
+    pub(crate) fn contains(&self, session: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.contains(session)
+    }
+}
+
 impl SessionOwner<'_> {
     /// Names have no `/`, so the parts cannot run into each other.
     fn to_aad(self) -> String {
@@ -114,6 +152,18 @@ mod tests {
     use super::*;
 
     const OWNER: SessionOwner<'static> = SessionOwner { tenant: "acme", endpoint: "main", agent: "bot" };
+
+    #[test]
+    fn the_oldest_ended_session_is_forgotten_beyond_the_limit() {
+        let ended = Ended::default();
+        for number in 0..=ENDED_MAX {
+            ended.insert(&number.to_string());
+            ended.insert(&number.to_string());
+        }
+        assert!(!ended.contains("0"));
+        assert!(ended.contains("1"));
+        assert!(ended.contains(&ENDED_MAX.to_string()));
+    }
 
     #[test]
     fn a_session_opens_for_its_owner_only_and_until_it_expires() -> Result<(), SealError> {

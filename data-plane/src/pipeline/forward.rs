@@ -47,7 +47,7 @@ pub(super) async fn forward(node: &Arc<Node>, credentialed: Credentialed) -> Res
     let sent = Instant::now();
     let Credentialed { caller, received, subject, header, .. } = credentialed;
     let timeout = Duration::from_millis(u64::from(caller.endpoint.server.spec.timeout_ms));
-    let session = open_session(&caller, &received)?;
+    let session = open_session(node, &caller, &received)?;
     if let Subject::List(result) = &subject {
         let response = answer_list(&received, result);
         return Ok(Forwarded { caller, response, sent, deadline: None, from_server: false, _private: () });
@@ -66,6 +66,7 @@ pub(super) async fn forward(node: &Arc<Node>, credentialed: Credentialed) -> Res
                 timeout,
             };
             let response = node.upstreams.http.send(outbound).await.map_err(Rejection::Upstream)?;
+            note_end(node, &received, response.status());
             pass_on(&caller, &received, response)?
         }
     };
@@ -82,16 +83,31 @@ fn is_endless(received: &Received) -> bool {
 }
 
 /// The server's session id behind the one that the client sent.
-fn open_session(caller: &Caller, received: &Received) -> Result<Option<String>, Rejection> {
+fn open_session(node: &Node, caller: &Caller, received: &Received) -> Result<Option<String>, Rejection> {
     let (Era::Legacy, Some(session)) = (received.era, received.headers.get(SESSION_ID)) else {
         return Ok(None);
     };
     let session = session.to_str().map_err(|_| Rejection::SessionGone)?;
+    if node.ended.contains(session) {
+        return Err(Rejection::SessionGone);
+    }
     let keys = caller.config.keys.as_ref().ok_or(Rejection::SessionGone)?;
     keys.session
         .open(caller.session_owner(), session, now_seconds())
         .map(Some)
         .map_err(|_| Rejection::SessionGone)
+}
+
+/// A session is over when its client ended it, or when the server no longer knows it.
+fn note_end(node: &Node, received: &Received, status: StatusCode) {
+    let over = match received.method {
+        http::Method::DELETE => status.is_success() || status == StatusCode::NOT_FOUND,
+        _ => status == StatusCode::NOT_FOUND,
+    };
+    let session = received.headers.get(SESSION_ID).and_then(|value| value.to_str().ok());
+    if let (true, Era::Legacy, Some(session)) = (over, received.era, session) {
+        node.ended.insert(session);
+    }
 }
 
 fn request_headers(
