@@ -85,7 +85,7 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// This process.
     pub voter: VoterId,
-    /// Log entries after which a checkpoint is written; [`CHECKPOINT_ENTRIES`] unless there is a reason.
+    /// Log entries after which a checkpoint is written, at least 1; [`CHECKPOINT_ENTRIES`] unless there is a reason.
     pub checkpoint_entries: u64,
 }
 
@@ -231,7 +231,9 @@ impl Consensus {
     }
 
     /// Turns away what waits, finishes what is in flight, makes everything durable, stops the I/O thread and gives the
-    /// data directory back. Other handles' proposals then fail with [`ProposeError::ShuttingDown`].
+    /// data directory back. Other handles' proposals then fail with [`ProposeError::ShuttingDown`]. Waits for the disk.
+    ///
+    /// The error is the store's: what made it stop earlier, or why the last sync failed.
     pub async fn shutdown(self) -> Result<(), WriteError> {
         self.inner.stop.cancel();
         let batcher = self.inner.batcher.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -322,7 +324,7 @@ fn configuration(options: &Options) -> openraft::Config {
         heartbeat_interval: HEARTBEAT_MS,
         election_timeout_min: ELECTION_MS_MIN,
         election_timeout_max: ELECTION_MS_MAX,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.checkpoint_entries),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.checkpoint_entries.max(1)),
         max_in_snapshot_log_to_keep: CHECKPOINT_ENTRIES_KEPT,
         purge_batch_size: PURGE_ENTRIES,
         ..openraft::Config::default()

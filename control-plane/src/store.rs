@@ -26,9 +26,13 @@ mod machine;
 mod record;
 #[cfg(test)]
 mod tests;
+mod vote;
+mod watermark;
 mod writer;
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -39,6 +43,8 @@ use tokio::sync::{mpsc, oneshot};
 use database::{Database, SyncTimes};
 use directory::Directory;
 use machine::Machine;
+use vote::Votes;
+use watermark::{Mark, Watermark};
 use writer::{QUEUE_REQUESTS_MAX, Request, Writer};
 
 pub use checkpoint::{Checkpoint, CheckpointError, read as read_checkpoint};
@@ -48,7 +54,6 @@ pub use log::IndexedEntry;
 pub use machine::{ChangeSet, KEY_BYTES_MAX};
 pub use record::Damage;
 
-const VOTE_KEY: &[u8] = b"vote";
 const IDENTITY_KEY: &[u8] = b"identity";
 
 /// A handle on the open store; clones share it. Close it with [`Store::close`]: a store that is merely dropped is
@@ -97,15 +102,23 @@ struct Open {
 impl Store {
     /// Opens the data directory, or makes one with this identity. Blocks: the whole log and state are read.
     pub fn open(dir: &Path, identity: &[u8]) -> Result<Opened, OpenError> {
+        // sled panics on some damaged files. Nothing is shared with the closure but what is on disk.
+        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(dir, identity))).unwrap_or_else(|panic| {
+            Err(OpenError::Panicked { dir: dir.to_owned(), reason: text_of(panic.as_ref()) })
+        })
+    }
+
+    fn open_unguarded(dir: &Path, identity: &[u8]) -> Result<Opened, OpenError> {
         let directory = Directory::open(dir)?;
         let syncs = Arc::<SyncTimes>::default();
         let database = open_database(&directory, identity, Arc::clone(&syncs))?;
-        let identity = read_meta(&database, IDENTITY_KEY, Item::Identity)?
-            .ok_or(OpenError::Missing { item: Item::Identity })?;
-        let vote = read_meta(&database, VOTE_KEY, Item::Vote)?;
+        let identity = read_identity(&database)?;
+        let (votes, vote) = Votes::open(&database)?;
         let bounds = log::Bounds::default();
         let log = log::Log::open(&database, &bounds)?;
         let machine = Machine::open(&database)?;
+        let mark = Mark { log: log.log.next(), state: machine.machine.next(), votes: votes.saved() };
+        let watermark = check_watermark(directory.root(), mark)?;
         let checkpoints = directory.checkpoints();
         let failed = |source| OpenError::Directory { dir: checkpoints.clone(), source };
         checkpoint::prepare(&checkpoints).map_err(failed)?;
@@ -113,7 +126,14 @@ impl Store {
         let open = RwLock::new(Some(Open { database, _directory: directory }));
         let shared = Arc::new(Shared { open, bounds, syncs, checkpoints });
         let (sender, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
-        let writer = Writer { shared: Arc::clone(&shared), requests, log: log.log, machine: machine.machine };
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            requests,
+            log: log.log,
+            machine: machine.machine,
+            votes,
+            watermark,
+        };
         let thread = std::thread::Builder::new().name("gantry-store".into());
         let thread = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
         let store = Self { shared, requests: sender, thread: Arc::new(Mutex::new(Some(thread))) };
@@ -179,8 +199,7 @@ impl Store {
             let read = |database: &Database| log::read(database, &shared.bounds, start, end, bytes_max);
             shared.with_database(read).unwrap_or(Err(ReadError::Closed))
         };
-        // The blocking pool refuses only when the runtime is going down.
-        tokio::task::spawn_blocking(read).await.unwrap_or(Err(ReadError::Closed))
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(ReadError::Interrupted))
     }
 
     /// Writes a checkpoint as of log entry `index`. Blocks. Durable when this returns.
@@ -289,12 +308,32 @@ fn open_database(
     Ok(database)
 }
 
-fn read_meta(database: &Database, key: &[u8], item: Item) -> Result<Option<Vec<u8>>, OpenError> {
-    let Some(value) = database.meta.get(key)? else {
-        return Ok(None);
-    };
-    let payload = record::unframe(key, &value).map_err(|damage| OpenError::Damaged { item, damage })?;
-    Ok(Some(payload.to_vec()))
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
+}
+
+fn read_identity(database: &Database) -> Result<Vec<u8>, OpenError> {
+    let missing = OpenError::Missing { item: Item::Identity };
+    let value = database.meta.get(IDENTITY_KEY)?.ok_or(missing)?;
+    let damaged = |damage| OpenError::Damaged { item: Item::Identity, damage };
+    Ok(record::unframe(IDENTITY_KEY, &value).map_err(damaged)?.to_vec())
+}
+
+/// Refuses a database that knows less than what was durable.
+fn check_watermark(dir: &Path, found: Mark) -> Result<Watermark, OpenError> {
+    let (watermark, durable) = Watermark::open(dir)?;
+    let durable = durable.unwrap_or_default();
+    for (item, expected, found) in [
+        (Item::Log, durable.log, found.log),
+        (Item::State, durable.state, found.state),
+        (Item::Vote, durable.votes, found.votes),
+    ] {
+        if found < expected {
+            return Err(OpenError::Lost { item, expected, found, watermark: Watermark::path(dir) });
+        }
+    }
+    Ok(watermark)
 }
 
 /// Leaves a closed store with its log and an empty state, as a power cut may that takes what was not synced.
@@ -302,5 +341,6 @@ fn read_meta(database: &Database, key: &[u8], item: Item) -> Result<Option<Vec<u
 pub(crate) fn forget_state(dir: &Path) {
     let database = Database::open(&dir.join("raft"), Arc::default()).expect("database");
     database.machine.clear().expect("clear");
+    std::fs::remove_file(Watermark::path(dir)).expect("remove");
     Machine::create(&database).expect("create");
 }

@@ -85,9 +85,10 @@ async fn propose_until_killed(directory: &Path, round: &str) {
     }
     say("ready", "");
     let next = Arc::new(AtomicU64::new(0));
-    let proposers = (0..PROPOSERS).map(|_| {
+    let mut proposers = tokio::task::JoinSet::new();
+    for _ in 0..PROPOSERS {
         let (consensus, next, round) = (consensus.clone(), next.clone(), round.to_owned());
-        tokio::spawn(async move {
+        proposers.spawn(async move {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let name = format!("r{round}-{at}");
@@ -95,11 +96,10 @@ async fn propose_until_killed(directory: &Path, round: &str) {
                 assert!(matches!(last, Outcome::Done(_)), "{last:?}");
                 say("ack", &name);
             }
-        })
-    });
-    for proposer in proposers.collect::<Vec<_>>() {
-        proposer.await.expect("it never ends");
+        });
     }
+    let ended = proposers.join_next().await;
+    panic!("a proposer has ended: {ended:?}");
 }
 
 async fn propose(consensus: &Consensus, name: &str, large: bool) -> Outcome {

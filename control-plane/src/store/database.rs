@@ -13,7 +13,6 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,7 +73,8 @@ pub(super) struct Group {
 }
 
 impl Database {
-    /// Opens or creates the database at `path`; its files and names are durable when this returns.
+    /// Opens or creates the database at `path`; its files and names are durable when this returns. Panics on some
+    /// damaged files, as sled does.
     pub(super) fn open(path: &Path, syncs: Arc<SyncTimes>) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Directory { dir: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
@@ -234,16 +234,15 @@ fn length(key: &[u8], value: Option<&[u8]>) -> usize {
 /// sled's own threads may hold its file for some milliseconds after it was closed. The directory's lock keeps other
 /// processes of ours away, so this is the only thing to wait for.
 fn open_when_free(path: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree, sled::Tree), OpenError> {
-    let broken = |reason| OpenError::Database { path: path.to_owned(), reason };
     let begun = Instant::now();
     loop {
-        // sled panics on some damaged files. The closure's only shared state is on disk.
-        match catch_unwind(AssertUnwindSafe(|| open_sled(path))) {
-            Ok(Ok(trees)) => return Ok(trees),
-            Ok(Err(error)) if !is_locked(&error) => return Err(broken(error.to_string())),
-            Ok(Err(_)) if begun.elapsed() < CLOSING_MAX => std::thread::sleep(CLOSING_POLL),
-            Ok(Err(_)) => return Err(OpenError::InUse { dir: path.to_owned(), holder: None }),
-            Err(panic) => return Err(broken(panic_text(panic.as_ref()))),
+        match open_sled(path) {
+            Ok(trees) => return Ok(trees),
+            Err(error) if !is_locked(&error) => {
+                return Err(OpenError::Database { path: path.to_owned(), reason: error.to_string() });
+            }
+            Err(_) if begun.elapsed() < CLOSING_MAX => std::thread::sleep(CLOSING_POLL),
+            Err(_) => return Err(OpenError::InUse { dir: path.to_owned(), holder: None }),
         }
     }
 }
@@ -275,9 +274,4 @@ fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }

@@ -4,6 +4,7 @@
 //! <dir>/FORMAT        gantry control-plane store 1
 //! <dir>/LOCK          held by the process that has the directory open; names that process
 //! <dir>/raft/         the database
+//! <dir>/WATERMARK     how far the database was durable (`watermark.rs`)
 //! <dir>/checkpoints/  checkpoint files; made last, so where it is there has been a whole database
 //! ```
 //!

@@ -93,6 +93,14 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+    /// The database gave up on what it found.
+    #[error("cannot read the database in {}: it panicked: {reason}", .dir.display())]
+    Panicked {
+        /// The data directory.
+        dir: PathBuf,
+        /// What it said.
+        reason: String,
+    },
     /// The database opens and cannot be read.
     #[error("cannot read the database")]
     Read(#[from] sled::Error),
@@ -130,6 +138,30 @@ pub enum OpenError {
         /// How many were found.
         found: u64,
     },
+    /// What was durable is not there any more.
+    #[error(
+        "{item} goes to {found}, but was durable to {expected}: the disk has lost data (to accept the loss, remove {})",
+        .watermark.display()
+    )]
+    Lost {
+        /// What.
+        item: Item,
+        /// How far it went.
+        expected: u64,
+        /// How far it goes.
+        found: u64,
+        /// The file that tells.
+        watermark: PathBuf,
+    },
+    /// The watermark cannot be used.
+    #[error("cannot use {}", .path.display())]
+    Watermark {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The operating system gave no thread.
     #[error("cannot start the I/O thread")]
     Thread(#[source] io::Error),
@@ -144,6 +176,9 @@ pub enum WriteError {
     /// Writing it to the disk failed.
     #[error("cannot make the database durable")]
     Sync(#[source] Arc<io::Error>),
+    /// Noting that it is durable failed.
+    #[error("cannot write the watermark")]
+    Watermark(#[source] Arc<io::Error>),
     /// What is to be replaced is not what was written.
     #[error("{item} is damaged")]
     Damaged {
@@ -208,6 +243,9 @@ pub enum ReadError {
         /// The one that does.
         found: u64,
     },
+    /// The database panicked on what it found, or the process is ending.
+    #[error("the reading was interrupted")]
+    Interrupted,
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -218,6 +256,10 @@ struct Holder(Option<u32>);
 impl WriteError {
     pub(super) fn sync(error: io::Error) -> Self {
         Self::Sync(Arc::new(error))
+    }
+
+    pub(super) fn watermark(error: io::Error) -> Self {
+        Self::Watermark(Arc::new(error))
     }
 
     pub(super) fn stopped(first: &Self) -> Self {

@@ -44,7 +44,7 @@ pub type IndexedEntry = (u64, Vec<u8>);
 impl Bounds {
     fn set(&self, log: Log) {
         self.first.store(log.first, Ordering::Release);
-        self.next.store(log.next.unwrap_or(log.first), Ordering::Release);
+        self.next.store(log.next(), Ordering::Release);
     }
 }
 
@@ -92,6 +92,11 @@ impl Log {
         let log = Self { first, next: (next > 0).then_some(next) };
         bounds.set(log);
         Ok(Opened { log, purged: purged.map(|(_, record)| record), last_entry, bytes })
+    }
+
+    /// One past the last entry.
+    pub(super) fn next(&self) -> u64 {
+        self.next.unwrap_or(self.first)
     }
 
     /// Writes entries with consecutive indexes; the first follows the last one there is.

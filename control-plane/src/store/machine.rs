@@ -110,6 +110,11 @@ impl Machine {
         Ok(Opened { machine, record, entries })
     }
 
+    /// One past the revision of the state.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Takes the state from the revision it has to that of `change`, as a whole.
     pub(super) fn apply(&mut self, database: &Database, change: &ChangeSet) -> Result<(), WriteError> {
         if change.index < self.next {

@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //! - Requests are carried out in the order in which they came, votes and log entries alike, from a bounded queue.
-//! - What waits is drained, written, made durable by one sync, and only then answered, in order. Changes of state wait
+//! - What waits is drained, written, made durable by one sync, noted in the watermark, and only then answered, in order. Changes of state wait
 //!   for nobody: they are not durable by themselves (see `machine.rs`).
 //! - After the first failure nothing is written any more: what the disk holds is unknown until the next open. Every
 //!   later request is answered with that failure.
@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::database::Database;
 use super::log::Log;
 use super::machine::{ChangeSet, Machine};
-use super::{Shared, VOTE_KEY, WriteError, record};
+use super::vote::Votes;
+use super::watermark::{Mark, Watermark};
+use super::{Shared, WriteError};
 
 /// Requests that may wait. Consensus has one entry in flight, one vote, one purge and one checkpoint at a time; more than
 /// a few waiting means that the disk stands still, and then the proposers must notice.
@@ -42,6 +44,8 @@ pub(super) struct Writer {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) log: Log,
     pub(super) machine: Machine,
+    pub(super) votes: Votes,
+    pub(super) watermark: Watermark,
 }
 
 /// Whether the thread goes on after a round.
@@ -68,7 +72,7 @@ impl Writer {
         }
         // The last sync, so that a clean stop leaves nothing to the operating system.
         let last = match failed {
-            None => self.with_database(|_, database| database.sync()),
+            None => self.sync().and_then(|()| self.watermark.sync().map_err(WriteError::watermark)),
             Some(error) => Err(error),
         };
         self.shared.close();
@@ -79,6 +83,7 @@ impl Writer {
 
     /// Carries out `request` and everything that waits behind it.
     fn round(&mut self, request: Request, failed: &mut Option<WriteError>) -> Round {
+        let was_sound = failed.is_none();
         let mut waiting = Vec::new();
         let mut closers = Vec::new();
         let mut next = Some(request);
@@ -93,10 +98,11 @@ impl Writer {
             next = more.then(|| self.requests.try_recv().ok()).flatten();
         }
         if !waiting.is_empty() && failed.is_none() {
-            *failed = self.with_database(|_, database| database.sync()).err();
+            *failed = self.sync().err();
         }
-        if let Some(error) = failed {
-            tracing::error!(%error, "the store has stopped");
+        if let (Some(error), true) = (&failed, was_sound) {
+            // Once, and here: a change of state has nobody else to tell.
+            tracing::error!(error = error as &dyn std::error::Error, "the store has stopped");
         }
         for done in waiting {
             let _ = done.send(failed.clone().map_or(Ok(()), Err));
@@ -119,11 +125,14 @@ impl Writer {
                 }
                 Request::SaveVote { vote, done } => {
                     waiting.push(done);
-                    let value = record::frame(VOTE_KEY, &vote);
-                    database.write(&database.meta, [(VOTE_KEY.to_vec(), Some(value))])
+                    writer.votes.save(database, &vote)
                 }
                 Request::Truncate { from, done } => {
                     waiting.push(done);
+                    // The one thing that takes back what was durable: the watermark goes first.
+                    let lower = Mark { log: from.min(writer.log.next()), ..writer.mark() };
+                    let lowered = writer.watermark.write(lower).and_then(|()| writer.watermark.sync());
+                    lowered.map_err(WriteError::watermark)?;
                     writer.log.truncate(database, bounds, from)
                 }
                 Request::Purge { through, record, done } => {
@@ -145,6 +154,18 @@ impl Writer {
                 }
             }
         })
+    }
+
+    /// Makes everything durable, then says so in the watermark.
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.with_database(|writer, database| {
+            database.sync()?;
+            writer.watermark.write(writer.mark()).map_err(WriteError::watermark)
+        })
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { log: self.log.next(), state: self.machine.next(), votes: self.votes.saved() }
     }
 
     fn with_database(

@@ -3,6 +3,8 @@
 use super::*;
 
 type Trees = fn(&Database) -> &sled::Tree;
+/// What is lost, and what is then told: of what, how far it goes, how far it went.
+type Loss = (fn(&Database), &'static str, u64, u64);
 
 /// A closed store with entries and state of one and of several parts.
 async fn stored() -> tempfile::TempDir {
@@ -110,6 +112,13 @@ async fn a_missing_entry_is_fatal_and_a_missing_part_too_except_at_the_tail() {
     let dir = stored().await;
     let key = [4_u64.to_be_bytes().as_slice(), &[0, 2]].concat();
     with_tree(dir.path(), |database| &database.log, |tree| drop(tree.remove(key).expect("remove")));
+    let watermark = Watermark::path(dir.path());
+    let accept = watermark.display();
+    let expected = format!(
+        "the log goes to 4, but was durable to 5: the disk has lost data (to accept the loss, remove {accept})"
+    );
+    assert_eq!(refusal(dir.path()), expected, "it was whole once");
+    std::fs::remove_file(&watermark).expect("remove");
     let (store, memory) = open(dir.path()).await;
     assert_eq!(memory.log.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2, 3]);
     store.append(4, vec![bytes(9, 5)]).await.expect("append");
@@ -145,6 +154,47 @@ async fn state_that_vanished_without_a_trace_is_noticed() {
 }
 
 #[tokio::test]
+async fn what_was_durable_and_is_gone_is_noticed() {
+    let cases: [Loss; 3] = [
+        (
+            |database| {
+                let from = 4_u64.to_be_bytes();
+                for key in database.log.range(from..).keys() {
+                    database.log.remove(key.expect("key")).expect("remove");
+                }
+            },
+            "the log",
+            4,
+            5,
+        ),
+        (|database| drop(database.meta.remove("vote").expect("remove")), "the vote", 0, 1),
+        (
+            |database| {
+                database.machine.clear().expect("clear");
+                Machine::create(database).expect("create");
+            },
+            "the state",
+            0,
+            2,
+        ),
+    ];
+    for (lose, item, found, expected) in cases {
+        let dir = stored().await;
+        lose(&Database::open(&dir.path().join("raft"), Arc::default()).expect("database"));
+        let watermark = Watermark::path(dir.path());
+        let told = format!(
+            "{item} goes to {found}, but was durable to {expected}: the disk has lost data (to accept the loss, remove {})",
+            watermark.display()
+        );
+        assert_eq!(refusal(dir.path()), told);
+        assert_eq!(refusal(dir.path()), told, "every time");
+        std::fs::remove_file(watermark).expect("remove");
+        open(dir.path()).await.0.close().await.expect("close");
+        open(dir.path()).await.0.close().await.expect("close");
+    }
+}
+
+#[tokio::test]
 async fn damage_under_a_running_store_stops_its_readers_and_its_writers() {
     let dir = stored().await;
     let (store, _) = open(dir.path()).await;
@@ -160,4 +210,84 @@ async fn damage_under_a_running_store_stops_its_readers_and_its_writers() {
     let error = store.sync().await.expect_err("damaged");
     assert!(matches!(error, WriteError::Stopped(first) if matches!(*first, WriteError::Damaged { .. })));
     store.close().await.expect_err("stopped");
+}
+
+/// The files of the database and their content.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+fn files(dir: &Path) -> Files {
+    let entries =
+        std::fs::read_dir(dir.join("raft")).expect("list").map(|entry| entry.expect("entry").path());
+    entries
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).expect("read")))
+        .collect()
+}
+
+fn put_back(dir: &Path, sound: &Files) {
+    for (path, _) in files(dir).iter().filter(|(path, _)| sound.iter().all(|(other, _)| other != path)) {
+        std::fs::remove_file(path).expect("remove");
+    }
+    for (path, bytes) in sound {
+        std::fs::write(path, bytes).expect("write");
+    }
+}
+
+/// Flips single bits in the files of sled itself. sled drops what lies behind some of them and opens without a word, so
+/// this is what the watermark, the digest of the state and the check for holes are for. `GANTRY_DAMAGE_FLIPS=10000` is
+/// the long form.
+#[tokio::test]
+async fn no_flipped_bit_in_the_files_of_the_database_changes_what_is_served() {
+    const FLIPS: usize = 60;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut next = 0;
+    for round in 0..3 {
+        let (store, _) = open(dir.path()).await;
+        for _ in 0..80 {
+            store.append(next, vec![bytes(next, 300 + (next as usize % 7) * 900)]).await.expect("append");
+            let key = format!("key {}", next % 40);
+            store.apply(change(next, &[(&key, Some(200)), ("large", Some(9000))])).await.expect("apply");
+            next += 1;
+        }
+        store.save_vote(vec![round]).await.expect("vote");
+        store.purge(next - 60, b"mark".to_vec()).await.expect("purge");
+        store.close().await.expect("close");
+    }
+    let sound = files(dir.path());
+    let (store, expected) = open(dir.path()).await;
+    store.close().await.expect("close");
+
+    let flips = std::env::var("GANTRY_DAMAGE_FLIPS").map_or(FLIPS, |flips| flips.parse().expect("a number"));
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let (mut told, mut same) = (0, 0);
+    while told + same < flips {
+        put_back(dir.path(), &sound);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (path, bytes) = &sound[(random >> 60) as usize % sound.len()];
+        let at = (random >> 8) as usize % bytes.len();
+        let mut bytes = bytes.clone();
+        if path.ends_with("db") && bytes[at] == 0 {
+            // Room that was never written, most likely.
+            continue;
+        }
+        bytes[at] ^= 1 << (random & 7);
+        std::fs::write(path, bytes).expect("write");
+        let Ok(opened) = Store::open(dir.path(), IDENTITY) else {
+            told += 1;
+            continue;
+        };
+        let log = opened.store.read_log(0, u64::MAX, usize::MAX).await.expect("it was checked at open");
+        let state = opened.entries.into_iter().collect();
+        let Opened { vote, purged, applied, .. } = opened;
+        assert_eq!(
+            Memory { vote, purged, log, applied, state },
+            expected,
+            "bit {random} of {}",
+            path.display()
+        );
+        opened.store.close().await.expect("close");
+        same += 1;
+    }
+    println!("{told} told, {same} without effect");
+    assert!(told > 0, "some must have hit");
 }
