@@ -1,6 +1,7 @@
 //! The official conformance suite: the fixture passes all of it, so that it can measure a gateway.
 
 use gantry_tests::conformance::{self, Status, Suite};
+use gantry_tests::dev::Options;
 use gantry_tests::peers::or_skip;
 
 async fn check_direct(suite: Suite) {
@@ -30,4 +31,29 @@ async fn the_fixture_passes_what_2025_11_25_requires() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fixture_passes_what_2026_07_28_requires() {
     check_direct(Suite::Requirements20260728).await;
+}
+
+/// The whole point of the fixture: nothing gets worse when Gantry stands in front of it.
+async fn check_through_the_gateway(suite: Suite) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = conformance::run(suite, folder.path(), Some(&Options::default())).await;
+    let Some(comparison) = or_skip(run) else {
+        return;
+    };
+    assert!(comparison.is_good(), "{comparison}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_released_suite_finds_nothing_worse_through_the_gateway() {
+    check_through_the_gateway(Suite::Released).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_2025_11_25_requires_is_no_worse_through_the_gateway() {
+    check_through_the_gateway(Suite::Requirements20251125).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_2026_07_28_requires_is_no_worse_through_the_gateway() {
+    check_through_the_gateway(Suite::Requirements20260728).await;
 }
