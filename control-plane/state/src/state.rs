@@ -98,6 +98,11 @@ impl State {
         self.entries.get(key.to_string().as_str()).map(|entry| &entry.record)
     }
 
+    /// The bytes under a key in its text form.
+    pub fn bytes(&self, key: &str) -> Option<Arc<[u8]>> {
+        self.entries.get(key).map(|entry| entry.bytes.clone())
+    }
+
     /// A resource and the revision of its last change.
     pub fn resource(&self, id: &ResourceId) -> Option<(&Arc<Resource>, &Record)> {
         let record = self.record(&RecordKey::from(id))?;
