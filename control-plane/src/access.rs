@@ -1,0 +1,104 @@
+//! Who may call: the bearer tokens of admins and nodes.
+//!
+//! Always holds: every call of a service behind a [`TokenCheck`] carries the right token; how long the comparison
+//! takes tells nothing of the token. There is one token for all admins and one for all nodes in this release:
+//! it does not tell persons or nodes apart.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
+use gantry_model::Secret;
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
+
+/// Shortest token in bytes: 128 random bits in hexadecimal.
+pub const TOKEN_BYTES_MIN: usize = 32;
+
+/// Compares the `authorization` of each call with one token.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenCheck {
+    whose: Whose,
+    /// Compared instead of the token, so that its length does not show.
+    digest: Secret<[u8; SHA256_OUTPUT_LEN]>,
+}
+
+/// Whose token it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Admin,
+    Node,
+}
+
+impl TokenCheck {
+    pub(crate) fn new(whose: Whose, token: &Secret<String>) -> TokenCheck {
+        TokenCheck { whose, digest: Secret::new(sha256(token.expose())) }
+    }
+
+    fn refused(&self, what: &str) -> Status {
+        let next = match self.whose {
+            Whose::Admin => {
+                "the context file that `gantry dev` leaves has the right one, or name it with --token-file"
+            }
+            Whose::Node => "give the data plane the node token of this control plane",
+        };
+        Status::unauthenticated(format!("{what}; {next}"))
+    }
+}
+
+impl Interceptor for TokenCheck {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut values = request.metadata().get_all("authorization").iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(self.refused("the call carries no token"));
+        };
+        let token = value.to_str().ok().and_then(bearer_token);
+        let token = token.ok_or_else(|| self.refused("the call's authorization is not `Bearer TOKEN`"))?;
+        verify_slices_are_equal(&sha256(token), self.digest.expose())
+            .map_err(|_| self.refused("the call's token is not the right one"))?;
+        Ok(request)
+    }
+}
+
+fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+fn sha256(text: &str) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut bytes = [0; SHA256_OUTPUT_LEN];
+    bytes.copy_from_slice(digest::digest(&SHA256, text.as_bytes()).as_ref());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    fn call(authorization: &[&str]) -> Result<(), (Code, String)> {
+        let mut check = TokenCheck::new(Whose::Admin, &Secret::new("right".to_owned()));
+        let mut request = Request::new(());
+        for value in authorization {
+            request.metadata_mut().append("authorization", value.parse().expect("ascii"));
+        }
+        check.call(request).map(|_| ()).map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
+    #[test]
+    fn a_call_with_the_token_passes_and_every_other_is_refused() {
+        assert_eq!(call(&["Bearer right"]), Ok(()));
+        assert_eq!(call(&["bearer right"]), Ok(()));
+        let refused = |what: &str| {
+            let next =
+                "the context file that `gantry dev` leaves has the right one, or name it with --token-file";
+            Err((Code::Unauthenticated, format!("{what}; {next}")))
+        };
+        assert_eq!(call(&[]), refused("the call carries no token"));
+        assert_eq!(call(&["Bearer right", "Bearer right"]), refused("the call carries no token"));
+        assert_eq!(call(&["right"]), refused("the call's authorization is not `Bearer TOKEN`"));
+        assert_eq!(call(&["Basic right"]), refused("the call's authorization is not `Bearer TOKEN`"));
+        for wrong in ["Bearer wrong", "Bearer righ", "Bearer rightt", "Bearer "] {
+            assert_eq!(call(&[wrong]), refused("the call's token is not the right one"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Applying and deleting resources.
+//!
+//! Always holds: one request is one command, so all of it happens or nothing; what a dry run answers is what the same
+//! request would do to the same state. The state machine has the last word: what changed between check and commit it
+//! judges again, policies' texts excepted.
+
+use std::collections::BTreeSet;
+
+use gantry_control_state::{ChangeKind, Command, Outcome, Refusal, State};
+use gantry_model::{Resource, ResourceId, Revision, TenantName};
+use gantry_wire::admin_v1::{
+    AppliedResource, ApplyRequest, ApplyResponse, Change, DeleteRequest, DeleteResponse, Problem,
+};
+use gantry_wire::{WireError, resource_v1 as wire};
+use tonic::Status;
+
+use super::policy::{Applied, Judgement, judge};
+use super::rejection::{broken_off, not_committed, problems, unreadable};
+use crate::feed::View;
+use crate::plane::Plane;
+
+type Results = Vec<(ResourceId, ChangeKind)>;
+
+/// What a command would do.
+struct Draft {
+    before: State,
+    after: State,
+    results: Results,
+}
+
+pub(super) async fn apply(plane: &Plane, request: ApplyRequest) -> Result<ApplyResponse, Status> {
+    if request.resources.is_empty() {
+        return Err(Status::invalid_argument("the set has no documents"));
+    }
+    let refused = |problems| ApplyResponse { problems, ..ApplyResponse::default() };
+    let resources: Vec<Resource> = match read_all(&request.resources) {
+        Ok(resources) => resources,
+        Err(problems) => return Ok(refused(problems)),
+    };
+    let command = Command::Apply(resources.clone());
+    let draft = match draft(plane.consensus.feed().latest(), &command) {
+        Ok(draft) => draft,
+        Err(refusals) => return Ok(refused(problems(refusals))),
+    };
+    let changes: Vec<ChangeKind> = draft.results.iter().map(|(_, change)| *change).collect();
+    let documents: Vec<Applied> = resources.into_iter().zip(changes).collect();
+    let judgement = judged(&draft, documents).await?;
+    if !judgement.problems.is_empty() {
+        return Ok(refused(judgement.problems));
+    }
+    let warnings = judgement.warnings;
+    if request.dry_run {
+        let results = draft.results.iter().map(|result| with_before(result, &draft.before)).collect();
+        return Ok(ApplyResponse { revision: 0, results, problems: Vec::new(), warnings });
+    }
+    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    Ok(match committed.outcome {
+        Outcome::Done(results) => ApplyResponse {
+            revision: committed.revision.0,
+            results: results.iter().map(applied).collect(),
+            problems: Vec::new(),
+            warnings,
+        },
+        Outcome::Refused(refusals) => refused(problems(refusals)),
+    })
+}
+
+pub(super) async fn delete(plane: &Plane, request: DeleteRequest) -> Result<DeleteResponse, Status> {
+    if request.ids.is_empty() {
+        return Err(Status::invalid_argument("the request names nothing to delete"));
+    }
+    let refused = |problems| DeleteResponse { problems, ..DeleteResponse::default() };
+    let ids: Vec<ResourceId> = match read_all(&request.ids) {
+        Ok(ids) => ids,
+        Err(problems) => return Ok(refused(problems)),
+    };
+    let command = Command::Delete(ids);
+    let draft = match draft(plane.consensus.feed().latest(), &command) {
+        Ok(draft) => draft,
+        Err(refusals) => return Ok(refused(problems(refusals))),
+    };
+    let warnings = judged(&draft, Vec::new()).await?.warnings;
+    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    Ok(match committed.outcome {
+        Outcome::Done(results) => DeleteResponse {
+            revision: committed.revision.0,
+            results: results.iter().map(applied).collect(),
+            problems: Vec::new(),
+            warnings,
+        },
+        Outcome::Refused(refusals) => refused(problems(refusals)),
+    })
+}
+
+/// Reads every element, or tells what is wrong with each that cannot be read.
+fn read_all<'a, Message, Read>(messages: &'a [Message]) -> Result<Vec<Read>, Vec<Problem>>
+where
+    Read: TryFrom<&'a Message, Error = WireError>,
+{
+    let mut read = Vec::with_capacity(messages.len());
+    let mut problems = Vec::new();
+    for (at, message) in messages.iter().enumerate() {
+        match Read::try_from(message) {
+            Ok(element) => read.push(element),
+            Err(error) => problems.push(unreadable(at, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(read) } else { Err(problems) }
+}
+
+/// Applies a command to a copy of the state.
+fn draft(view: View, command: &Command) -> Result<Draft, Vec<Refusal>> {
+    let before = view.state;
+    let mut after = before.clone();
+    match after.apply(Revision(view.revision.0 + 1), command).outcome {
+        Outcome::Done(results) => Ok(Draft { before, after, results }),
+        Outcome::Refused(refusals) => Err(refusals),
+    }
+}
+
+async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Status> {
+    let (before, after) = (draft.before.clone(), draft.after.clone());
+    let tenants: BTreeSet<TenantName> = draft
+        .results
+        .iter()
+        .filter(|(_, change)| *change != ChangeKind::Unchanged)
+        .map(|(id, _)| id.tenant.clone())
+        .chain(documents.iter().map(|(document, _)| document.tenant.clone()))
+        .collect();
+    let judge = move || judge(&before, &after, &documents, tenants.into_iter());
+    tokio::task::spawn_blocking(judge).await.map_err(|_| broken_off())
+}
+
+fn applied((id, change): &(ResourceId, ChangeKind)) -> AppliedResource {
+    let change = match change {
+        ChangeKind::Created => Change::Created,
+        ChangeKind::Updated => Change::Updated,
+        ChangeKind::Unchanged => Change::Unchanged,
+        ChangeKind::Deleted => Change::Deleted,
+    };
+    let wire::ResourceId { kind, tenant, name } = id.into();
+    AppliedResource { kind, tenant, name, change: change.into(), before: None }
+}
+
+fn with_before(result: &(ResourceId, ChangeKind), before: &State) -> AppliedResource {
+    let stored = match result.1 {
+        ChangeKind::Updated => before.resource(&result.0).map(|(resource, _)| resource.as_ref().into()),
+        ChangeKind::Created | ChangeKind::Unchanged | ChangeKind::Deleted => None,
+    };
+    AppliedResource { before: stored, ..applied(result) }
+}

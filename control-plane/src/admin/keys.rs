@@ -1,0 +1,124 @@
+//! Agents' keys: making, listing, revoking.
+//!
+//! Always holds: a key's secret is in the answer to its creation and nowhere else; what is stored is its keyed hash.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gantry_control_state::{Command, Outcome};
+use gantry_model::key::{KEY_ID_BYTES, KEY_SECRET_BYTES, KeyId, PresentedKey};
+use gantry_model::record::{RecordKey, RecordKind, RecordValue};
+use gantry_model::{AgentKey, AgentName, ResourceId, Secret, TenantName};
+use gantry_wire::admin_v1::{
+    CreateKeyRequest, CreateKeyResponse, KeyInfo, ListKeysRequest, ListKeysResponse, RevokeKeyRequest,
+    RevokeKeyResponse,
+};
+use tonic::Status;
+use zeroize::Zeroizing;
+
+use super::rejection::{not_committed, parse, parse_or_every, refused, require, require_tenant};
+use crate::plane::Plane;
+use crate::vault::fill_random;
+
+pub(super) async fn create(plane: &Plane, request: CreateKeyRequest) -> Result<CreateKeyResponse, Status> {
+    let tenant: TenantName = parse("tenant", &request.tenant)?;
+    let agent: AgentName = parse("agent", &request.agent)?;
+    require(&plane.consensus.feed().latest().state, &ResourceId::agent(&tenant, &agent))?;
+    let created_at_ms = now_ms();
+    let expires_at_ms = match request.expires_in_seconds {
+        0 => None,
+        seconds => Some(expiry(created_at_ms, seconds)?),
+    };
+    let presented = random_key().map_err(|error| Status::internal(error.to_string()))?;
+    let hash = plane.vault.hash_agent_key(&presented.secret);
+    let key = AgentKey { tenant, agent, id: presented.id, hash, created_at_ms, expires_at_ms };
+    let committed = plane.consensus.propose(Command::PutKey(key)).await.map_err(not_committed)?;
+    match committed.outcome {
+        Outcome::Done(_) => Ok(CreateKeyResponse {
+            revision: committed.revision.0,
+            id: presented.id.to_string(),
+            key: presented.to_text().expose().clone(),
+        }),
+        Outcome::Refused(refusals) => Err(refused(&refusals)),
+    }
+}
+
+pub(super) fn list(plane: &Plane, request: &ListKeysRequest) -> Result<ListKeysResponse, Status> {
+    let tenant: TenantName = parse("tenant", &request.tenant)?;
+    let agent: Option<AgentName> = parse_or_every("agent", &request.agent)?;
+    let state = plane.consensus.feed().latest().state;
+    match &agent {
+        Some(agent) => require(&state, &ResourceId::agent(&tenant, agent))?,
+        None => require_tenant(&state, &tenant)?,
+    }
+    let keys = state
+        .tenant_records(&tenant)
+        .filter_map(|record| match &record.value {
+            RecordValue::AgentKey(key) => Some(key),
+            _ => None,
+        })
+        .filter(|key| agent.as_ref().is_none_or(|agent| key.agent == *agent))
+        .map(|key| KeyInfo {
+            tenant: key.tenant.to_string(),
+            agent: key.agent.to_string(),
+            id: key.id.to_string(),
+            created_at_ms: key.created_at_ms,
+            expires_at_ms: key.expires_at_ms.unwrap_or(0),
+        })
+        .collect();
+    Ok(ListKeysResponse { keys })
+}
+
+pub(super) async fn revoke(plane: &Plane, request: RevokeKeyRequest) -> Result<RevokeKeyResponse, Status> {
+    let tenant: TenantName = parse("tenant", &request.tenant)?;
+    let id: KeyId = request.id.parse().map_err(|_| {
+        Status::invalid_argument(format!(
+            "{:?} is not a key's id, which is the {} hexadecimal digits after `gantry_`; `gantry key ls` lists them",
+            request.id,
+            2 * KEY_ID_BYTES
+        ))
+    })?;
+    let state = plane.consensus.feed().latest().state;
+    require_tenant(&state, &tenant)?;
+    if state.record(&RecordKey::of(&tenant, RecordKind::AgentKey, id)).is_none() {
+        return Err(Status::not_found(format!(
+            "tenant {tenant} has no key {id}; `gantry key ls --tenant {tenant}` lists its keys"
+        )));
+    }
+    let committed =
+        plane.consensus.propose(Command::RevokeKey { tenant, id }).await.map_err(not_committed)?;
+    match committed.outcome {
+        Outcome::Done(_) => Ok(RevokeKeyResponse { revision: committed.revision.0 }),
+        Outcome::Refused(refusals) => Err(refused(&refusals)),
+    }
+}
+
+fn random_key() -> Result<PresentedKey, crate::vault::CryptoError> {
+    let mut id = [0; KEY_ID_BYTES];
+    fill_random(&mut id)?;
+    let mut secret = Zeroizing::new([0; KEY_SECRET_BYTES]);
+    fill_random(secret.as_mut())?;
+    Ok(PresentedKey { id: KeyId(id), secret: Secret::new(*secret) })
+}
+
+fn expiry(created_at_ms: u64, seconds: u64) -> Result<u64, Status> {
+    let expires_at_ms = seconds.checked_mul(1000).and_then(|ms| created_at_ms.checked_add(ms));
+    expires_at_ms.ok_or_else(|| Status::invalid_argument(format!("a key cannot live for {seconds} seconds")))
+}
+
+/// Milliseconds since 1970. A clock before that is taken as then.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_beyond_all_time_is_refused() {
+        assert_eq!(expiry(5, 2).ok(), Some(2005));
+        assert!(expiry(5, u64::MAX).is_err());
+        assert!(expiry(u64::MAX, 1).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Following audit records, and explaining one.
+
+use std::sync::Arc;
+
+use gantry_model::{PolicyName, ResourceId, Spec, TenantName};
+use gantry_wire::admin_v1::{
+    ExplainRequest, ExplainResponse, PolicyText, TailRecordsRequest, TailRecordsResponse,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::rejection::parse_or_every;
+use crate::feed::View;
+use crate::journal::{RECORDS_MAX, Record, Tail, Tailed};
+use crate::plane::{Plane, TAILS_MAX};
+
+/// Records on their way to one reader; beyond these a slow reader loses some of the journal's, and is told.
+const QUEUED_MAX: usize = 16;
+/// Asks for the newest denial instead of a decision's id.
+const LAST: &str = "last";
+
+type Message = Result<TailRecordsResponse, Status>;
+
+/// One reader on its way.
+struct Follower {
+    tail: Tail,
+    follow: bool,
+    sender: mpsc::Sender<Message>,
+    stop: CancellationToken,
+    _room: OwnedSemaphorePermit,
+}
+
+pub(super) fn tail(plane: &Plane, request: &TailRecordsRequest) -> Result<ReceiverStream<Message>, Status> {
+    let tenant: Option<TenantName> = parse_or_every("tenant", &request.tenant)?;
+    let room = plane.tails.clone().try_acquire_owned().map_err(|_| {
+        Status::resource_exhausted(format!("{TAILS_MAX} others follow the records already; end one of them"))
+    })?;
+    let last = usize::try_from(request.last).unwrap_or(RECORDS_MAX);
+    let (sender, receiver) = mpsc::channel(QUEUED_MAX);
+    let tail = plane.journal.tail(last, tenant);
+    let follower = Follower { tail, follow: request.follow, sender, stop: plane.stop.clone(), _room: room };
+    plane.tasks.spawn(follower.run());
+    Ok(ReceiverStream::new(receiver))
+}
+
+impl Follower {
+    /// Ends with the records, the reader or the process.
+    async fn run(mut self) {
+        while let Some(Tailed { record, lost }) = self.next().await {
+            let response = TailRecordsResponse { record: record.json.to_vec(), lost };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                sent = self.sender.send(Ok(response)) => if sent.is_err() { return },
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Tailed> {
+        if !self.follow {
+            return self.tail.advance();
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                let _ = self.sender.try_send(Err(Status::unavailable("the control plane is going down")));
+                None
+            }
+            () = self.sender.closed() => None,
+            tailed = self.tail.next() => Some(tailed),
+        }
+    }
+}
+
+pub(super) fn explain(plane: &Plane, request: &ExplainRequest) -> Result<ExplainResponse, Status> {
+    let record = match request.decision_id.as_str() {
+        "" => return Err(Status::invalid_argument(format!("name a decision by its id, or `{LAST}`"))),
+        LAST => plane.journal.last_denied().ok_or_else(|| {
+            Status::not_found(
+                "policy denied nothing since this control plane started; `gantry audit tail` shows calls",
+            )
+        })?,
+        id => plane.journal.find(id).ok_or_else(|| {
+            Status::not_found(format!(
+                "decision {id:?} is not among the last {RECORDS_MAX} records here; \
+                 the audit file of the node that decided has it"
+            ))
+        })?,
+    };
+    let view = plane.consensus.feed().latest();
+    Ok(ExplainResponse {
+        policies: texts(&view, &record),
+        record: record.json.to_vec(),
+        current_revision: view.revision.0,
+    })
+}
+
+/// The policies that decided, as they stand now; one that was deleted since is left out.
+fn texts(view: &View, record: &Arc<Record>) -> Vec<PolicyText> {
+    let Some(tenant) = record.tenant.as_deref().and_then(|tenant| tenant.parse::<TenantName>().ok()) else {
+        return Vec::new();
+    };
+    let text = |name: &PolicyName| {
+        let (resource, stored) = view.state.resource(&ResourceId::policy(&tenant, name))?;
+        match &resource.spec {
+            Spec::Policy(spec) => Some(PolicyText {
+                name: name.to_string(),
+                cedar: spec.cedar.clone(),
+                revision: stored.revision.0,
+            }),
+            _ => None,
+        }
+    };
+    // Several statements of one policy may have decided.
+    let mut names: Vec<&PolicyName> = Vec::new();
+    for name in &record.policies {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.into_iter().filter_map(text).collect()
+}

@@ -1,0 +1,106 @@
+//! How the cluster is, and waiting until nodes have a revision.
+
+use std::time::Duration;
+
+use gantry_control_state::State;
+use gantry_model::record::RecordValue;
+use gantry_model::{Revision, ServerName, Spec};
+use gantry_wire::admin_v1::{
+    NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest, WaitAppliedResponse,
+};
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+
+use super::rejection::index;
+use crate::fleet::{NodeView, Progress};
+use crate::plane::Plane;
+
+/// Longest wait; whoever wants to wait longer asks again.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+pub(super) async fn status(plane: &Plane) -> StatusResponse {
+    let view = plane.consensus.feed().latest();
+    let consensus = plane.consensus.status().await;
+    let resources =
+        view.state.records().filter(|record| matches!(record.value, RecordValue::Resource(_))).count();
+    StatusResponse {
+        cluster_id: plane.vault.cluster_id().to_owned(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: view.revision.0,
+        term: consensus.term,
+        leader: consensus.stopped.is_none() && consensus.leader == Some(consensus.voter),
+        log_last: consensus.last_log.unwrap_or(0),
+        log_purged: consensus.purged.unwrap_or(0),
+        resource_count: index(resources),
+        nodes: plane.fleet.nodes.list(Instant::now()).into_iter().map(node_status).collect(),
+        servers: servers(plane, &view.state),
+    }
+}
+
+fn node_status(node: NodeView) -> NodeStatus {
+    NodeStatus {
+        node_id: node.node.to_string(),
+        build: node.build,
+        connected: node.connected,
+        acked_revision: node.acked.0,
+        apply_us: node.apply_us,
+        last_error: node.last_error,
+        records_dropped: node.records_dropped,
+    }
+}
+
+fn servers(plane: &Plane, state: &State) -> Vec<ServerStatus> {
+    let of_record = |value: &RecordValue| {
+        let RecordValue::Resource(resource) = value else { return None };
+        let Spec::Server(_) = resource.spec else { return None };
+        let (tenant, server) = (&resource.tenant, ServerName::from(resource.name.clone()));
+        let catalog = state.catalog(tenant, &server);
+        Some(ServerStatus {
+            tenant: tenant.to_string(),
+            name: server.to_string(),
+            tool_count: catalog.map_or(0, |catalog| index(catalog.tools.len())),
+            revisions: catalog.map(|catalog| catalog.revisions.clone()).unwrap_or_default(),
+            failure: plane.fleet.failures.get(tenant, &server).unwrap_or_default(),
+        })
+    };
+    state.records().filter_map(|record| of_record(&record.value)).collect()
+}
+
+/// Answers as soon as every connected node has the revision, which is at once when none is connected.
+pub(super) async fn wait_applied(
+    plane: &Plane,
+    request: &WaitAppliedRequest,
+) -> Result<WaitAppliedResponse, Status> {
+    let revision = Revision(request.revision);
+    let wait = Duration::from_millis(u64::from(request.timeout_ms)).min(WAIT_MAX);
+    let deadline = Instant::now() + wait;
+    let mut changes = plane.fleet.nodes.subscribe();
+    loop {
+        changes.borrow_and_update();
+        let now = Instant::now();
+        let progress = plane.fleet.nodes.progress(revision, plane.fleet.timeline.came(revision), now);
+        if progress.acked == progress.connected || now >= deadline {
+            return Ok(answer(progress));
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = sleep_until(deadline) => {}
+            () = plane.stop.cancelled() => {
+                return Err(Status::unavailable("the control plane is going down; the change is stored"));
+            }
+        }
+    }
+}
+
+fn answer(progress: Progress) -> WaitAppliedResponse {
+    let (slowest_node, slowest_ms) = match progress.slowest {
+        Some((node, took)) => (node.to_string(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        None => (String::new(), 0),
+    };
+    WaitAppliedResponse {
+        node_count: index(progress.connected),
+        acked_count: index(progress.acked),
+        slowest_node,
+        slowest_ms,
+    }
+}

@@ -1,0 +1,131 @@
+//! Listing tools, and what policy says of them for one agent.
+//!
+//! Always holds: the verdict comes from the evaluator that nodes decide with, on the same policies and catalog. It is
+//! the verdict now; a node that is behind may still decide by an earlier revision.
+
+use gantry_control_state::State;
+use gantry_model::record::RecordValue;
+use gantry_model::{AgentName, Catalog, Definition, GroupName, ResourceId, ServerName, Spec, TenantName};
+use gantry_policy::{Hints, PolicySet, Principal, Target};
+use gantry_wire::admin_v1::{ListToolsRequest, ListToolsResponse, ToolInfo, Verdict};
+use serde::Deserialize;
+use tonic::Status;
+
+use super::names::ANONYMOUS;
+use super::policy::{policies, told};
+use super::rejection::{broken_off, parse, parse_or_every, require, require_tenant};
+use crate::plane::Plane;
+
+/// Longest description in an answer, in characters; lists of tools with essays are common.
+const DESCRIPTION_CHARS_MAX: usize = 1_000;
+
+/// Who is asked for, with the policies that decide.
+struct Judge {
+    policies: PolicySet,
+    principal: Principal,
+}
+
+#[derive(Default, Deserialize)]
+struct Described {
+    #[serde(default)]
+    description: Option<String>,
+}
+
+pub(super) async fn list(plane: &Plane, request: ListToolsRequest) -> Result<ListToolsResponse, Status> {
+    let tenant: TenantName = parse("tenant", &request.tenant)?;
+    let server: Option<ServerName> = parse_or_every("server", &request.server)?;
+    let agent: Option<AgentName> = parse_or_every("agent", &request.agent)?;
+    let state = plane.consensus.feed().latest().state;
+    require_tenant(&state, &tenant)?;
+    if let Some(server) = &server {
+        require(&state, &ResourceId::server(&tenant, server))?;
+    }
+    if let Some(agent) = agent.as_ref().filter(|agent| agent.as_str() != ANONYMOUS) {
+        require(&state, &ResourceId::agent(&tenant, agent))?;
+    }
+    let servers = servers(&state, &tenant, server.as_ref());
+    let mut warnings: Vec<String> = Vec::new();
+    for server in &servers {
+        let failure = plane.fleet.failures.get(&tenant, server);
+        match (state.catalog(&tenant, server), failure) {
+            (None, None) => warnings.push(format!("no node has reported yet what server {tenant}/{server} offers")),
+            (None, Some(failure)) => warnings.push(format!("server {tenant}/{server} could not be asked: {failure}")),
+            (Some(_), Some(failure)) => warnings.push(format!(
+                "server {tenant}/{server} could not be asked lately, this is what it offered before: {failure}"
+            )),
+            (Some(_), None) => {}
+        }
+    }
+    let work = move || {
+        let judge = agent.map(|agent| Judge::of(&state, &tenant, &agent)).transpose();
+        let (judge, warning) = match judge {
+            Ok(judge) => (judge, None),
+            Err(warning) => (None, Some(warning)),
+        };
+        let catalogs = servers.iter().filter_map(|server| state.catalog(&tenant, server));
+        let tools: Vec<ToolInfo> = catalogs
+            .flat_map(|catalog| catalog.tools.iter().map(|tool| info(catalog, tool, judge.as_ref())))
+            .collect();
+        (tools, warning)
+    };
+    let (tools, warning) = tokio::task::spawn_blocking(work).await.map_err(|_| broken_off())?;
+    warnings.extend(warning);
+    Ok(ListToolsResponse { tools, warnings })
+}
+
+fn servers(state: &State, tenant: &TenantName, only: Option<&ServerName>) -> Vec<ServerName> {
+    let server = |value: &RecordValue| match value {
+        RecordValue::Resource(resource) if matches!(resource.spec, Spec::Server(_)) => {
+            Some(ServerName::from(resource.name.clone()))
+        }
+        _ => None,
+    };
+    state
+        .tenant_records(tenant)
+        .filter_map(|record| server(&record.value))
+        .filter(|server| only.is_none_or(|only| server == only))
+        .collect()
+}
+
+impl Judge {
+    fn of(state: &State, tenant: &TenantName, agent: &AgentName) -> Result<Judge, String> {
+        let policies = policies(state, tenant);
+        let compiled = PolicySet::compile(policies.iter().map(|(name, spec)| (name, spec.cedar.as_str())));
+        let policies = compiled.map_err(|error| format!("no verdicts: {}", told(&error)))?;
+        Ok(Judge { policies, principal: Principal::new(agent, &groups(state, tenant, agent)) })
+    }
+}
+
+fn groups(state: &State, tenant: &TenantName, agent: &AgentName) -> Vec<GroupName> {
+    match state.resource(&ResourceId::agent(tenant, agent)).map(|(resource, _)| &resource.spec) {
+        Some(Spec::Agent(spec)) => spec.groups.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn info(catalog: &Catalog, tool: &Definition, judge: Option<&Judge>) -> ToolInfo {
+    let described: Described = serde_json::from_str(&tool.json).unwrap_or_default();
+    let description = described.description.unwrap_or_default();
+    let (verdict, policies) = match judge {
+        None => (Verdict::Unspecified, Vec::new()),
+        Some(judge) => {
+            let target = Target::Tool {
+                server: &catalog.server,
+                name: &tool.name,
+                hints: Hints::from_definition(&tool.json),
+            };
+            let decision = judge.policies.decide(&judge.principal, &target);
+            let verdict = if decision.is_allow() { Verdict::Allow } else { Verdict::Deny };
+            (verdict, decision.reasons.iter().map(ToString::to_string).collect())
+        }
+    };
+    ToolInfo {
+        tenant: catalog.tenant.to_string(),
+        server: catalog.server.to_string(),
+        name: tool.name.to_string(),
+        description: description.chars().take(DESCRIPTION_CHARS_MAX).collect(),
+        hash: tool.hash.to_vec(),
+        verdict: verdict.into(),
+        policies,
+    }
+}

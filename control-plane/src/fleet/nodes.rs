@@ -1,0 +1,310 @@
+//! The table of nodes: who is connected, which revision each has acknowledged, what went wrong.
+//!
+//! Always holds: at most [`NODES_MAX`] nodes; one session per node, the newest; only that session changes the node's
+//! row. A node that left is forgotten after [`GONE_KEPT`].
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gantry_model::Revision;
+use gantry_node::seal::SealPublicKey;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Most nodes of one control-plane process. Each costs a stream; a larger fleet has more processes.
+pub(crate) const NODES_MAX: usize = 10_000;
+/// How long a node that left is still shown, so that whoever looks after an incident sees it.
+const GONE_KEPT: Duration = Duration::from_secs(3600);
+/// Acknowledgements remembered per node, so that a question about a recent revision finds when it was applied.
+const ACKS_MAX: usize = 64;
+/// Longest message in characters: it is one cell of a table.
+const MESSAGE_CHARS_MAX: usize = 512;
+
+/// A node's id as it says itself: 1 to 128 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeId(Arc<str>);
+
+/// The text is no node's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a node's id has 1 to {} visible ASCII characters", NodeId::BYTES_MAX)]
+pub(crate) struct NodeIdError;
+
+/// A node that connects.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) node: NodeId,
+    pub(crate) build: String,
+    /// Lives as long as the node's process, so it tells processes apart.
+    pub(crate) seal_key: SealPublicKey,
+}
+
+/// One session of one node.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticket {
+    pub(crate) node: NodeId,
+    /// Cancelled when the node connects again.
+    pub(crate) replaced: CancellationToken,
+    /// Whether this very process has every secret up to what it acknowledged.
+    pub(crate) provisioned: bool,
+    seal_key: SealPublicKey,
+    session: u64,
+}
+
+/// There are as many nodes as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{NODES_MAX} nodes are connected already")]
+pub(crate) struct FleetFull;
+
+/// A row, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeView {
+    pub(crate) node: NodeId,
+    pub(crate) build: String,
+    pub(crate) connected: bool,
+    pub(crate) acked: Revision,
+    pub(crate) apply_us: u64,
+    pub(crate) last_error: String,
+    pub(crate) records_dropped: u64,
+}
+
+/// How far the connected nodes are with one revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) connected: usize,
+    pub(crate) acked: usize,
+    /// The node that took longest; one that is still behind counts as slower than any other.
+    pub(crate) slowest: Option<(NodeId, Duration)>,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    rows: Mutex<Rows>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    nodes: HashMap<NodeId, Node>,
+    sessions: u64,
+}
+
+#[derive(Debug)]
+struct Node {
+    build: String,
+    session: u64,
+    replaced: CancellationToken,
+    connected_at: Instant,
+    gone_at: Option<Instant>,
+    provisioned: Option<SealPublicKey>,
+    acked: Revision,
+    /// The latest acknowledgements, oldest first.
+    acks: VecDeque<(Revision, Instant)>,
+    apply_us: u64,
+    last_error: String,
+    records_dropped: u64,
+}
+
+impl Nodes {
+    /// A node connected. A session that it still has is told to end.
+    pub(crate) fn enter(&self, arrival: Arrival, now: Instant) -> Result<Ticket, FleetFull> {
+        let mut rows = self.rows();
+        rows.forget_gone(now);
+        if rows.nodes.len() >= NODES_MAX && !rows.nodes.contains_key(&arrival.node) {
+            rows.make_room()?;
+        }
+        rows.sessions += 1;
+        let session = rows.sessions;
+        let replaced = CancellationToken::new();
+        let node = rows.nodes.entry(arrival.node.clone()).or_insert_with(|| Node::new(now));
+        node.replaced.cancel();
+        (node.build, node.session, node.replaced) = (arrival.build, session, replaced.clone());
+        (node.connected_at, node.gone_at) = (now, None);
+        let provisioned = node.provisioned == Some(arrival.seal_key);
+        drop(rows);
+        self.changed();
+        Ok(Ticket { node: arrival.node, replaced, provisioned, seal_key: arrival.seal_key, session })
+    }
+
+    /// A session ended.
+    pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) {
+        self.update(ticket, |node| node.gone_at = Some(now));
+    }
+
+    /// The node applied a revision. `provisioned`: it then holds every secret there is.
+    pub(crate) fn acked(
+        &self,
+        ticket: &Ticket,
+        revision: Revision,
+        apply_us: u64,
+        provisioned: bool,
+        now: Instant,
+    ) {
+        self.update(ticket, |node| {
+            node.acked = revision;
+            node.acks.push_back((revision, now));
+            while node.acks.len() > ACKS_MAX {
+                node.acks.pop_front();
+            }
+            node.apply_us = apply_us;
+            node.last_error.clear();
+            if provisioned {
+                node.provisioned = Some(ticket.seal_key);
+            }
+        });
+    }
+
+    /// Something went wrong with the node. Stays until it acknowledges an update.
+    pub(crate) fn failed(&self, ticket: &Ticket, message: &str) {
+        self.update(ticket, |node| node.last_error = message.chars().take(MESSAGE_CHARS_MAX).collect());
+    }
+
+    /// How many audit records the node did not report for want of room, since it started.
+    pub(crate) fn records_dropped(&self, ticket: &Ticket, count: u64) {
+        self.update(ticket, |node| node.records_dropped = count);
+    }
+
+    /// Every row, in the order of the ids.
+    pub(crate) fn list(&self, now: Instant) -> Vec<NodeView> {
+        let mut rows = self.rows();
+        rows.forget_gone(now);
+        let mut views: Vec<NodeView> = rows.nodes.iter().map(|(id, node)| node.view(id)).collect();
+        drop(rows);
+        views.sort_by(|left, right| left.node.cmp(&right.node));
+        views
+    }
+
+    /// How far the connected nodes are with a revision that came at `came`; without that, times count from when each
+    /// node connected.
+    pub(crate) fn progress(&self, revision: Revision, came: Option<Instant>, now: Instant) -> Progress {
+        let rows = self.rows();
+        let mut progress = Progress::default();
+        let mut behind = false;
+        for (id, node) in rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none()) {
+            progress.connected += 1;
+            let acked_at = node.acked_at(revision);
+            progress.acked += usize::from(acked_at.is_some());
+            let from = came.map_or(node.connected_at, |came| came.max(node.connected_at));
+            let took = acked_at.unwrap_or(now).saturating_duration_since(from);
+            let slower = match &progress.slowest {
+                None => true,
+                Some((_, slowest)) if behind == acked_at.is_none() => took > *slowest,
+                Some(_) => acked_at.is_none(),
+            };
+            if slower {
+                behind = acked_at.is_none();
+                progress.slowest = Some((id.clone(), took));
+            }
+        }
+        progress
+    }
+
+    /// Tells of every change of the table; several may arrive as one.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn update(&self, ticket: &Ticket, change: impl FnOnce(&mut Node)) {
+        let mut rows = self.rows();
+        let of_session = rows.nodes.get_mut(&ticket.node).filter(|node| node.session == ticket.session);
+        if let Some(node) = of_session {
+            change(node);
+            drop(rows);
+            self.changed();
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rows {
+    fn forget_gone(&mut self, now: Instant) {
+        let long_gone = |at: Instant| now.saturating_duration_since(at) > GONE_KEPT;
+        self.nodes.retain(|_, node| !node.gone_at.is_some_and(long_gone));
+    }
+
+    /// Forgets the node that is gone for longest.
+    fn make_room(&mut self) -> Result<(), FleetFull> {
+        let gone = self.nodes.iter().filter_map(|(id, node)| Some((node.gone_at?, id.clone())));
+        let (_, id) = gone.min_by_key(|(at, _)| *at).ok_or(FleetFull)?;
+        self.nodes.remove(&id);
+        Ok(())
+    }
+}
+
+impl Node {
+    fn new(now: Instant) -> Node {
+        Node {
+            build: String::new(),
+            session: 0,
+            replaced: CancellationToken::new(),
+            connected_at: now,
+            gone_at: None,
+            provisioned: None,
+            acked: Revision::NONE,
+            acks: VecDeque::new(),
+            apply_us: 0,
+            last_error: String::new(),
+            records_dropped: 0,
+        }
+    }
+
+    /// When it acknowledged this revision or a later one; at the latest, where that is forgotten.
+    fn acked_at(&self, revision: Revision) -> Option<Instant> {
+        if self.acked < revision {
+            return None;
+        }
+        self.acks.iter().find(|(acked, _)| *acked >= revision).map(|(_, at)| *at)
+    }
+
+    fn view(&self, id: &NodeId) -> NodeView {
+        NodeView {
+            node: id.clone(),
+            build: self.build.clone(),
+            connected: self.gone_at.is_none(),
+            acked: self.acked,
+            apply_us: self.apply_us,
+            last_error: self.last_error.clone(),
+            records_dropped: self.records_dropped,
+        }
+    }
+}
+
+impl Ticket {
+    /// The key that secrets for this node are sealed to.
+    pub(crate) fn seal_key(&self) -> &SealPublicKey {
+        &self.seal_key
+    }
+}
+
+impl NodeId {
+    /// Longest id in bytes: a host name and what sets apart several nodes of a host.
+    const BYTES_MAX: usize = 128;
+}
+
+impl FromStr for NodeId {
+    type Err = NodeIdError;
+
+    fn from_str(text: &str) -> Result<NodeId, NodeIdError> {
+        let legal = !text.is_empty()
+            && text.len() <= NodeId::BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if legal { Ok(NodeId(text.into())) } else { Err(NodeIdError) }
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

@@ -1,0 +1,115 @@
+//! What the table of nodes promises.
+
+use std::time::Duration;
+
+use gantry_model::Revision;
+use gantry_node::seal::{NodeSealKey, SealPublicKey};
+use tokio::time::Instant;
+
+use super::nodes::{NODES_MAX, NodeIdError};
+use super::*;
+
+fn arrival(node: &str, seal_key: SealPublicKey) -> Arrival {
+    Arrival { node: node.parse().expect("an id"), build: "1".to_owned(), seal_key }
+}
+
+fn seal_key() -> SealPublicKey {
+    NodeSealKey::generate().expect("a key").public_key()
+}
+
+#[test]
+fn the_slowest_node_is_one_that_is_behind_or_else_the_one_that_took_longest() -> Result<(), FleetFull> {
+    let nodes = Nodes::default();
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let [first, second] = ["first", "second"].map(|id| nodes.enter(arrival(id, seal_key()), at(0)));
+    let (first, second) = (first?, second?);
+    nodes.acked(&first, Revision(5), 10, true, at(4));
+    let id = |ticket: &Ticket| ticket.node.clone();
+
+    let progress = nodes.progress(Revision(5), Some(at(1)), at(2));
+    let slowest = Some((id(&second), Duration::from_secs(1)));
+    assert_eq!(progress, Progress { connected: 2, acked: 1, slowest });
+
+    nodes.acked(&second, Revision(6), 10, true, at(3));
+    let progress = nodes.progress(Revision(5), Some(at(1)), at(9));
+    let slowest = Some((id(&first), Duration::from_secs(3)));
+    assert_eq!(progress, Progress { connected: 2, acked: 2, slowest });
+
+    nodes.leave(&first, at(9));
+    let progress = nodes.progress(Revision(7), Some(at(8)), at(10));
+    let slowest = Some((id(&second), Duration::from_secs(2)));
+    assert_eq!(progress, Progress { connected: 1, acked: 0, slowest });
+    Ok(())
+}
+
+#[test]
+fn a_node_that_connects_again_ends_its_older_session_which_then_changes_nothing() -> Result<(), FleetFull> {
+    let nodes = Nodes::default();
+    let now = Instant::now();
+    let key = seal_key();
+    let old = nodes.enter(arrival("a", key), now)?;
+    assert!(!old.provisioned);
+    nodes.acked(&old, Revision(1), 10, true, now);
+    let new = nodes.enter(arrival("a", key), now)?;
+    assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
+    assert!(new.provisioned);
+    nodes.failed(&old, "late");
+    nodes.leave(&old, now);
+    nodes.records_dropped(&new, 3);
+    let expected = NodeView {
+        node: "a".parse().expect("an id"),
+        build: "1".to_owned(),
+        connected: true,
+        acked: Revision(1),
+        apply_us: 10,
+        last_error: String::new(),
+        records_dropped: 3,
+    };
+    assert_eq!(nodes.list(now), vec![expected]);
+    let restarted = nodes.enter(arrival("a", seal_key()), now)?;
+    assert!(!restarted.provisioned, "another process has none of the secrets");
+    Ok(())
+}
+
+#[test]
+fn an_error_stays_until_the_next_acknowledgement() -> Result<(), FleetFull> {
+    let nodes = Nodes::default();
+    let now = Instant::now();
+    let ticket = nodes.enter(arrival("a", seal_key()), now)?;
+    nodes.failed(&ticket, "wrong");
+    assert_eq!(nodes.list(now)[0].last_error, "wrong");
+    nodes.acked(&ticket, Revision(1), 10, false, now);
+    assert_eq!(nodes.list(now)[0].last_error, "");
+    assert!(!nodes.enter(arrival("a", seal_key()), now)?.provisioned);
+    Ok(())
+}
+
+#[test]
+fn a_node_that_left_is_forgotten_after_an_hour_and_earlier_when_there_is_no_room() -> Result<(), FleetFull> {
+    let nodes = Nodes::default();
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let key = seal_key();
+    let gone = nodes.enter(arrival("gone", key), at(0))?;
+    nodes.leave(&gone, at(1));
+    assert_eq!(nodes.list(at(3601)).len(), 1);
+    assert_eq!(nodes.list(at(3602)).len(), 0);
+
+    let gone = nodes.enter(arrival("gone", key), at(0))?;
+    nodes.leave(&gone, at(1));
+    for index in 0..NODES_MAX {
+        nodes.enter(arrival(&format!("n{index}"), key), at(2))?;
+    }
+    assert_eq!(nodes.enter(arrival("one-more", key), at(2)).err(), Some(FleetFull));
+    assert!(nodes.enter(arrival("n0", key), at(2)).is_ok());
+    Ok(())
+}
+
+#[test]
+fn an_id_is_short_and_visible() {
+    assert!("node-1.example".parse::<NodeId>().is_ok());
+    for text in ["", "a b", "é", &"x".repeat(129)] {
+        assert_eq!(text.parse::<NodeId>(), Err(NodeIdError), "{text}");
+    }
+}

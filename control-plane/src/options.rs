@@ -1,0 +1,97 @@
+//! What a control plane is started with.
+//!
+//! Always holds: options that pass [`Options::check`] do not offer the services, which are plaintext in this release,
+//! to other machines, and do not make a node an admin.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use gantry_model::Secret;
+
+use crate::access::TOKEN_BYTES_MIN;
+
+/// What a control plane is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where everything durable lies. Made, for its owner only, when it is not there.
+    pub data_dir: PathBuf,
+    /// Where the admin and the node service listen: loopback only. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What admins prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes.
+    pub admin_token: Secret<String>,
+    /// What nodes prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes, and another one.
+    pub node_token: Secret<String>,
+}
+
+/// Options that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// The address can be reached from other machines.
+    #[error(
+        "{0} can be reached from other machines, and this release has no TLS between processes; listen on 127.0.0.1"
+    )]
+    NotLoopback(SocketAddr),
+    /// A token can be guessed.
+    #[error("the {whose} token has {bytes} bytes; it needs at least {TOKEN_BYTES_MIN}")]
+    TokenTooShort {
+        /// `admin` or `node`.
+        whose: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A token has characters that cannot be sent.
+    #[error("the {whose} token has characters other than visible ASCII")]
+    TokenCharacters {
+        /// `admin` or `node`.
+        whose: &'static str,
+    },
+    /// Every node could act as an admin.
+    #[error("the admin token and the node token are the same")]
+    SameTokens,
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), OptionsError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(OptionsError::NotLoopback(self.listen));
+        }
+        for (whose, token) in [("admin", &self.admin_token), ("node", &self.node_token)] {
+            let token = token.expose();
+            if token.len() < TOKEN_BYTES_MIN {
+                return Err(OptionsError::TokenTooShort { whose, bytes: token.len() });
+            }
+            if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(OptionsError::TokenCharacters { whose });
+            }
+        }
+        if self.admin_token.expose() == self.node_token.expose() {
+            return Err(OptionsError::SameTokens);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_open_the_door_are_refused() {
+        let options = |listen: &str, admin: &str, node: &str| Options {
+            data_dir: PathBuf::new(),
+            listen: listen.parse().expect("an address"),
+            admin_token: Secret::new(admin.to_owned()),
+            node_token: Secret::new(node.to_owned()),
+        };
+        let (one, two) = ("1".repeat(32), "2".repeat(32));
+        assert_eq!(options("127.0.0.1:0", &one, &two).check(), Ok(()));
+        assert_eq!(options("[::1]:0", &one, &two).check(), Ok(()));
+        let everywhere = options("0.0.0.0:8081", &one, &two).check();
+        assert_eq!(everywhere, Err(OptionsError::NotLoopback(([0, 0, 0, 0], 8081).into())));
+        assert_eq!(options("127.0.0.1:0", &one, &one).check(), Err(OptionsError::SameTokens));
+        let short = options("127.0.0.1:0", &one, "short").check();
+        assert_eq!(short, Err(OptionsError::TokenTooShort { whose: "node", bytes: 5 }));
+        let spaced = options("127.0.0.1:0", &"a b".repeat(20), &two).check();
+        assert_eq!(spaced, Err(OptionsError::TokenCharacters { whose: "admin" }));
+    }
+}

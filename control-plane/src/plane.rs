@@ -1,0 +1,34 @@
+//! What the services of one control-plane process share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::fleet::Fleet;
+use crate::journal::Journal;
+use crate::raft::Consensus;
+use crate::vault::Vault;
+
+/// Snapshots that are built at one time: each takes a processor, and memory by the size of the state.
+pub(crate) const SNAPSHOT_BUILDS_MAX: usize = 4;
+/// Tails of the audit records at one time. They are for people; a collector reads the nodes' files.
+pub(crate) const TAILS_MAX: usize = 64;
+
+/// What the services share.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(crate) consensus: Consensus,
+    pub(crate) vault: Vault,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) fleet: Fleet,
+    /// Room for [`SNAPSHOT_BUILDS_MAX`].
+    pub(crate) snapshot_builds: Semaphore,
+    /// Room for [`TAILS_MAX`].
+    pub(crate) tails: Arc<Semaphore>,
+    /// Cancelled when the process is to end.
+    pub(crate) stop: CancellationToken,
+    /// Every task that a service spawns; awaited at the end.
+    pub(crate) tasks: TaskTracker,
+}

@@ -1,0 +1,300 @@
+//! Starting a control plane, and the handle on a running one.
+//!
+//! Always holds: when [`start`] returns, this process leads, has applied its log and has opened its vault, and both
+//! services answer. When the services or consensus end by themselves, [`ControlPlane::failed`] says so and everything
+//! else ends too: there is no half of a control plane.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_control_state::{Command, Outcome};
+use gantry_wire::MESSAGE_BYTES_MAX;
+use gantry_wire::admin_v1::admin_server::AdminServer;
+use gantry_wire::sync_v1::sync_server::SyncServer;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::access::{TokenCheck, Whose};
+use crate::admin::AdminService;
+use crate::feed::Feed;
+use crate::fleet::Fleet;
+use crate::journal::Journal;
+use crate::options::{Options, OptionsError};
+use crate::plane::{Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
+use crate::raft::{self, Consensus, ProposeError, VoterId};
+use crate::store::WriteError;
+use crate::stream::{StreamService, keep_time};
+use crate::vault::{FoundError, UnsealError, Vault};
+
+/// The one voter of this release.
+const VOTER: VoterId = VoterId(1);
+/// Where consensus keeps its data, below the data directory.
+const CONSENSUS_DIRECTORY: &str = "consensus";
+/// How long open calls may take to end. Streams end by themselves at once; the rest are single requests.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is asked whether consensus still runs.
+const CONSENSUS_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often an idle connection is probed, and how long it may take to answer: a node that lost power is seen as gone
+/// within half a minute.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(10);
+/// Calls at one time on one connection. A node has one; an admin's tool a few.
+const STREAMS_MAX: u32 = 128;
+
+/// A running control plane. End it with [`ControlPlane::shutdown`]; dropping it leaves it running.
+#[derive(Debug)]
+pub struct ControlPlane {
+    address: SocketAddr,
+    plane: Arc<Plane>,
+    failure: watch::Receiver<Option<Failure>>,
+    supervisor: JoinHandle<()>,
+}
+
+/// Why a control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The options do not fit.
+    #[error("the control plane cannot be started so")]
+    Options(#[from] OptionsError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {}", .directory.display())]
+    DataDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Consensus or its store does not start.
+    #[error("consensus does not start")]
+    Consensus(#[from] raft::StartError),
+    /// A new cluster cannot be made.
+    #[error("the cluster cannot be made")]
+    Found(#[from] FoundError),
+    /// The facts of a new cluster were not committed.
+    #[error("the facts of the new cluster were not stored")]
+    Bootstrap(#[from] ProposeError),
+    /// The vault does not open.
+    #[error("the vault does not open")]
+    Unseal(#[from] UnsealError),
+    /// The process is ending.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+/// Why a control plane ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Consensus stopped: its disk failed, or what it holds is damaged.
+    #[error("consensus has stopped: {0}")]
+    Consensus(String),
+    /// The listener failed.
+    #[error("the services have stopped: {0}")]
+    Services(String),
+}
+
+/// A shutdown that did not end well. Every acknowledged change is durable all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    /// The store could not be closed.
+    #[error("the store could not be closed")]
+    Store(#[from] WriteError),
+}
+
+/// Starts a control plane. Dropping the future leaves what was started until the process ends.
+pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
+    options.check()?;
+    let listen_failed = |source| StartError::Listen { address: options.listen, source };
+    let listener = TcpListener::bind(options.listen).await.map_err(listen_failed)?;
+    let address = listener.local_addr().map_err(listen_failed)?;
+    make_directory(options.data_dir.clone()).await?;
+    let data_dir = options.data_dir.join(CONSENSUS_DIRECTORY);
+    let consensus = Consensus::start(raft::Options::new(data_dir, VOTER), Feed::new()).await?;
+    let vault = match open_vault(&consensus, &options.data_dir).await {
+        Ok(vault) => vault,
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = consensus.shutdown().await;
+            return Err(error);
+        }
+    };
+    let plane = Arc::new(Plane {
+        consensus,
+        vault,
+        journal: Journal::new(),
+        fleet: Fleet::default(),
+        snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
+        tails: Arc::new(Semaphore::new(TAILS_MAX)),
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    plane.tasks.spawn(keep_time(plane.clone()));
+    let (failed, failure) = watch::channel(None);
+    let services = serve(plane.clone(), listener, &options);
+    let supervisor = tokio::spawn(supervise(plane.clone(), services, failed));
+    Ok(ControlPlane { address, plane, failure, supervisor })
+}
+
+impl ControlPlane {
+    /// Where the services listen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the control plane ends by itself; for ever when it does not. Dropping the future is safe.
+    pub async fn failed(&self) -> Failure {
+        let mut failure = self.failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failed| failed.clone());
+        match failed {
+            Some(failure) => failure,
+            None => Failure::Services("their task broke off".to_owned()),
+        }
+    }
+
+    /// Ends streams, finishes calls that are under way, closes consensus and gives the data directory back.
+    pub async fn shutdown(self) -> Result<(), ShutdownError> {
+        self.plane.stop.cancel();
+        // A supervisor that panicked has nothing more to end.
+        let _ = self.supervisor.await;
+        self.plane.tasks.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, self.plane.tasks.wait()).await.is_err() {
+            tracing::warn!("tasks did not end in time and are left behind");
+        }
+        Ok(self.plane.consensus.clone().shutdown().await?)
+    }
+}
+
+async fn make_directory(directory: PathBuf) -> Result<(), StartError> {
+    let failed = |source| StartError::DataDirectory { directory: directory.clone(), source };
+    let path = directory.clone();
+    let make = move || DirBuilder::new().recursive(true).mode(0o700).create(path);
+    tokio::task::spawn_blocking(make).await.map_err(|_| StartError::Interrupted)?.map_err(failed)
+}
+
+/// Opens the vault; on a first start, makes the cluster.
+async fn open_vault(consensus: &Consensus, directory: &Path) -> Result<Vault, StartError> {
+    if consensus.feed().latest().state.cluster().is_none() {
+        let path = directory.to_owned();
+        let found = tokio::task::spawn_blocking(move || Vault::found(&path)).await;
+        let cluster = found.map_err(|_| StartError::Interrupted)??;
+        let committed = consensus.propose(Command::Bootstrap(cluster)).await?;
+        if let Outcome::Refused(_) = committed.outcome {
+            tracing::info!("the cluster was made by another start meanwhile");
+        }
+    }
+    let state = consensus.feed().latest().state;
+    let cluster = state.cluster().cloned().ok_or(StartError::Interrupted)?;
+    let path = directory.to_owned();
+    let unsealed = tokio::task::spawn_blocking(move || Vault::unseal(&path, &cluster)).await;
+    Ok(unsealed.map_err(|_| StartError::Interrupted)??)
+}
+
+/// Serves until the process is to end and every connection has ended.
+fn serve(
+    plane: Arc<Plane>,
+    listener: TcpListener,
+    options: &Options,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static {
+    let admin = AdminServer::new(AdminService::new(plane.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let stream = SyncServer::new(StreamService::new(plane.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (admin_token, node_token) = (&options.admin_token, &options.node_token);
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(InterceptedService::new(admin, TokenCheck::new(Whose::Admin, admin_token)))
+        .add_service(InterceptedService::new(stream, TokenCheck::new(Whose::Node, node_token)));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    router.serve_with_incoming_shutdown(incoming, plane.stop.clone().cancelled_owned())
+}
+
+/// Owns the services; ends everything when one part ends by itself.
+async fn supervise(
+    plane: Arc<Plane>,
+    services: impl Future<Output = Result<(), tonic::transport::Error>>,
+    failed: watch::Sender<Option<Failure>>,
+) {
+    let mut services = std::pin::pin!(services);
+    let failure = tokio::select! {
+        biased;
+        () = plane.stop.cancelled() => None,
+        ended = &mut services => {
+            let reason = ended.err().map_or_else(|| "the listener ended".to_owned(), |error| error.to_string());
+            Some(Failure::Services(reason))
+        }
+        reason = consensus_stops(&plane.consensus) => Some(Failure::Consensus(reason)),
+    };
+    let services_ended = matches!(failure, Some(Failure::Services(_)));
+    if let Some(failure) = failure {
+        tracing::error!(%failure, "the control plane ends");
+        failed.send_replace(Some(failure));
+    }
+    plane.stop.cancel();
+    if !services_ended && tokio::time::timeout(DRAIN_DEADLINE, services).await.is_err() {
+        tracing::warn!("calls did not end in time and are broken off");
+    }
+}
+
+async fn consensus_stops(consensus: &Consensus) -> String {
+    let mut interval = tokio::time::interval(CONSENSUS_CHECK_INTERVAL);
+    loop {
+        interval.tick().await;
+        if let Some(reason) = consensus.status().await.stopped {
+            return reason;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_model::Secret;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_control_plane_whose_consensus_stops_says_so_and_ends() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let directory = tempfile::tempdir()?;
+        let options = Options {
+            data_dir: directory.path().join("made"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            admin_token: Secret::new("a".repeat(32)),
+            node_token: Secret::new("n".repeat(32)),
+        };
+        let running = start(options.clone()).await?;
+        running.plane.consensus.clone().shutdown().await?;
+        let failure = tokio::time::timeout(Duration::from_secs(10), running.failed()).await?;
+        assert!(matches!(failure, Failure::Consensus(_)), "{failure}");
+        let address = running.address();
+        // The store is closed already, which is what it says.
+        let _ = running.shutdown().await;
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the services ended");
+        // The directory was given back.
+        start(options).await?.shutdown().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! The stream service: how nodes follow the state (`sync.proto`).
+//!
+//! Always holds:
+//! - a node has at most one update unanswered; what changes meanwhile becomes one later update, so a slow node costs
+//!   memory by the number of keys, never a queue;
+//! - an update leads exactly to the state of its revision, and says the digest of it; a node whose digest differs
+//!   gets a snapshot;
+//! - every revision is acknowledged, also one that changes nothing for nodes (its update is empty), so that the
+//!   status shows who has it;
+//! - a secret is sent in the update that changes it, sealed to the key of the one process.
+//!
+//! It does not authenticate single nodes: all share a token in this release.
+
+mod catalogs;
+mod intake;
+mod rejection;
+mod session;
+mod update;
+
+use std::sync::Arc;
+
+use gantry_model::ResourceId;
+use gantry_wire::sync_v1::sync_server::Sync;
+use gantry_wire::sync_v1::{NodeMessage, ServerMessage};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::plane::Plane;
+
+/// Parts of an update that wait for the transport; it has buffers of its own.
+const PARTS_QUEUED_MAX: usize = 2;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamService {
+    plane: Arc<Plane>,
+}
+
+impl StreamService {
+    pub(crate) fn new(plane: Arc<Plane>) -> StreamService {
+        StreamService { plane }
+    }
+}
+
+#[tonic::async_trait]
+impl Sync for StreamService {
+    type FollowStream = ReceiverStream<Result<ServerMessage, Status>>;
+
+    async fn follow(
+        &self,
+        request: Request<Streaming<NodeMessage>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let (outbound, messages) = mpsc::channel(PARTS_QUEUED_MAX);
+        let plane = self.plane.clone();
+        self.plane.tasks.spawn(async move {
+            let ended = session::serve(&plane, request.into_inner(), &outbound).await;
+            if let Err(end) = ended {
+                tracing::info!(reason = %end, "a node's stream ends");
+                // A node that does not read learns by the end of the stream itself.
+                let _ = outbound.try_send(Err(end.into()));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+/// Notes when each revision came, and forgets what is known of servers that it took away; ends with the process.
+pub(crate) async fn keep_time(plane: Arc<Plane>) {
+    let mut newest = plane.consensus.feed().subscribe();
+    loop {
+        newest.borrow_and_update();
+        let view = plane.consensus.feed().latest();
+        plane.fleet.timeline.note(view.revision, view.state.digest(), Instant::now());
+        plane
+            .fleet
+            .failures
+            .retain(|tenant, server| view.state.resource(&ResourceId::server(tenant, server)).is_some());
+        tokio::select! {
+            () = plane.stop.cancelled() => return,
+            changed = newest.changed() => if changed.is_err() { return },
+        }
+    }
+}

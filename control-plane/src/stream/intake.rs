@@ -1,0 +1,140 @@
+//! What a node sends: answers to updates, catalogs, audit records.
+//!
+//! Always holds: nothing that a node sends is believed before it is checked, and nothing of it ends the process. A
+//! node that reports more than is recorded waits; its other messages wait behind.
+
+use std::sync::Arc;
+
+use gantry_model::Revision;
+use gantry_wire::sync_v1::node_message::Message;
+use gantry_wire::sync_v1::{Nack, NodeMessage, Problem, RecordReport};
+use tokio::sync::mpsc;
+use tonic::Streaming;
+
+use super::catalogs::ReportSender;
+use super::rejection::StreamEnd;
+use crate::fleet::Ticket;
+use crate::plane::Plane;
+
+/// Problems of a refused update that are shown; they often have one cause.
+const PROBLEMS_SHOWN_MAX: usize = 3;
+
+/// A node's answer to an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Applied { revision: Revision, digest: Vec<u8>, apply_us: u64 },
+    Refused { revision: Revision, message: String, need_snapshot: bool },
+}
+
+/// Reads what a node sends.
+pub(super) struct Intake<'a> {
+    pub(super) plane: &'a Arc<Plane>,
+    pub(super) ticket: &'a Ticket,
+    pub(super) inbound: Streaming<NodeMessage>,
+    pub(super) answers: mpsc::Sender<Answer>,
+    pub(super) reports: ReportSender,
+}
+
+impl Answer {
+    /// The revision that it is about.
+    pub(super) fn revision(&self) -> Revision {
+        match self {
+            Answer::Applied { revision, .. } | Answer::Refused { revision, .. } => *revision,
+        }
+    }
+}
+
+impl Intake<'_> {
+    /// Ends when the node leaves or breaks the protocol.
+    pub(super) async fn run(mut self) -> Result<(), StreamEnd> {
+        // A transport error is a node that left: its own log says why.
+        while let Ok(Some(message)) = self.inbound.message().await {
+            let answer = match message.message {
+                Some(Message::Hello(_)) => return Err(StreamEnd::SecondHello),
+                Some(Message::Ack(ack)) => Answer::Applied {
+                    revision: Revision(ack.revision),
+                    digest: ack.digest,
+                    apply_us: ack.apply_us,
+                },
+                Some(Message::Nack(nack)) => refused(nack),
+                Some(Message::Catalog(report)) => {
+                    self.reports.send(report).await;
+                    continue;
+                }
+                Some(Message::Records(report)) => {
+                    self.take_records(report);
+                    continue;
+                }
+                // A message of a newer build.
+                None => continue,
+            };
+            if self.answers.send(answer).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_records(&self, report: RecordReport) {
+        self.plane.fleet.nodes.records_dropped(self.ticket, report.dropped);
+        let mut refused = None;
+        for record in report.records {
+            if let Err(error) = self.plane.journal.push(record.into()) {
+                refused = Some(error);
+            }
+        }
+        if let Some(error) = refused {
+            tracing::warn!(node = %self.ticket.node, %error, "an audit record is not taken in");
+            self.plane.fleet.nodes.failed(self.ticket, &error.to_string());
+        }
+    }
+}
+
+fn refused(nack: Nack) -> Answer {
+    let mut shown: Vec<String> = nack.problems.iter().take(PROBLEMS_SHOWN_MAX).map(describe).collect();
+    match nack.problems.len().saturating_sub(shown.len()) {
+        0 => {}
+        more => shown.push(format!("and {more} more")),
+    }
+    if shown.is_empty() {
+        shown.push("the node asked for a snapshot".to_owned());
+    }
+    Answer::Refused {
+        revision: Revision(nack.revision),
+        message: format!("revision {}: {}", nack.revision, shown.join("; ")),
+        need_snapshot: nack.need_snapshot,
+    }
+}
+
+fn describe(problem: &Problem) -> String {
+    let Problem { tenant, resource, message } = problem;
+    let place = [tenant.as_str(), resource.as_str()].into_iter().filter(|part| !part.is_empty());
+    match place.collect::<Vec<_>>().join(" ") {
+        place if place.is_empty() => message.clone(),
+        place => format!("{place}: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_one_line() {
+        let problem = |tenant: &str| Problem {
+            tenant: tenant.to_owned(),
+            resource: "Policy x".to_owned(),
+            message: "bad".to_owned(),
+        };
+        let nack = Nack {
+            revision: 7,
+            problems: ["a", "b", "c", "d", "e"].map(problem).to_vec(),
+            need_snapshot: false,
+        };
+        let message = "revision 7: a Policy x: bad; b Policy x: bad; c Policy x: bad; and 2 more".to_owned();
+        assert_eq!(refused(nack), Answer::Refused { revision: Revision(7), message, need_snapshot: false });
+        let bare = Nack { revision: 8, problems: Vec::new(), need_snapshot: true };
+        let message = "revision 8: the node asked for a snapshot".to_owned();
+        assert_eq!(refused(bare), Answer::Refused { revision: Revision(8), message, need_snapshot: true });
+    }
+}

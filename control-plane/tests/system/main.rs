@@ -1,0 +1,11 @@
+//! The control plane from the outside: a real server on a free port, real gRPC clients, and nodes that speak the raw
+//! stream.
+
+mod admin;
+mod harness;
+mod node;
+mod policy;
+mod records;
+mod restart;
+mod stream;
+mod vault;
