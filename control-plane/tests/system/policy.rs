@@ -188,3 +188,19 @@ async fn a_catalog_is_recorded_once_and_a_server_that_cannot_be_asked_shows_in_t
     harness.stop().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn more_statements_than_a_tenant_may_have_are_refused_at_the_policy_that_brings_them() -> Result {
+    let mut harness = Harness::start().await?;
+    harness.apply(&acme()).await?;
+    let half = "permit(principal, action, resource);".repeat(gantry_policy::STATEMENTS_MAX / 2);
+    harness.apply(&[policy("first", &half), policy("second", &half)]).await?;
+    let one = "permit(principal, action, resource);";
+    let response = harness.try_apply(&[crate::harness::agent("new"), policy("third", one)]).await?;
+    let message = "policy third brings the statements of its tenant over 4096";
+    let problem =
+        Problem { index: 1, path: "spec.cedar".into(), message: message.into(), nearest: String::new() };
+    assert_eq!(response, ApplyResponse { problems: vec![problem], ..ApplyResponse::default() });
+    harness.stop().await?;
+    Ok(())
+}
