@@ -123,6 +123,9 @@ pub(crate) enum Upstream {
     Protocol,
 }
 
+/// Longest message in characters.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
 /// JSON-RPC error codes.
 mod code {
     pub(super) const PARSE: i32 = -32700;
@@ -261,8 +264,17 @@ impl Rejection {
         }
     }
 
-    /// What the caller reads, and what stands as `reason` in the record.
+    /// What the caller reads, and what stands as `reason` in the record. It may repeat what the client wrote, so it is
+    /// cut.
     pub(crate) fn message(&self) -> String {
+        let mut message = self.full_message();
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(end);
+        }
+        message
+    }
+
+    fn full_message(&self) -> String {
         match self {
             Rejection::Unauthenticated(Unauthenticated::Missing) => {
                 "an agent key is required: Authorization: Bearer KEY".to_owned()

@@ -141,6 +141,9 @@ impl Facts {
     fn to_line(&self, outcome: &str, started: Instant) -> Vec<u8> {
         let arguments = self.arguments.as_ref().map(redaction::redact);
         let arguments = arguments.and_then(|json| RawValue::from_string(json).ok());
+        // These repeat what the client wrote, in full length and with whatever is in it.
+        let text = |text: &Option<String>| text.as_deref().map(redaction::redact_text);
+        let (method, target, reason) = (text(&self.method), text(&self.target), text(&self.reason));
         let line = Line {
             time: OffsetDateTime::from(SystemTime::now()).format(&Rfc3339).unwrap_or_default(),
             decision_id: &self.decision_id,
@@ -151,8 +154,8 @@ impl Facts {
             key_id: self.key_id.as_deref(),
             server: self.server.as_deref(),
             era: self.era.map(Era::as_str),
-            method: self.method.as_deref(),
-            tool: self.target.as_deref(),
+            method: method.as_deref(),
+            tool: target.as_deref(),
             arguments: arguments.as_deref(),
             outcome,
             verdict: self.verdict.map(|verdict| match verdict {
@@ -168,7 +171,7 @@ impl Facts {
                     index: reason.index,
                 })
                 .collect(),
-            reason: self.reason.as_deref(),
+            reason: reason.as_deref(),
             revision: self.revision.0,
             status: self.status,
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),

@@ -97,7 +97,8 @@ fn redact_value(value: &Value) -> Value {
     }
 }
 
-fn redact_text(text: &str) -> String {
+/// A text without known forms of secrets, and not at full length.
+pub(crate) fn redact_text(text: &str) -> String {
     let redacted = match KNOWN_FORMS.as_ref() {
         Some(forms) => forms.replace_all(text, MARK),
         // Without the patterns nothing can be told apart, so nothing is shown.

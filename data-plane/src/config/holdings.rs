@@ -28,6 +28,8 @@ pub(crate) struct Holdings {
     cluster_id: String,
     secrets: HashMap<TenantName, Secrets>,
     keys: Option<Arc<NodeKeys>>,
+    /// Tenants that are served in an older form; they are tried again with every update.
+    stale: BTreeSet<TenantName>,
 }
 
 /// Why an update cannot be taken. All of them are mended by a snapshot, or need a newer build.
@@ -74,6 +76,7 @@ impl Holdings {
             cluster_id: String::new(),
             secrets: HashMap::new(),
             keys: None,
+            stale: BTreeSet::new(),
         }
     }
 
@@ -129,10 +132,15 @@ impl Holdings {
     }
 
     /// The configuration with the touched tenants compiled anew. A tenant that fails keeps its form of `before`.
-    pub(crate) fn compile(&self, before: &Config, touched: &BTreeSet<TenantName>) -> (Config, Vec<Problem>) {
+    pub(crate) fn compile(
+        &mut self,
+        before: &Config,
+        touched: BTreeSet<TenantName>,
+    ) -> (Config, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut tenants = before.tenants.clone();
-        for name in touched {
+        let wanted = &touched | &std::mem::take(&mut self.stale);
+        for name in &wanted {
             let key = RecordKey::tenant_prefix(name);
             let records = self.entries.range(key.clone()..).take_while(|(found, _)| found.starts_with(&key));
             let mut records = records.map(|(_, (_, record))| record).peekable();
@@ -149,6 +157,7 @@ impl Holdings {
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                     let message = format!("{error}{}", cause.unwrap_or_default());
+                    self.stale.insert(name.clone());
                     problems.push(Problem { tenant: name.clone(), message });
                 }
             }

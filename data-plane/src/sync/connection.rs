@@ -1,5 +1,7 @@
 //! One connection of the stream: hello, then updates in and answers and reports out, until it ends.
 
+use std::time::Duration;
+
 use gantry_model::Revision;
 use gantry_wire::sync_v1::node_message::Message as ToServer;
 use gantry_wire::sync_v1::server_message::Message as FromServer;
@@ -20,6 +22,14 @@ use crate::upstream::discovery::Report;
 const OUTBOX_MAX: usize = 256;
 /// Records sent in one message.
 const RECORDS_MAX: usize = 256;
+/// Bytes of records after which a message is sent; far below what the control plane takes in one.
+const RECORDS_BYTES: usize = 1024 * 1024;
+/// How long the connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a silent connection is probed, and how long the answer may take: a control plane that is gone without a
+/// word is noticed within their sum.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of all parts of one update: a snapshot larger than this does not fit this release.
 const UPDATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
@@ -60,6 +70,11 @@ type Outbox = mpsc::Sender<wire::NodeMessage>;
 async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
     let identity = &follower.identity;
     let endpoint = Endpoint::from_shared(identity.control_plane.clone()).map_err(FollowError::Connect)?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
     let channel = endpoint.connect().await.map_err(FollowError::Connect)?;
     let mut client = SyncClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -114,15 +129,25 @@ async fn run(
                 send(&outbox, ToServer::Catalog(to_wire(report))).await?;
             }
             Some(record) = follower.records.recv() => {
-                let mut records = vec![without_newline(record)];
-                while records.len() < RECORDS_MAX && let Ok(record) = follower.records.try_recv() {
-                    records.push(without_newline(record));
-                }
+                let records = batch(record, &mut follower.records);
                 let dropped = follower.node.audit.dropped();
                 send(&outbox, ToServer::Records(wire::RecordReport { records, dropped })).await?;
             }
         }
     }
+}
+
+fn batch(first: Vec<u8>, more: &mut mpsc::Receiver<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut size = first.len();
+    let mut records = vec![without_newline(first)];
+    while records.len() < RECORDS_MAX
+        && size < RECORDS_BYTES
+        && let Ok(record) = more.try_recv()
+    {
+        size += record.len();
+        records.push(without_newline(record));
+    }
+    records
 }
 
 fn merge(update: &mut wire::Update, part: wire::Update) {
@@ -149,7 +174,7 @@ fn apply(follower: &mut Follower, update: wire::Update) -> ToServer {
             return ToServer::Nack(wire::Nack { revision, problems: vec![problem], need_snapshot: true });
         }
     };
-    let (config, problems) = follower.holdings.compile(&follower.node.config(), &touched);
+    let (config, problems) = follower.holdings.compile(&follower.node.config(), touched);
     follower.node.upstreams.reconcile(&config);
     follower.discovery.reconcile(&config);
     follower.node.swap(config);
