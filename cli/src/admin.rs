@@ -1,0 +1,136 @@
+//! The admin client: one gRPC connection, the token on every call, and what a refusal means to a person.
+//!
+//! Always holds: a call ends within [`CALL_TIMEOUT`]; a write that got no answer is told as unknown, never as failed.
+
+use std::time::Duration;
+
+use gantry_wire::MESSAGE_BYTES_MAX;
+use gantry_wire::admin_v1::admin_client::AdminClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+use crate::context::{AdminAccess, SecretText};
+use crate::failure::{Exit, Failure, chain};
+
+/// How long a connection may take: the service is on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take. The service's own bound on a write is shorter; past this one nobody answers any more.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often an idle connection is probed, so that `audit tail --follow` notices a dead peer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What is told of a call without an answer.
+const UNANSWERED: &str = "no answer in time; a change may or may not have been made";
+
+/// The generated client with the token on every call.
+pub(crate) type Service = AdminClient<InterceptedService<Channel, Bearer>>;
+
+/// A connection to the admin service.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    service: Service,
+}
+
+/// Puts the token on every call.
+#[derive(Clone)]
+pub(crate) struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+impl Bearer {
+    fn new(token: &SecretText) -> Result<Bearer, Failure> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose()).parse().map_err(|_| {
+            Failure::error("the admin token has characters that no token has", "check the token file")
+        })?;
+        value.set_sensitive(true);
+        Ok(Bearer(value))
+    }
+}
+
+impl Admin {
+    /// Connects.
+    pub(crate) async fn connect(access: &AdminAccess) -> Result<Admin, Failure> {
+        let url = access.address.as_url();
+        let unreachable = |error: tonic::transport::Error| {
+            Failure::new(
+                Exit::Unavailable,
+                format!("the admin service at {url} does not answer: {}", chain(&error)),
+                "start it with `gantry dev`, or name another with `--admin HOST:PORT --token-file FILE`",
+            )
+        };
+        let channel = Endpoint::from_shared(url.to_owned())
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .connect()
+            .await
+            .map_err(unreachable)?;
+        let service = AdminClient::with_interceptor(channel, Bearer::new(&access.token)?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Admin { service })
+    }
+
+    /// The generated client. Cloning shares the connection.
+    pub(crate) fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// Waits for the answer of a call; `next` is what to do when the request itself is at fault.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+        next: &str,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(refused(&status, next)),
+            Err(_) => Err(refused(&Status::deadline_exceeded(UNANSWERED), next)),
+        }
+    }
+}
+
+/// What the refusal of a call means; `next` is what to do when the request itself is at fault.
+pub(crate) fn refused(status: &Status, next: &str) -> Failure {
+    let message = status.message();
+    match status.code() {
+        Code::Unavailable => Failure::new(
+            Exit::Unavailable,
+            format!("the admin service is not available: {message}"),
+            "`gantry status`; when it answers, run the command again",
+        ),
+        Code::DeadlineExceeded | Code::Cancelled => {
+            let message = if message.is_empty() { UNANSWERED } else { message };
+            Failure::new(Exit::Unavailable, message, "`gantry get all` shows what is stored")
+        }
+        Code::Aborted => Failure::new(Exit::Unavailable, message, "run the command again"),
+        Code::Unauthenticated => Failure::error(
+            format!("the admin service refuses the token: {message}"),
+            "use the context file of the running `gantry dev`, or name the right one with `--token-file FILE`",
+        ),
+        Code::PermissionDenied => Failure::new(Exit::Denied, message, "ask an admin who may do this"),
+        Code::Unimplemented => Failure::error(
+            format!("the admin service does not know this call: {message}"),
+            "compare `gantry --version` with the build that `gantry status` shows",
+        ),
+        Code::Internal | Code::Unknown | Code::DataLoss => Failure::error(
+            format!("the admin service failed: {message}"),
+            "look into the log of `gantry dev`, then run `gantry status`",
+        ),
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange => Failure::error(message, next),
+    }
+}

@@ -1,0 +1,202 @@
+//! Where the admin service is and what proves the admin: flags, environment, or the context file of `gantry dev`.
+//!
+//! Always holds: a token is sent only to the address that it belongs to, and only over loopback, because the admin
+//! service of this release has no TLS; a context file that others can read is not used.
+
+mod file;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use url::{Host, Url};
+
+use crate::failure::{Failure, chain};
+pub(crate) use file::{ContextError, ContextFile, SecretText};
+
+/// Where `gantry dev` leaves its context unless it is told otherwise, from the working directory.
+pub(crate) const CONTEXT_PATH: &str = ".gantry/context.json";
+
+/// The flags by which every admin verb finds the admin service.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Access {
+    /// Address of the admin service, such as 127.0.0.1:8081.
+    #[arg(long, env = "GANTRY_ADMIN", value_name = "HOST:PORT")]
+    admin: Option<String>,
+    /// File with the admin token.
+    #[arg(long, env = "GANTRY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    context: ContextFlag,
+}
+
+/// The flag that names the context file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ContextFlag {
+    /// Context file of `gantry dev`; found as .gantry/context.json here or in a parent when absent.
+    #[arg(long, env = "GANTRY_CONTEXT", value_name = "FILE", help_heading = "Connection")]
+    context: Option<PathBuf>,
+}
+
+/// How the admin service is reached.
+#[derive(Debug)]
+pub(crate) struct AdminAccess {
+    /// Where it is.
+    pub(crate) address: AdminAddress,
+    /// What proves the admin.
+    pub(crate) token: SecretText,
+    /// The tenant that is meant when none is named.
+    pub(crate) tenant: Option<String>,
+}
+
+/// Host and port of an admin service, reachable over loopback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdminAddress(Url);
+
+impl AdminAddress {
+    /// Reads `HOST:PORT`, with `http://` before it or not.
+    pub(crate) fn parse(text: &str) -> Result<AdminAddress, Failure> {
+        let next = "name it as HOST:PORT, such as `--admin 127.0.0.1:8081`";
+        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let url = Url::parse(&with_scheme)
+            .map_err(|error| Failure::usage(format!("admin address {text:?}: {error}"), next))?;
+        if url.scheme() != "http" || url.path() != "/" || url.query().is_some() {
+            return Err(Failure::usage(format!("admin address {text:?} is not HOST:PORT"), next));
+        }
+        let is_loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if !is_loopback {
+            return Err(Failure::error(
+                format!(
+                    "admin address {text:?} is not on this machine, and the token would travel unencrypted"
+                ),
+                "forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`",
+            ));
+        }
+        Ok(AdminAddress(url))
+    }
+
+    /// The address as a URL.
+    pub(crate) fn as_url(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl Access {
+    /// Finds address and token. The token of a context is used for the address of that context only.
+    pub(crate) fn resolve(&self) -> Result<AdminAccess, Failure> {
+        let found = match (&self.admin, &self.token_file) {
+            (Some(admin), Some(token_file)) => {
+                let context = self.context.find()?;
+                return Ok(AdminAccess {
+                    address: AdminAddress::parse(admin)?,
+                    token: read_secret(token_file)?,
+                    tenant: context.map(|context| context.tenant),
+                });
+            }
+            _ => self.context.find()?,
+        };
+        let Some(context) = found else {
+            return Err(no_context(self.admin.as_deref()));
+        };
+        let own = AdminAddress::parse(&context.admin_address)?;
+        let address = match &self.admin {
+            Some(admin) => AdminAddress::parse(admin)?,
+            None => own.clone(),
+        };
+        let token = match &self.token_file {
+            Some(token_file) => read_secret(token_file)?,
+            None if address == own => context.admin_token,
+            None => return Err(no_context(self.admin.as_deref())),
+        };
+        Ok(AdminAccess { address, token, tenant: Some(context.tenant) })
+    }
+}
+
+impl AdminAccess {
+    /// The tenant that was named, else the one of the context.
+    pub(crate) fn tenant_or(&self, named: Option<&str>) -> Result<String, Failure> {
+        named.map(str::to_owned).or_else(|| self.tenant.clone()).ok_or_else(|| {
+            Failure::usage("no tenant is named", "add `--tenant NAME`; `gantry get tenants` lists them")
+        })
+    }
+}
+
+impl ContextFlag {
+    /// The context: of the file that was named, else of the nearest `.gantry/context.json`; `None`: there is none.
+    pub(crate) fn find(&self) -> Result<Option<ContextFile>, Failure> {
+        let path = match &self.context {
+            Some(path) => path.clone(),
+            None => match nearest_context() {
+                Some(path) => path,
+                None => return Ok(None),
+            },
+        };
+        ContextFile::read(&path).map(Some).map_err(|error| {
+            let next = match &error {
+                ContextError::OthersCanRead { path } => {
+                    format!("`chmod 600 {}`", shell_words::quote(&path.to_string_lossy()))
+                }
+                ContextError::Read { .. } | ContextError::Format { .. } | ContextError::Write { .. } => {
+                    "`gantry dev` writes a new one; or name another with `--context FILE`".to_owned()
+                }
+            };
+            Failure::error(chain(&error), next)
+        })
+    }
+}
+
+fn no_context(admin: Option<&str>) -> Failure {
+    match admin {
+        Some(admin) => Failure::error(
+            format!("there is no token for the admin service at {admin}"),
+            "add `--token-file FILE`",
+        ),
+        None => Failure::error(
+            format!("no admin service is known: there is no {CONTEXT_PATH} here or in a parent directory"),
+            "start one with `gantry dev`, or name one with `--admin HOST:PORT --token-file FILE`",
+        ),
+    }
+}
+
+fn nearest_context() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().map(|directory| directory.join(CONTEXT_PATH)).find(|path| path.is_file())
+}
+
+/// Reads a secret from a file, without the line end at its end.
+pub(crate) fn read_secret(path: &Path) -> Result<SecretText, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Failure::error(
+            format!("{}: {error}", path.display()),
+            "name a file that holds the secret and nothing else",
+        )
+    })?;
+    let trimmed = text.trim_end_matches(['\r', '\n']);
+    if trimmed.is_empty() {
+        return Err(Failure::error(format!("{} is empty", path.display()), "write the secret into it"));
+    }
+    Ok(SecretText::new(trimmed.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_address_is_a_host_and_a_port_of_this_machine() -> Result<(), Failure> {
+        for text in ["127.0.0.1:8081", "http://127.0.0.1:8081", "http://127.0.0.1:8081/"] {
+            assert_eq!(AdminAddress::parse(text)?.as_url(), "http://127.0.0.1:8081/");
+        }
+        assert_eq!(AdminAddress::parse("[::1]:1")?.as_url(), "http://[::1]:1/");
+        assert_eq!(AdminAddress::parse("localhost:1")?.as_url(), "http://localhost:1/");
+        for text in ["https://127.0.0.1:1", "http://127.0.0.1:1/x", "10.0.0.1:1", "example.com:1", ""] {
+            assert!(AdminAddress::parse(text).is_err(), "{text}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! The data directory of `gantry dev` and what it remembers between starts.
+//!
+//! Always holds: the directory and its context are the owner's alone; tokens come from the system's source of
+//! randomness; a context that cannot be read is never written over.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::context::{ContextError, ContextFile, SecretText};
+use crate::failure::{Failure, chain};
+
+/// Random bytes of a token: 256 bits cannot be guessed.
+const TOKEN_BYTES: usize = 32;
+/// What an admin token begins with, so that secret scanners can find a leaked one.
+const ADMIN_TOKEN_PREFIX: &str = "gantry_admin_";
+
+/// The data directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens the directory; makes it when it is not there.
+    pub(super) fn open(path: &Path) -> Result<Directory, Failure> {
+        let failed = |error: io::Error| {
+            Failure::error(
+                format!("the data directory {} cannot be made: {error}", path.display()),
+                "name another with `--data-dir DIR`",
+            )
+        };
+        let is_new = !path.exists();
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        if is_new {
+            // The directory holds keys and often lies in a repository.
+            fs::write(path.join(".gitignore"), "*\n").map_err(failed)?;
+        }
+        Ok(Directory { path: path.to_owned() })
+    }
+
+    /// Where a plane keeps its data.
+    pub(super) fn of_plane(&self, plane: &str) -> PathBuf {
+        self.path.join(plane)
+    }
+
+    /// Where the context stands.
+    pub(super) fn context_path(&self) -> PathBuf {
+        self.path.join("context.json")
+    }
+
+    /// What an earlier start left; `None`: this is the first.
+    pub(super) fn context(&self) -> Result<Option<ContextFile>, Failure> {
+        let path = self.context_path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        ContextFile::read(&path).map(Some).map_err(|error| {
+            let quoted = shell_words::quote(&path.to_string_lossy()).into_owned();
+            let next = match error {
+                ContextError::OthersCanRead { .. } => format!("`chmod 600 {quoted}`, then start again"),
+                ContextError::Read { .. } | ContextError::Format { .. } | ContextError::Write { .. } => {
+                    format!("`rm {quoted}`, then start again: tokens and keys are made anew, all else stays")
+                }
+            };
+            Failure::error(chain(&error), next)
+        })
+    }
+
+    /// Keeps the context for the next start and for every other command.
+    pub(super) fn keep(&self, context: &ContextFile) -> Result<(), Failure> {
+        context.write(&self.context_path()).map_err(|error| {
+            Failure::error(chain(&error), "make room or correct the permissions, then start again")
+        })
+    }
+}
+
+/// A new admin token.
+pub(super) fn new_admin_token() -> Result<SecretText, Failure> {
+    Ok(SecretText::new(format!("{ADMIN_TOKEN_PREFIX}{}", random_hex()?)))
+}
+
+/// A new token for the node within this process; it is never stored.
+pub(super) fn new_node_token() -> Result<SecretText, Failure> {
+    random_hex().map(SecretText::new)
+}
+
+fn random_hex() -> Result<String, Failure> {
+    let mut bytes = [0_u8; TOKEN_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+        Failure::error("the system gives no random bytes", "check /dev/urandom, then start again")
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_new_directory_is_the_owners_alone_and_stays_out_of_git() -> Result<(), Box<dyn std::error::Error>> {
+        let parent = tempfile::tempdir()?;
+        let path = parent.path().join("a/.gantry");
+        let directory = Directory::open(&path).map_err(|failure| format!("{failure:?}"))?;
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_to_string(path.join(".gitignore"))?, "*\n");
+        assert!(matches!(directory.context(), Ok(None)));
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_are_long_and_never_the_same() -> Result<(), Failure> {
+        let (one, two) = (new_admin_token()?, new_admin_token()?);
+        assert_eq!(one.expose().len(), ADMIN_TOKEN_PREFIX.len() + 2 * TOKEN_BYTES);
+        assert_ne!(one.expose(), two.expose());
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The one binary `gantry`, as a library: `gantry dev` and every admin verb.
+//!
+//! Always holds: data goes to standard output and talk to standard error; a command ends with 0 (done), 1 (error),
+//! 2 (usage), 3 (differs), 4 (denied) or 5 (unavailable); every error names what to do next; a secret is read from a
+//! file or standard input, never from the command line. Admin verbs speak gRPC; only `tool call` speaks MCP, because
+//! only the endpoint runs the whole pipeline.
+
+mod admin;
+mod change;
+mod context;
+mod demo;
+mod dev;
+mod documents;
+mod duration;
+mod failure;
+mod mcp;
+mod moment;
+mod name;
+mod output;
+mod record;
+mod verb;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use dev::Dev;
+use failure::{Exit, Failure};
+use output::Paint;
+use verb::apply::Apply;
+use verb::audit::Audit;
+use verb::credential::Credential;
+use verb::delete::Delete;
+use verb::diff::Diff;
+use verb::get::Get;
+use verb::key::Key;
+use verb::policy::Policy;
+use verb::status::Status;
+use verb::tool::Tool;
+
+/// Gantry governs what AI agents do through MCP: identified, authorised, checked, metered, recorded.
+#[derive(Debug, Parser)]
+#[command(name = "gantry", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 differs, 4 denied, 5 unavailable")]
+struct Line {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Dev(Box<Dev>),
+    Apply(Apply),
+    Diff(Diff),
+    Get(Get),
+    Delete(Delete),
+    #[command(subcommand)]
+    Tool(Tool),
+    #[command(subcommand)]
+    Key(Key),
+    #[command(subcommand)]
+    Policy(Policy),
+    #[command(subcommand)]
+    Credential(Credential),
+    #[command(subcommand)]
+    Audit(Audit),
+    Status(Status),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    gantry_node::telemetry::log_to_stderr();
+    gantry_node::tls::install_provider();
+    let exit = run(line.verb).unwrap_or_else(|failure| {
+        eprint!("{}", failure.render(Paint::stderr()));
+        failure.exit()
+    });
+    exit.into()
+}
+
+fn run(verb: Verb) -> Result<Exit, Failure> {
+    // Both planes share the processors; a verb has one call to wait for.
+    let mut builder = match &verb {
+        Verb::Dev(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().map_err(|error| {
+        let next = "check the limits of this process (`ulimit -a`)";
+        Failure::error(format!("the process cannot start: {error}"), next)
+    })?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Dev(verb) => verb.run().await,
+            Verb::Apply(verb) => verb.run().await,
+            Verb::Diff(verb) => verb.run().await,
+            Verb::Get(verb) => verb.run().await,
+            Verb::Delete(verb) => verb.run().await,
+            Verb::Tool(verb) => verb.run().await,
+            Verb::Key(verb) => verb.run().await,
+            Verb::Policy(verb) => verb.run().await,
+            Verb::Credential(verb) => verb.run().await,
+            Verb::Audit(verb) => verb.run().await,
+            Verb::Status(verb) => verb.run().await,
+        }
+    })
+}

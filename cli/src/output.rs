@@ -1,0 +1,181 @@
+//! Standard output and standard error: formats, tables, colour.
+//!
+//! Always holds: data goes to standard output and talk to standard error; colour only to a terminal, and never
+//! when `NO_COLOR` is set; a reader that leaves ends the command quietly.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// The form of what a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// YAML; several documents where there are several things.
+    Yaml,
+}
+
+/// The form of what a command prints that has no documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum TextFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// Whether and how text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    /// No colour.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Paint = Paint { colour: false };
+
+    /// For standard output.
+    pub(crate) fn stdout() -> Paint {
+        Paint { colour: colour_wanted() && io::stdout().is_terminal() }
+    }
+
+    /// For standard error.
+    pub(crate) fn stderr() -> Paint {
+        Paint { colour: colour_wanted() && io::stderr().is_terminal() }
+    }
+
+    /// Bad, or removed.
+    pub(crate) fn red(self, text: &str) -> String {
+        self.code("31", text)
+    }
+
+    /// Good, or added.
+    pub(crate) fn green(self, text: &str) -> String {
+        self.code("32", text)
+    }
+
+    /// Doubtful.
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.code("33", text)
+    }
+
+    /// Beside the point.
+    pub(crate) fn cyan(self, text: &str) -> String {
+        self.code("36", text)
+    }
+
+    /// Important.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.code("1", text)
+    }
+
+    fn code(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes data to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::ReaderLeft,
+        _ => Failure::error(
+            format!("standard output cannot be written: {error}"),
+            "check where the output goes, and run the command again",
+        ),
+    })
+}
+
+/// Says something to the person. Whether anybody listens does not matter to the command.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says that something deserves a look.
+pub(crate) fn warn(text: &str) {
+    say(&format!("{} {text}", Paint::stderr().yellow("warning:")));
+}
+
+/// A table without lines, its columns two blanks apart.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| visible(cell)).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
+}
+
+/// One JSON document, indented.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    // What commands print has text keys only, so it always has a JSON form.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// One YAML document.
+pub(crate) fn yaml(value: &impl Serialize) -> String {
+    serde_yaml_ng::to_string(value).unwrap_or_default()
+}
+
+/// Text from elsewhere as it may be shown in a terminal: control characters are escaped, line ends kept.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            character if character.is_control() => shown.extend(character.escape_default()),
+            character => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// The first line of a text, cut at `length_max` characters.
+pub(crate) fn first_line(text: &str, length_max: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= length_max {
+        return visible(line);
+    }
+    let mut cut: String = visible(line).chars().take(length_max.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_no_lines_and_no_blanks_at_its_right() {
+        let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["longer".to_owned(), String::new()]];
+        assert_eq!(table(&["ONE", "TWO"], rows), "ONE     TWO\na       b\nlonger\n");
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_the_terminal() {
+        assert_eq!(visible("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\n");
+        assert_eq!(first_line("one two\nthree", 5), "one …");
+    }
+}

@@ -1,0 +1,147 @@
+//! Audit records as the data plane writes them, read leniently: a field that is absent is empty.
+//!
+//! Always holds: what a record shows on a terminal cannot steer it.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::moment;
+use crate::output::{Paint, visible};
+
+/// One audit record.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct AuditRecord {
+    /// RFC 3339.
+    pub(crate) time: Option<String>,
+    /// What `policy explain` takes.
+    pub(crate) decision_id: Option<String>,
+    /// The tenant of the endpoint.
+    pub(crate) tenant: Option<String>,
+    /// The endpoint.
+    pub(crate) endpoint: Option<String>,
+    /// The agent, when it was known.
+    pub(crate) agent: Option<String>,
+    /// The key that proved the agent.
+    pub(crate) key_id: Option<String>,
+    /// The server that the call was for.
+    pub(crate) server: Option<String>,
+    /// The MCP method.
+    pub(crate) method: Option<String>,
+    /// The tool, prompt or resource.
+    pub(crate) tool: Option<String>,
+    /// The arguments, redacted.
+    pub(crate) arguments: Option<Value>,
+    /// How it ended.
+    pub(crate) outcome: Option<String>,
+    /// What policy said.
+    pub(crate) verdict: Option<String>,
+    /// The policies that decided.
+    pub(crate) policies: Vec<Decider>,
+    /// Why it ended so.
+    pub(crate) reason: Option<String>,
+    /// The configuration that it was decided under.
+    pub(crate) revision: Option<u64>,
+    /// The node that decided.
+    pub(crate) node: Option<String>,
+    /// How long all of it took.
+    pub(crate) duration_us: Option<u64>,
+    /// How long the server took.
+    pub(crate) upstream_us: Option<u64>,
+    /// The HTTP status that the caller got.
+    pub(crate) status: Option<u16>,
+}
+
+/// A policy that decided.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Decider {
+    /// The policy's name.
+    pub(crate) policy: String,
+    /// Which one within its text, by its `@id`.
+    pub(crate) id: Option<String>,
+    /// Which one within its text, from 0.
+    pub(crate) index: Option<u64>,
+}
+
+impl Decider {
+    /// The policy, and which one within its text where that is not plain.
+    pub(crate) fn title(&self) -> String {
+        let policy = visible(&self.policy);
+        match (self.id.as_deref(), self.index) {
+            (Some(id), _) if id == self.policy => policy,
+            (Some(id), _) => format!("{policy} ({})", visible(id)),
+            (None, Some(index)) if index > 0 => format!("{policy} (its policy {})", index + 1),
+            (None, _) => policy,
+        }
+    }
+}
+
+impl AuditRecord {
+    /// Whether policy refused the call.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.outcome.as_deref() == Some("denied")
+    }
+
+    /// The record in one line.
+    pub(crate) fn line(&self, paint: Paint) -> String {
+        let outcome = format!("{:<15}", text(&self.outcome));
+        let outcome = match self.outcome.as_deref() {
+            Some("ok") => paint.green(&outcome),
+            Some("denied") => paint.red(&outcome),
+            _ => paint.yellow(&outcome),
+        };
+        let who = format!("{}/{}", text(&self.tenant), text(&self.agent));
+        let what = [text(&self.method), text(&self.tool)].join(" ");
+        let took = self.duration_us.map(moment::short).unwrap_or_default();
+        let mut line = format!(
+            "{} {outcome} {who} {} {took} {}",
+            moment::to_milliseconds(&text(&self.time)),
+            what.trim_end(),
+            text(&self.decision_id)
+        );
+        if let Some(reason) = self.reason.as_deref().filter(|reason| !reason.is_empty()) {
+            line.push_str(&format!(" ({})", visible(reason)));
+        }
+        line
+    }
+}
+
+/// A field as it may be shown; `-` when it is absent.
+pub(crate) fn text(field: &Option<String>) -> String {
+    match field.as_deref() {
+        None | Some("") => "-".to_owned(),
+        Some(text) => visible(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decider_is_told_apart_within_its_text_only_where_that_helps() {
+        let title = |id: Option<&str>, index| {
+            Decider { policy: "p".to_owned(), id: id.map(str::to_owned), index }.title()
+        };
+        assert_eq!(title(None, Some(0)), "p");
+        assert_eq!(title(Some("p"), Some(2)), "p");
+        assert_eq!(title(Some("no-deletes"), None), "p (no-deletes)");
+        assert_eq!(title(None, Some(2)), "p (its policy 3)");
+    }
+
+    #[test]
+    fn a_record_is_one_line_even_when_fields_are_absent() -> Result<(), serde_json::Error> {
+        let record: AuditRecord = serde_json::from_str(
+            r#"{"time":"2026-11-22T17:00:00Z","decision_id":"d1","tenant":"demo","agent":"bot","outcome":"denied",
+                "method":"tools/call","tool":"delete_note","duration_us":1200,"upstream_us":null,
+                "policies":[{"policy":"p","id":null,"index":0}],"reason":"no policy permits it"}"#,
+        )?;
+        assert_eq!(
+            record.line(Paint::PLAIN),
+            "2026-11-22T17:00:00Z denied          demo/bot tools/call delete_note 1.2 ms d1 (no policy permits it)"
+        );
+        assert_eq!(AuditRecord::default().line(Paint::PLAIN), "- -               -/- - -  -");
+        Ok(())
+    }
+}

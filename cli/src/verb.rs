@@ -1,0 +1,16 @@
+//! The admin verbs, a file each: arguments, one or two calls, what is printed.
+//!
+//! Always holds: a verb returns how the command ends and prints its data through [`crate::output`].
+
+pub(crate) mod apply;
+pub(crate) mod audit;
+pub(crate) mod call;
+pub(crate) mod credential;
+pub(crate) mod delete;
+pub(crate) mod diff;
+pub(crate) mod explain;
+pub(crate) mod get;
+pub(crate) mod key;
+pub(crate) mod policy;
+pub(crate) mod status;
+pub(crate) mod tool;

@@ -1,0 +1,79 @@
+//! `gantry delete`: by kind and name, or what a file set names; one change.
+
+use gantry_model::resource::Kind;
+use gantry_wire::admin_v1::DeleteRequest;
+use gantry_wire::resource_v1::ResourceId;
+
+use super::get::{KindOrAll, parse_kind};
+use crate::admin::Admin;
+use crate::change::{self, Changed, WaitFlags, title};
+use crate::context::{Access, AdminAccess};
+use crate::documents::{DocumentSet, OptionalFileFlag, problem_line};
+use crate::failure::{Exit, Failure};
+use crate::output::{self, TextFormat};
+
+/// Delete a resource, or every resource that a file set names, as one change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// Tenant, Server, Endpoint, Agent, Policy, Limit or Credential.
+    #[arg(value_parser = parse_kind, requires = "name", required_unless_present = "file", conflicts_with = "file")]
+    kind: Option<KindOrAll>,
+    /// Its name.
+    name: Option<String>,
+    /// Its tenant; the one of the context when absent.
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    tenant: Option<String>,
+    #[command(flatten)]
+    file: OptionalFileFlag,
+    #[command(flatten)]
+    wait: WaitFlags,
+    /// Form of the report.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: TextFormat,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Delete {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let set = match self.file.as_required() {
+            Some(flag) => Some(DocumentSet::read(&flag)?),
+            None => None,
+        };
+        let access = self.access.resolve()?;
+        let ids = match &set {
+            Some(set) => set.ids(),
+            None => vec![self.id(&access)?],
+        };
+        let admin = Admin::connect(&access).await?;
+        let next = "`gantry get all` shows what is stored";
+        let answer = admin.ask(admin.service().delete(DeleteRequest { ids: ids.clone() }), next).await?;
+        for warning in &answer.warnings {
+            output::warn(&output::visible(warning));
+        }
+        if answer.problems.is_empty() {
+            let results = answer.results.iter().map(Changed::from).collect();
+            return change::report(&admin, answer.revision, results, &self.wait, self.output).await;
+        }
+        if let Some(set) = &set {
+            return Err(set.not_deleted(&answer.problems));
+        }
+        let label = ids.first().map(|id| title(&id.kind, &id.tenant, &id.name)).unwrap_or_default();
+        let lines = answer.problems.iter().map(|problem| problem_line(&label, problem)).collect();
+        Err(Failure::error("nothing was deleted", next).with_details(lines))
+    }
+
+    fn id(&self, access: &AdminAccess) -> Result<ResourceId, Failure> {
+        let (Some(KindOrAll::One(kind)), Some(name)) = (self.kind, self.name.clone()) else {
+            return Err(Failure::usage("a kind and a name are needed", "`gantry delete KIND NAME`"));
+        };
+        let tenant = match kind {
+            Kind::Tenant => name.clone(),
+            Kind::Server | Kind::Endpoint | Kind::Agent | Kind::Policy | Kind::Limit | Kind::Credential => {
+                access.tenant_or(self.tenant.as_deref())?
+            }
+        };
+        Ok(ResourceId { kind: kind.to_string(), tenant, name })
+    }
+}

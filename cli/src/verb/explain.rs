@@ -1,0 +1,319 @@
+//! `gantry policy explain`: a decision from its audit record, with the policies that made it and what to do next.
+//!
+//! Always holds: for a call that no policy permitted, the suggested policy permits exactly that agent and that
+//! resource, nothing more.
+
+use std::time::Duration;
+
+use gantry_model::document::{self, Document};
+use gantry_wire::admin_v1::{ExplainRequest, ExplainResponse, PolicyText};
+use serde_json::json;
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::audit::latest;
+use crate::admin::{Admin, refused};
+use crate::context::Access;
+use crate::failure::{Exit, Failure};
+use crate::moment;
+use crate::name::sanitised;
+use crate::output::{self, Paint, visible};
+use crate::record::{AuditRecord, Decider, text};
+
+/// How far back `last` looks for a denial.
+const RECORDS_SEARCHED: u32 = 1_000;
+/// How long a record may take from the node to the control plane before it is taken as absent.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often to look for it meanwhile.
+const ARRIVAL_STEP: Duration = Duration::from_millis(50);
+
+/// `gantry policy explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// The decision's id, as a denial and `gantry audit tail` show it; or `last`, the latest denial.
+    #[arg(value_name = "DECISION_ID|last")]
+    decision: String,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Explain {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let access = self.access.resolve()?;
+        let admin = Admin::connect(&access).await?;
+        let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+        let id = match self.decision.as_str() {
+            "last" => last_denial(&admin, access.tenant.as_deref().unwrap_or_default(), deadline).await?,
+            id => id.to_owned(),
+        };
+        let answer = explain(&admin, &id, deadline).await?;
+        let record: AuditRecord = serde_json::from_slice(&answer.record).map_err(|error| {
+            Failure::error(
+                format!("the record of {id} cannot be read: {error}"),
+                "`gantry audit tail -o json` shows records as they are",
+            )
+        })?;
+        output::print(&render(&record, &answer, Paint::stdout()))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// A record may still be on its way from the node, so an absent one is looked for until the deadline.
+async fn explain(admin: &Admin, id: &str, deadline: Instant) -> Result<ExplainResponse, Failure> {
+    loop {
+        let request = ExplainRequest { decision_id: id.to_owned() };
+        match admin.service().explain(request).await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) if status.code() == Code::NotFound && Instant::now() < deadline => {
+                tokio::time::sleep(ARRIVAL_STEP).await;
+            }
+            Err(status) => {
+                return Err(refused(&status, "`gantry audit tail` shows recent decisions and their ids"));
+            }
+        }
+    }
+}
+
+async fn last_denial(admin: &Admin, tenant: &str, deadline: Instant) -> Result<String, Failure> {
+    loop {
+        let records = latest(admin, tenant, RECORDS_SEARCHED).await?;
+        let denial = records.into_iter().rev().find(AuditRecord::is_denied);
+        if let Some(id) = denial.and_then(|record| record.decision_id) {
+            return Ok(id);
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::error(
+                format!("no call was denied among the latest {RECORDS_SEARCHED} records"),
+                "name a decision's id; `gantry audit tail` shows them",
+            ));
+        }
+        tokio::time::sleep(ARRIVAL_STEP).await;
+    }
+}
+
+fn render(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> String {
+    let outcome = text(&record.outcome);
+    let outcome = if record.is_denied() { paint.red(&outcome) } else { paint.green(&outcome) };
+    let mut shown = format!("{outcome} {}\n", paint.bold(&text(&record.decision_id)));
+    let mut line = |name: &str, value: String| shown.push_str(&format!("  {name:<10} {value}\n"));
+    line("who", who(record));
+    line("what", what(record));
+    if let Some(arguments) = record.arguments.as_ref().filter(|arguments| !arguments.is_null()) {
+        line("arguments", visible(&arguments.to_string()));
+    }
+    line("when", moment::to_milliseconds(&text(&record.time)));
+    line("where", format!("node {}, at revision {}", text(&record.node), number(record.revision)));
+    line("took", took(record));
+    line("verdict", verdict(record));
+    if let Some(reason) = record.reason.as_deref().filter(|reason| !reason.is_empty()) {
+        line("reason", visible(reason));
+    }
+    for policy in &answer.policies {
+        shown.push_str(&policy_text(policy, record.revision, paint));
+    }
+    shown.push_str(&next(record, answer, paint));
+    shown
+}
+
+fn who(record: &AuditRecord) -> String {
+    let mut who = format!("agent {} of tenant {}", text(&record.agent), text(&record.tenant));
+    if let Some(key) = record.key_id.as_deref().filter(|key| !key.is_empty()) {
+        who.push_str(&format!(", with key {}", visible(key)));
+    }
+    who
+}
+
+fn what(record: &AuditRecord) -> String {
+    let mut what = text(&record.method);
+    if record.tool.is_some() {
+        what.push_str(&format!(" {}", text(&record.tool)));
+    }
+    if record.server.is_some() {
+        what.push_str(&format!(" of server {}", text(&record.server)));
+    }
+    what.push_str(&format!(", through endpoint {}", text(&record.endpoint)));
+    what
+}
+
+fn took(record: &AuditRecord) -> String {
+    let all = record.duration_us.map_or("-".to_owned(), moment::short);
+    match record.upstream_us {
+        Some(upstream) if upstream > 0 => {
+            format!("{all}, of which {} at the server", moment::short(upstream))
+        }
+        Some(_) | None => all,
+    }
+}
+
+fn verdict(record: &AuditRecord) -> String {
+    let deciders: Vec<String> = record.policies.iter().map(Decider::title).collect();
+    match (record.verdict.as_deref(), deciders.is_empty()) {
+        (None | Some(""), _) => "none: the request stopped before policy was asked".to_owned(),
+        (Some("deny"), true) => "deny, because no policy permits it".to_owned(),
+        (Some("deny"), false) => format!("deny, because of {}", deciders.join(", ")),
+        (Some("allow"), false) => format!("allow, because of {}", deciders.join(", ")),
+        (Some(other), true) => visible(other),
+        (Some(other), false) => format!("{}, {}", visible(other), deciders.join(", ")),
+    }
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or("-".to_owned(), |number| number.to_string())
+}
+
+fn policy_text(policy: &PolicyText, decided_at: Option<u64>, paint: Paint) -> String {
+    let mut shown =
+        format!("\npolicy {}, as of revision {}", paint.bold(&visible(&policy.name)), policy.revision);
+    if decided_at.is_some_and(|decided| policy.revision > decided) {
+        shown.push_str(&paint.yellow(" (changed since the decision)"));
+    }
+    shown.push('\n');
+    for line in policy.cedar.trim_end().lines() {
+        shown.push_str(&format!("  {}\n", visible(line)));
+    }
+    shown
+}
+
+fn next(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> String {
+    let heading = paint.bold("next:");
+    if !record.is_denied() {
+        return format!("\n{heading} nothing was denied here; `gantry audit tail` shows other decisions\n");
+    }
+    if let Some(policy) = answer.policies.first() {
+        let tenant = record.tenant.as_deref().unwrap_or_default();
+        let name = shell_words::quote(&policy.name);
+        return format!(
+            "\n{heading} if the call should be allowed, change the policy that forbids it:\n  \
+             gantry get policy {name} --tenant {tenant} -o yaml > {name}.yaml\n  \
+             then edit {name}.yaml, `gantry diff -f {name}.yaml`, `gantry apply -f {name}.yaml`\n",
+        );
+    }
+    match suggestion(record) {
+        Some(document) => format!(
+            "\n{heading} if the call should be allowed, save this as permit.yaml, then `gantry apply -f permit.yaml`:\n\n{document}"
+        ),
+        None => format!("\n{heading} `gantry get policies` shows what is permitted\n"),
+    }
+}
+
+/// A policy document that permits this agent this call and nothing else.
+fn suggestion(record: &AuditRecord) -> Option<String> {
+    let (tenant, agent) = (record.tenant.as_deref()?, record.agent.as_deref()?);
+    let (server, tool, method) =
+        (record.server.as_deref()?, record.tool.as_deref()?, record.method.as_deref()?);
+    let entity = match method {
+        "tools/call" => "Tool",
+        "prompts/get" => "Prompt",
+        "resources/read" | "resources/subscribe" => "Resource",
+        _ => return None,
+    };
+    let cedar = format!(
+        "permit(\n  principal == Agent::{},\n  action == Action::{},\n  resource == {entity}::{}\n);\n",
+        quoted(agent),
+        quoted(method),
+        quoted(&format!("{server}/{tool}")),
+    );
+    let name = sanitised(&format!("permit-{agent}-{tool}"))?;
+    let value = json!({"kind": "Policy", "tenant": tenant, "name": name, "spec": {"cedar": cedar}});
+    let resource = document::parse(value).ok()?;
+    Some(output::yaml(&Document::from(&resource)))
+}
+
+/// A Cedar string literal.
+fn quoted(text: &str) -> String {
+    let mut literal = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => literal.extend(['\\', character]),
+            character if character.is_control() => {
+                literal.push_str(&format!("\\u{{{:x}}}", u32::from(character)));
+            }
+            character => literal.push(character),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> AuditRecord {
+        AuditRecord {
+            time: Some("2026-11-22T17:00:00Z".to_owned()),
+            decision_id: Some("d1".to_owned()),
+            tenant: Some("demo".to_owned()),
+            endpoint: Some("main".to_owned()),
+            agent: Some("bot".to_owned()),
+            key_id: Some("0102030405060708".to_owned()),
+            server: Some("notes".to_owned()),
+            method: Some("tools/call".to_owned()),
+            tool: Some("delete_note".to_owned()),
+            arguments: Some(json!({"id": 1})),
+            outcome: Some("denied".to_owned()),
+            verdict: Some("deny".to_owned()),
+            revision: Some(9),
+            node: Some("dev".to_owned()),
+            duration_us: Some(250),
+            ..AuditRecord::default()
+        }
+    }
+
+    #[test]
+    fn a_call_that_nothing_permits_comes_with_a_policy_for_exactly_it() {
+        let answer = ExplainResponse { current_revision: 9, ..ExplainResponse::default() };
+        let expected = r#"denied d1
+  who        agent bot of tenant demo, with key 0102030405060708
+  what       tools/call delete_note of server notes, through endpoint main
+  arguments  {"id":1}
+  when       2026-11-22T17:00:00Z
+  where      node dev, at revision 9
+  took       250 µs
+  verdict    deny, because no policy permits it
+
+next: if the call should be allowed, save this as permit.yaml, then `gantry apply -f permit.yaml`:
+
+kind: Policy
+tenant: demo
+name: permit-bot-delete-note
+spec:
+  cedar: |
+    permit(
+      principal == Agent::"bot",
+      action == Action::"tools/call",
+      resource == Tool::"notes/delete_note"
+    );
+"#;
+        assert_eq!(render(&record(), &answer, Paint::PLAIN), expected);
+    }
+
+    #[test]
+    fn a_call_that_a_policy_forbids_comes_with_that_policy() {
+        let policies =
+            vec![Decider { policy: "careful".to_owned(), id: Some("no-deletes".to_owned()), index: Some(0) }];
+        let record = AuditRecord { policies, ..record() };
+        let text =
+            PolicyText { name: "careful".to_owned(), cedar: "forbid(…);\n".to_owned(), revision: 12 };
+        let answer =
+            ExplainResponse { policies: vec![text], current_revision: 12, ..ExplainResponse::default() };
+        let shown = render(&record, &answer, Paint::PLAIN);
+        let tail = shown.split_once("  verdict    ").map(|(_, tail)| tail);
+        let expected = "deny, because of careful (no-deletes)
+
+policy careful, as of revision 12 (changed since the decision)
+  forbid(…);
+
+next: if the call should be allowed, change the policy that forbids it:
+  gantry get policy careful --tenant demo -o yaml > careful.yaml
+  then edit careful.yaml, `gantry diff -f careful.yaml`, `gantry apply -f careful.yaml`
+";
+        assert_eq!(tail, Some(expected));
+    }
+
+    #[test]
+    fn a_name_in_a_suggested_policy_cannot_leave_its_quotes() {
+        assert_eq!(quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\u{a}\"");
+    }
+}

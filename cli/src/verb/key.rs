@@ -1,0 +1,169 @@
+//! `gantry key`: agent keys. The secret of a key is printed once, alone, on standard output.
+
+use gantry_wire::admin_v1::{CreateKeyRequest, KeyInfo, ListKeysRequest, RevokeKeyRequest};
+use serde::Serialize;
+
+use crate::admin::Admin;
+use crate::change::{self, Changed, WaitFlags};
+use crate::context::Access;
+use crate::duration::Span;
+use crate::failure::{Exit, Failure};
+use crate::moment::rfc3339;
+use crate::output::{self, Format, TextFormat};
+
+/// Create, list and revoke agent keys.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Key {
+    /// Create a key; it is printed once and stored nowhere.
+    Create(Create),
+    /// List keys, without their secrets.
+    Ls(List),
+    /// Revoke a key on every node.
+    Revoke(Revoke),
+}
+
+/// `gantry key create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// The agent that the key proves.
+    #[arg(long, value_name = "NAME")]
+    agent: String,
+    /// Its tenant; the one of the context when absent.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// How long the key is valid, such as 30d; for ever when absent.
+    #[arg(long, value_name = "SPAN")]
+    expires: Option<Span>,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// `gantry key ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Only keys of this agent.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The tenant; the one of the context when absent.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// `gantry key revoke`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revoke {
+    /// The key's id: the 16 digits after `gantry_`.
+    id: String,
+    /// The tenant; the one of the context when absent.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    #[command(flatten)]
+    wait: WaitFlags,
+    /// Form of the report.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: TextFormat,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// A key as it is listed.
+#[derive(Debug, Serialize)]
+struct Listed {
+    id: String,
+    tenant: String,
+    agent: String,
+    created: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+}
+
+impl Key {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Key::Create(create) => create.run().await,
+            Key::Ls(list) => list.run().await,
+            Key::Revoke(revoke) => revoke.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> Result<Exit, Failure> {
+        let access = self.access.resolve()?;
+        let tenant = access.tenant_or(self.tenant.as_deref())?;
+        let admin = Admin::connect(&access).await?;
+        let request = CreateKeyRequest {
+            tenant: tenant.clone(),
+            agent: self.agent.clone(),
+            expires_in_seconds: self.expires.map_or(0, |span| span.seconds),
+        };
+        let next = format!("`gantry get agents --tenant {tenant}` lists the agents");
+        let answer = admin.ask(admin.service().create_key(request), &next).await?;
+        output::say(&format!(
+            "key {} of agent {tenant}/{}; it is shown this once\nrevision {}",
+            answer.id, self.agent, answer.revision
+        ));
+        output::print(&format!("{}\n", answer.key))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<Exit, Failure> {
+        let access = self.access.resolve()?;
+        let tenant = access.tenant_or(self.tenant.as_deref())?;
+        let admin = Admin::connect(&access).await?;
+        let request = ListKeysRequest { tenant, agent: self.agent.unwrap_or_default() };
+        let answer = admin.ask(admin.service().list_keys(request), "`gantry get agents`").await?;
+        let keys: Vec<Listed> = answer.keys.iter().map(Listed::from).collect();
+        let text = match self.output {
+            Format::Table if keys.is_empty() => {
+                output::say("there is no key; `gantry key create --agent NAME` makes one");
+                String::new()
+            }
+            Format::Table => {
+                let row = |key: &Listed| {
+                    let expires = key.expires.clone().unwrap_or_else(|| "never".to_owned());
+                    vec![key.id.clone(), key.tenant.clone(), key.agent.clone(), key.created.clone(), expires]
+                };
+                let header = ["ID", "TENANT", "AGENT", "CREATED", "EXPIRES"];
+                output::table(&header, keys.iter().map(row).collect())
+            }
+            Format::Json => output::json(&keys),
+            Format::Yaml => output::yaml(&keys),
+        };
+        output::print(&text)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl From<&KeyInfo> for Listed {
+    fn from(key: &KeyInfo) -> Listed {
+        Listed {
+            id: key.id.clone(),
+            tenant: key.tenant.clone(),
+            agent: key.agent.clone(),
+            created: rfc3339(key.created_at_ms),
+            expires: (key.expires_at_ms != 0).then(|| rfc3339(key.expires_at_ms)),
+        }
+    }
+}
+
+impl Revoke {
+    async fn run(self) -> Result<Exit, Failure> {
+        let access = self.access.resolve()?;
+        let tenant = access.tenant_or(self.tenant.as_deref())?;
+        let admin = Admin::connect(&access).await?;
+        let request = RevokeKeyRequest { tenant: tenant.clone(), id: self.id.clone() };
+        let next = format!("`gantry key ls --tenant {tenant}` lists the keys");
+        let answer = admin.ask(admin.service().revoke_key(request), &next).await?;
+        let revoked = Changed { kind: "Key".to_owned(), tenant, name: self.id, change: "revoked" };
+        change::report(&admin, answer.revision, vec![revoked], &self.wait, self.output).await
+    }
+}
