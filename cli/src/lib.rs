@@ -21,6 +21,7 @@ mod record;
 mod verb;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -38,9 +39,12 @@ use verb::policy::Policy;
 use verb::status::Status;
 use verb::tool::Tool;
 
+/// How long threads that are left behind may hold up the end of the process, such as one that waits for a disk.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Gantry governs what AI agents do through MCP: identified, authorised, checked, metered, recorded.
 #[derive(Debug, Parser)]
-#[command(name = "gantry", version, propagate_version = true)]
+#[command(name = "gantry", version)]
 #[command(after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 differs, 4 denied, 5 unavailable")]
 struct Line {
     #[command(subcommand)]
@@ -95,7 +99,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         let next = "check the limits of this process (`ulimit -a`)";
         Failure::error(format!("the process cannot start: {error}"), next)
     })?;
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         match verb {
             Verb::Dev(verb) => verb.run().await,
             Verb::Apply(verb) => verb.run().await,
@@ -109,5 +113,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Audit(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
         }
-    })
+    });
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
+    exit
 }

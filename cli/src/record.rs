@@ -92,12 +92,15 @@ impl AuditRecord {
             _ => paint.yellow(&outcome),
         };
         let who = format!("{}/{}", text(&self.tenant), text(&self.agent));
-        let what = [text(&self.method), text(&self.tool)].join(" ");
-        let took = self.duration_us.map(moment::short).unwrap_or_default();
+        let to = text(&self.endpoint);
+        let what = match &self.tool {
+            Some(_) => format!("{} {}", text(&self.method), text(&self.tool)),
+            None => text(&self.method),
+        };
+        let took = self.duration_us.map_or("-".to_owned(), moment::short);
         let mut line = format!(
-            "{} {outcome} {who} {} {took} {}",
+            "{} {outcome} {who} to {to}: {what}, {took}, {}",
             moment::to_milliseconds(&text(&self.time)),
-            what.trim_end(),
             text(&self.decision_id)
         );
         if let Some(reason) = self.reason.as_deref().filter(|reason| !reason.is_empty()) {
@@ -133,15 +136,15 @@ mod tests {
     #[test]
     fn a_record_is_one_line_even_when_fields_are_absent() -> Result<(), serde_json::Error> {
         let record: AuditRecord = serde_json::from_str(
-            r#"{"time":"2026-11-22T17:00:00Z","decision_id":"d1","tenant":"demo","agent":"bot","outcome":"denied",
+            r#"{"time":"2026-11-22T17:00:00Z","decision_id":"d1","tenant":"demo","agent":"bot","endpoint":"main","outcome":"denied",
                 "method":"tools/call","tool":"delete_note","duration_us":1200,"upstream_us":null,
                 "policies":[{"policy":"p","id":null,"index":0}],"reason":"no policy permits it"}"#,
         )?;
         assert_eq!(
             record.line(Paint::PLAIN),
-            "2026-11-22T17:00:00Z denied          demo/bot tools/call delete_note 1.2 ms d1 (no policy permits it)"
+            "2026-11-22T17:00:00Z denied          demo/bot to main: tools/call delete_note, 1.2 ms, d1 (no policy permits it)"
         );
-        assert_eq!(AuditRecord::default().line(Paint::PLAIN), "- -               -/- - -  -");
+        assert_eq!(AuditRecord::default().line(Paint::PLAIN), "- -               -/- to -: -, -, -");
         Ok(())
     }
 }

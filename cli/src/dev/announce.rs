@@ -65,11 +65,7 @@ impl Announcement<'_> {
     pub(super) fn text(&self, program: &str, paint: Paint) -> String {
         let context = self.context;
         let mut text = format!("{}\n\n", paint.bold("Gantry is ready."));
-        for (name, url) in &context.endpoints {
-            let label =
-                if context.endpoints.len() == 1 { "endpoint".to_owned() } else { format!("endpoint {name}") };
-            text.push_str(&format!("  {label:<15} {url}\n"));
-        }
+        text.push_str(&self.endpoint_lines());
         let anonymous =
             if self.is_anonymous { "; callers without a key are the agent anonymous" } else { "" };
         text.push_str(&format!("  agent key       {}\n", self.agent_key()));
@@ -92,6 +88,22 @@ impl Announcement<'_> {
             text.push_str(&format!("  {command:<width$}  {}\n", paint.cyan(&format!("# {why}"))));
         }
         text.push_str("\nCtrl-C stops it. The next start finds everything that this one stored.\n");
+        text
+    }
+
+    fn endpoint_lines(&self) -> String {
+        let endpoints = &self.context.endpoints;
+        let mut text = format!("  endpoint        {}\n", self.endpoint());
+        if endpoints.len() > 1 {
+            text.push_str(&format!(
+                "                  of server {}, which `tool call` takes unless\n",
+                self.context.endpoint
+            ));
+            text.push_str("                  another is named with `--endpoint NAME`:\n");
+        }
+        for (name, url) in endpoints.iter().filter(|(name, _)| **name != self.context.endpoint) {
+            text.push_str(&format!("                  {name}: {url}\n"));
+        }
         text
     }
 
@@ -229,6 +241,23 @@ Try next, in another terminal:
 Ctrl-C stops it. The next start finds everything that this one stored.
 "#;
         assert_eq!(announcement.text("./gantry", Paint::PLAIN), expected);
+    }
+
+    #[test]
+    fn the_endpoint_that_is_meant_when_none_is_named_comes_first() {
+        let context = context(&["b", "a"]);
+        let announcement = Announcement {
+            context: &context,
+            context_path: CONTEXT_PATH.into(),
+            is_demo: false,
+            is_anonymous: false,
+        };
+        let expected = "  endpoint        http://127.0.0.1:8080/demo/b/mcp
+                  of server b, which `tool call` takes unless
+                  another is named with `--endpoint NAME`:
+                  a: http://127.0.0.1:8080/demo/a/mcp
+";
+        assert_eq!(announcement.endpoint_lines(), expected);
     }
 
     #[test]
