@@ -6,8 +6,6 @@
 //! needs any more breaks the rule too. The scan reads text and does not expand macros: it is meant for code that
 //! `cargo fmt` has been over, and leaves to `cargo clippy` what clippy can see.
 
-#[path = "tidy/confined.rs"]
-mod confined;
 #[path = "tidy/crates.rs"]
 mod crates;
 #[path = "tidy/finding.rs"]

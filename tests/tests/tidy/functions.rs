@@ -124,6 +124,10 @@ fn split_arguments(list: &str) -> Vec<&str> {
 
 /// Whether an argument is `self` in one of its forms.
 fn is_self(argument: &str) -> bool {
+    let mut argument = argument;
+    while argument.starts_with('#') {
+        argument = argument[closing(argument, 1)..].trim_start();
+    }
     let before_type = argument.split(':').next().unwrap_or(argument);
     let mut words = words(before_type).map(|(_, word)| word).filter(|word| *word != "mut").peekable();
     if before_type.contains('\'') {
@@ -133,7 +137,11 @@ fn is_self(argument: &str) -> bool {
 }
 
 fn skip_blanks(code: &str, from: usize) -> usize {
-    code.bytes().enumerate().skip(from).find(|(_, byte)| !byte.is_ascii_whitespace()).map_or(code.len(), |(at, _)| at)
+    code.bytes()
+        .enumerate()
+        .skip(from)
+        .find(|(_, byte)| !byte.is_ascii_whitespace())
+        .map_or(code.len(), |(at, _)| at)
 }
 
 #[cfg(test)]
@@ -156,7 +164,10 @@ mod tests {
 
     #[test]
     fn a_function_is_measured_from_its_name_to_its_brace() {
-        let text = format!("\n/// Words.\npub async fn long() {{\n{}}}\nstruct After;\n", "    step();\n".repeat(69));
+        let text = format!(
+            "\n/// Words.\npub async fn long() {{\n{}}}\nstruct After;\n",
+            "    step();\n".repeat(69)
+        );
         assert_eq!(measured(&text), one("long", 71, 0));
     }
 
@@ -171,7 +182,16 @@ mod tests {
         let text = "fn f<A: Fn(u8, u8) -> u8, const N: usize>(&'a mut self, a: A, m: HashMap<u8, Vec<(u8, u8)>>,\n \
                     g: impl Fn(u8, u8) -> [u8; N], (x, y): (u8, u8),\n) -> Result<(), u8> where A: Copy { }";
         assert_eq!(measured(text), one("f", 3, 4));
-        for form in ["self", "mut self", "&self", "&mut self", "&'a self", "self: &Arc<Self>", "self: Box<Self>"] {
+        for form in [
+            "self",
+            "mut self",
+            "&self",
+            "&mut self",
+            "&'a self",
+            "self: &Arc<Self>",
+            "self: Box<Self>",
+            "#[cfg(a)] mut self",
+        ] {
             assert_eq!(measured(&format!("fn f({form}) {{}}")), one("f", 1, 0), "{form}");
         }
         for form in ["selfish: u8", "&'a x: &'a X", "mut x: Self"] {

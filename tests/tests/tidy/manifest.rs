@@ -71,32 +71,37 @@ impl Manifest {
         self.value("package", "name").unwrap_or_default().trim_matches('"')
     }
 
-    /// Every crate that it names, in the order of their lines, each place once.
+    /// Every crate that it names, once for each line that says something of it.
     pub(crate) fn dependencies(&self) -> Vec<Dependency> {
         self.entries.iter().filter_map(dependency).collect()
     }
 }
 
 fn dependency(entry: &Entry) -> Option<Dependency> {
-    // `[target.'cfg(..)'.dependencies]` counts like `[dependencies]`.
-    let section = match entry.section.strip_prefix("target.") {
-        Some(rest) => &rest[rest.find("dependencies").map_or(0, |at| rest[..at].rfind('.').map_or(0, |dot| dot + 1))..],
-        None => &entry.section,
-    };
-    let (kind, table) = section.split_once('.').unwrap_or((section, ""));
-    let used_by = match kind {
-        "dependencies" | "build-dependencies" => Use::Code,
-        "dev-dependencies" => Use::Tests,
-        _ => return None,
-    };
+    let (used_by, table) = dependency_section(&entry.section)?;
     let (name, rest) = match table {
         "" => entry.key.split_once('.').unwrap_or((&entry.key, "")),
         name => (name, entry.key.as_str()),
     };
     let value: String = entry.value.split_whitespace().collect();
-    let in_table = value.contains("workspace=true") && !value.contains("package=");
-    let is_inherited = if rest.is_empty() { in_table } else { rest == "workspace" && value == "true" };
+    let is_inherited = match rest {
+        "" => value.contains("workspace=true") && !value.contains("package="),
+        "features" | "optional" => true,
+        rest => rest == "workspace" && value == "true",
+    };
     Some(Dependency { name: name.to_owned(), used_by, is_inherited, line: entry.line })
+}
+
+/// Who uses the crates of a section, and the crate that all of the section is about, if it is about one.
+fn dependency_section(section: &str) -> Option<(Use, &str)> {
+    let mut parts = section.split('.').skip_while(|part| !part.ends_with("dependencies"));
+    let used_by = match parts.next()? {
+        "dependencies" | "build-dependencies" => Use::Code,
+        "dev-dependencies" => Use::Tests,
+        _ => return None,
+    };
+    // The workspace's own table only says which versions there are.
+    (!section.starts_with("workspace.")).then(|| (used_by, parts.next().unwrap_or("")))
 }
 
 /// How many brackets of a value are still open.
@@ -151,7 +156,7 @@ mod tests {
                     [dev-dependencies]\nd = { workspace = true, package = \"sled\" }\n\
                     [build-dependencies]\ne.workspace = true\n\
                     [target.'cfg(target_os = \"linux\")'.dependencies]\nf.workspace = true\n\
-                    [dependencies.g]\nworkspace = true\n[features]\nh = []\n";
+                    [dependencies.g]\nworkspace = true\nfeatures = [\"x\"]\n[features]\nh = []\n";
         let dependency = |name: &str, used_by, is_inherited, line| Dependency {
             name: name.to_owned(),
             used_by,
@@ -166,6 +171,7 @@ mod tests {
             dependency("e", Use::Code, true, 8),
             dependency("f", Use::Code, true, 10),
             dependency("g", Use::Code, true, 12),
+            dependency("g", Use::Code, true, 13),
         ];
         assert_eq!(Manifest::new("Cargo.toml", text).dependencies(), expected);
     }

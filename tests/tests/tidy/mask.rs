@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn literals_are_blanked_between_their_quotes() {
-        assert_eq!(mask(r#"f("a { \" } b", x)"#), r#"f("           ", x)"#);
+        assert_eq!(mask(r#"f("a { \" } b", x)"#), r#"f("          ", x)"#);
         assert_eq!(mask("f(r##\"{ \"# \"##, x)"), "f(r##\"     \"##, x)");
         assert_eq!(mask("(b\"{\", br\"\\\", c\"}\", cr#\"\"\"#)"), "(b\" \", br\" \", c\" \", cr#\" \"#)");
         assert_eq!(mask("\"a\\\n}\" }"), "\"  \n \" }");

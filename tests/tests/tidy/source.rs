@@ -72,7 +72,8 @@ impl Source {
     ) -> impl Iterator<Item = usize> + 'a {
         words(&self.code).filter(move |(_, found)| *found == word).map(|(at, _)| at).filter(move |at| {
             let (head, tail) = (&self.code[..*at], &self.code[at + word.len()..]);
-            tail.starts_with(after) && (before.is_empty() || before.iter().any(|before| head.ends_with(before)))
+            tail.starts_with(after)
+                && (before.is_empty() || before.iter().any(|before| head.ends_with(before)))
         })
     }
 
@@ -144,7 +145,10 @@ mod tests {
 
     #[test]
     fn a_place_is_found_by_its_neighbours_and_knows_its_function() {
-        let source = Source::new("a.rs", "fn a() {\n x.open() // x.open()\n}\nfn b() {\n reopen(); X::open(y); open }\n");
+        let source = Source::new(
+            "a.rs",
+            "fn a() {\n x.open() // x.open()\n}\nfn b() {\n reopen(); X::open(y); open }\n",
+        );
         let places = |before: &[&str], after: &str| -> Vec<(usize, String)> {
             source
                 .places(before, "open", after)

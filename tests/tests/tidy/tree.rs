@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::finding::{Finding, expect_none};
 use crate::manifest::Manifest;
 use crate::source::{Role, Source};
 
-/// What builds and runs leave behind, and git's own.
-const LEFT_BEHIND: [&str; 4] = ["target", ".gantry", ".git", "node_modules"];
+/// What runs leave behind in any folder, and git's own.
+const LEFT_BEHIND: [&str; 3] = [".gantry", ".git", "node_modules"];
+
+/// What builds leave behind at the top; further down it is a name like any other.
+const BUILD_FOLDER: &str = "target";
 
 /// All files of the repository.
 #[derive(Debug)]
@@ -40,11 +44,14 @@ pub(crate) struct Text {
 pub(crate) fn tree() -> &'static Tree {
     static TREE: OnceLock<Tree> = OnceLock::new();
     TREE.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository");
-        let mut paths = from_git(root).unwrap_or_else(|| from_disk(root));
+        let mut paths = from_git(root()).unwrap_or_else(|| from_disk(root()));
         paths.sort();
-        Tree::read(root, paths)
+        Tree::read(root(), paths)
     })
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
 }
 
 impl Tree {
@@ -59,7 +66,10 @@ impl Tree {
         let for_tests: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
         for source in &mut sources {
             let belongs = |module: &String| {
-                source.path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+                source
+                    .path
+                    .strip_prefix(module.as_str())
+                    .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
             };
             if for_tests.iter().any(belongs) {
                 source.role = Role::Test;
@@ -100,10 +110,10 @@ fn from_disk(root: &Path) -> Vec<String> {
         for entry in fs::read_dir(root.join(&folder)).expect("a folder can be read") {
             let entry = entry.expect("a folder can be read to its end");
             let name = entry.file_name();
-            if LEFT_BEHIND.iter().any(|left| name == *left) {
+            let path = folder.join(&name);
+            if LEFT_BEHIND.iter().any(|left| name == *left) || path == Path::new(BUILD_FOLDER) {
                 continue;
             }
-            let path = folder.join(name);
             if entry.file_type().expect("a file has a type").is_dir() {
                 folders.push(path);
             } else {
@@ -112,6 +122,19 @@ fn from_disk(root: &Path) -> Vec<String> {
         }
     }
     paths
+}
+
+#[test]
+fn nothing_that_is_written_by_hand_is_ignored() {
+    let is_written =
+        |path: &String| [".md", ".proto", ".rs", ".toml"].iter().any(|ending| path.ends_with(ending));
+    let is_ignored = |path: &String| is_written(path) && !tree().paths.contains(path);
+    let ignored = from_disk(root()).into_iter().filter(is_ignored);
+    let findings = ignored.map(|path| Finding::new(&path, 1, "is ignored by git, so that a clone lacks it"));
+    expect_none(
+        findings.collect(),
+        "let .gitignore name the folder that is meant from its root, as `/target/`",
+    );
 }
 
 #[test]
@@ -136,15 +159,18 @@ fn a_module_for_tests_only_makes_its_file_a_test() {
     write("a/src/store/faults.rs", "");
     write("a/src/store/faults/disk.rs", "");
     write("a/src/store/log.rs", "");
+    write("a/src/target/nginx.rs", "");
     write("target/debug/out.rs", "");
     let mut paths = from_disk(folder.path());
     paths.sort();
-    let roles: Vec<_> = Tree::read(folder.path(), paths).sources.into_iter().map(|s| (s.path, s.role)).collect();
+    let roles: Vec<_> =
+        Tree::read(folder.path(), paths).sources.into_iter().map(|s| (s.path, s.role)).collect();
     let expected = [
         ("a/src/store.rs", Role::Library),
         ("a/src/store/faults.rs", Role::Test),
         ("a/src/store/faults/disk.rs", Role::Test),
         ("a/src/store/log.rs", Role::Library),
+        ("a/src/target/nginx.rs", Role::Library),
     ];
     assert_eq!(roles, expected.map(|(path, role)| (path.to_owned(), role)));
 }
