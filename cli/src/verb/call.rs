@@ -228,6 +228,10 @@ fn block_text(block: &Value) -> String {
 fn failed(error: &McpError, url: &Url, tool: &str) -> Failure {
     match error {
         McpError::Refused(refusal) => refused(refusal, tool),
+        McpError::Unreachable { .. } if chain(error).contains("invalid peer certificate") => Failure::error(
+            format!("{url}: {}", chain(error)),
+            "name its authority's certificate with `--ca-file FILE`; a self-signed one must say CA:FALSE",
+        ),
         McpError::Unreachable { .. } => Failure::new(
             Exit::Unavailable,
             format!("{url}: {}", chain(error)),
