@@ -28,7 +28,8 @@ pub(crate) struct Body {
 }
 
 enum Source {
-    Full(Option<Bytes>),
+    /// Written in turn, from the last to the first.
+    Pieces(Vec<Bytes>),
     Upstream(Incoming),
     Events(mpsc::Receiver<Bytes>),
 }
@@ -66,12 +67,18 @@ enum Form {
 impl Body {
     /// A body that is there as a whole.
     pub(crate) fn full(bytes: Bytes) -> Body {
-        Body { source: Source::Full(Some(bytes)), watch: None }
+        Body { source: Source::Pieces(vec![bytes]), watch: None }
     }
 
     /// No body.
     pub(crate) fn empty() -> Body {
-        Body { source: Source::Full(None), watch: None }
+        Body { source: Source::Pieces(Vec::new()), watch: None }
+    }
+
+    /// A body of several pieces, none of which is copied.
+    pub(crate) fn pieces(mut pieces: Vec<Bytes>) -> Body {
+        pieces.reverse();
+        Body { source: Source::Pieces(pieces), watch: None }
     }
 
     /// What a server sends.
@@ -175,7 +182,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = match &mut this.source {
-            Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(incoming) => Pin::new(incoming).poll_frame(context).map_err(BodyError::Upstream),
             Source::Events(events) => {
                 events.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
@@ -217,7 +224,9 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Pieces(pieces) => {
+                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
             Source::Upstream(incoming) => incoming.size_hint(),
             Source::Events(_) => SizeHint::default(),
         }
@@ -227,7 +236,7 @@ impl HttpBody for Body {
 impl Source {
     fn is_end_stream(&self) -> bool {
         match self {
-            Source::Full(bytes) => bytes.is_none(),
+            Source::Pieces(pieces) => pieces.is_empty(),
             Source::Upstream(incoming) => incoming.is_end_stream(),
             Source::Events(_) => false,
         }

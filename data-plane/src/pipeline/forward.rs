@@ -18,7 +18,7 @@ use crate::mcp::Era;
 use crate::mcp::headers::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, PROTOCOL_VERSION, SESSION_ID};
 use crate::mcp::message::{Kind, Method};
 use crate::node::Node;
-use crate::rejection::{Rejection, Upstream, envelope};
+use crate::rejection::{Rejection, Upstream};
 use crate::reply::Body;
 use crate::upstream::http::Outbound;
 
@@ -189,8 +189,15 @@ fn check_status(status: StatusCode) -> Result<(), Rejection> {
 }
 
 fn answer_list(received: &Received, result: &Bytes) -> Response<Body> {
-    let result = std::str::from_utf8(result).unwrap_or("{}");
-    let mut response = Response::new(Body::full(envelope(received.id(), "result", result)));
+    let id = received.id().map_or_else(|| Bytes::from_static(b"null"), |id| id.0.clone());
+    // The list itself is shared by all answers and may be large.
+    let mut response = Response::new(Body::pieces(vec![
+        Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#),
+        id,
+        Bytes::from_static(br#","result":"#),
+        result.clone(),
+        Bytes::from_static(b"}"),
+    ]));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }

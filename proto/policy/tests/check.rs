@@ -174,9 +174,8 @@ fn an_attribute_that_only_some_resources_have_is_refused_for_the_others() {
 }
 
 #[test]
-fn an_entity_that_does_not_exist_is_refused_with_the_nearest_one() {
-    let scope = |scope: &str| format!("permit({scope});");
-    let cases = [
+fn an_agent_group_or_server_that_does_not_exist_is_refused_with_the_nearest_one() {
+    refused_scopes(&[
         (
             "principal == Agent::\"cluade\", action, resource",
             8 + 13,
@@ -202,6 +201,12 @@ fn an_entity_that_does_not_exist_is_refused_with_the_nearest_one() {
             Some("nearest: Server::\"files\""),
         ),
         ("principal, action, resource in Server::\"zebra\"", 8 + 31, "there is no Server \"zebra\"", None),
+    ]);
+}
+
+#[test]
+fn a_tool_that_does_not_exist_is_refused_with_the_nearest_one() {
+    refused_scopes(&[
         (
             "principal, action, resource == Tool::\"files/raed_file\"",
             8 + 31,
@@ -245,6 +250,12 @@ fn an_entity_that_does_not_exist_is_refused_with_the_nearest_one() {
             "there is no Tool \"zebra/x\", for there is no Server \"zebra\"",
             None,
         ),
+    ]);
+}
+
+#[test]
+fn a_prompt_or_resource_of_no_server_is_refused_with_the_nearest_one() {
+    refused_scopes(&[
         (
             "principal, action, resource == Prompt::\"files/sumary\"",
             8 + 31,
@@ -269,9 +280,13 @@ fn an_entity_that_does_not_exist_is_refused_with_the_nearest_one() {
             "there is no Resource \"x:y\"",
             Some("its server's name comes first: Resource::\"server/...\""),
         ),
-    ];
-    for (text, column, message, help) in cases {
-        refused(&scope(text), 1, &[problem(1, column, message, help)]);
+    ]);
+}
+
+/// Each scope, with where its problem stands, what it says, and the help.
+fn refused_scopes(cases: &[(&str, u32, &str, Option<&str>)]) {
+    for &(scope, column, message, help) in cases {
+        refused(&format!("permit({scope});"), 1, &[problem(1, column, message, help)]);
     }
 }
 
