@@ -9,13 +9,13 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
-use gantry_model::resource::{CredentialSpec, EndpointSpec, ServerSpec};
+use gantry_model::resource::{CredentialSpec, EndpointSpec, ServerSpec, Transport};
 use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, Secret, ServerName, Spec,
     TenantName,
 };
 use gantry_policy::{PolicySet, Principal};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::tool::Tool;
 use crate::config::view::View;
@@ -53,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) tenant: TenantName,
     pub(crate) name: ServerName,
     pub(crate) spec: ServerSpec,
+    /// Where requests go, when the server is reached over HTTP.
+    pub(crate) uri: Option<Uri>,
     /// `None` until a node reported it.
     pub(crate) offer: Option<Arc<Offer>>,
     /// How the credential is sent, and the credential itself once its secret was put.
@@ -79,6 +81,9 @@ pub(crate) enum TenantError {
     /// A policy does not compile.
     #[error("a policy does not compile")]
     Policy(#[from] gantry_policy::CompileError),
+    /// A server's URL cannot be requested.
+    #[error("the url of server {0} cannot be requested")]
+    Address(ServerName),
     /// A resource names one that is not there; the control plane sends no such state.
     #[error("{0} is named but not there")]
     Dangling(String),
@@ -214,8 +219,14 @@ fn build_servers(
         });
         let credential =
             spec.credential.as_ref().map(|name| build_credential(name, parts, secrets)).transpose()?;
+        let uri = match &spec.transport {
+            Transport::Http { url } => {
+                Some(Uri::try_from(url.as_str()).map_err(|_| TenantError::Address(name.clone()))?)
+            }
+            Transport::Stdio { .. } => None,
+        };
         let server =
-            Server { tenant: tenant.clone(), name: name.clone(), spec: spec.clone(), offer, credential };
+            Server { uri, tenant: tenant.clone(), name: name.clone(), spec: spec.clone(), offer, credential };
         servers.insert(name.clone(), Arc::new(server));
     }
     Ok(servers)

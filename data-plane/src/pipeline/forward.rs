@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use gantry_model::resource::Transport;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
@@ -53,13 +52,11 @@ pub(super) async fn forward(node: &Arc<Node>, credentialed: Credentialed) -> Res
         return Ok(Forwarded { caller, response, sent, deadline: None, from_server: false, _private: () });
     }
     let deadline = (!is_endless(&received)).then(|| sent + timeout);
-    let response = match &caller.endpoint.server.spec.transport {
-        Transport::Stdio { .. } => {
-            node.upstreams.stdio(&caller.endpoint.server)?.serve(&received, timeout).await?
-        }
-        Transport::Http { url } => {
+    let response = match &caller.endpoint.server.uri {
+        None => node.upstreams.stdio(&caller.endpoint.server)?.serve(&received, timeout).await?,
+        Some(uri) => {
             let outbound = Outbound {
-                url,
+                uri,
                 method: received.method.clone(),
                 headers: request_headers(&received, session, header)?,
                 body: received.message.as_ref().map_or_else(Bytes::new, |message| message.body.clone()),

@@ -128,7 +128,7 @@ impl<'a> Conversation<'a> {
         method: Option<&'static str>,
         body: Bytes,
     ) -> Result<http::Response<hyper::body::Incoming>, AskError> {
-        let Transport::Http { url } = &self.server.spec.transport else {
+        let Some(uri) = &self.server.uri else {
             return Err(failed("the server is not reached over HTTP"));
         };
         let mut headers = HeaderMap::new();
@@ -150,7 +150,7 @@ impl<'a> Conversation<'a> {
         }
         let credential = self.server.credential_header().map_err(|rejection| failed(rejection.message()))?;
         headers.extend(credential.map(|(name, value)| (Some(name), value)));
-        let outbound = Outbound { url, method: http_method, headers, body, timeout: self.timeout };
+        let outbound = Outbound { uri, method: http_method, headers, body, timeout: self.timeout };
         self.upstreams.http.send(outbound).await.map_err(|failure| failed(failure.message()))
     }
 }

@@ -15,7 +15,6 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use url::Url;
 
 use crate::rejection::Upstream;
 
@@ -35,7 +34,7 @@ pub(crate) struct HttpUpstream {
 
 /// One request to a server.
 pub(crate) struct Outbound<'a> {
-    pub(crate) url: &'a Url,
+    pub(crate) uri: &'a Uri,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -70,10 +69,9 @@ impl HttpUpstream {
 
     /// Sends a request and waits for the head of its answer.
     pub(crate) async fn send(&self, outbound: Outbound<'_>) -> Result<Response<Incoming>, Upstream> {
-        let uri = Uri::try_from(outbound.url.as_str()).map_err(|_| Upstream::Unreachable)?;
         let mut request = Request::new(Full::new(outbound.body));
         *request.method_mut() = outbound.method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = outbound.uri.clone();
         *request.headers_mut() = outbound.headers;
         request.headers_mut().insert(USER_AGENT, AGENT);
         match tokio::time::timeout(outbound.timeout, self.client.request(request)).await {
@@ -81,7 +79,7 @@ impl HttpUpstream {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let cause = error.source().map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(url = %outbound.url, %error, %cause, "server cannot be reached");
+                tracing::warn!(uri = %outbound.uri, %error, %cause, "server cannot be reached");
                 Err(Upstream::Unreachable)
             }
         }
