@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::Response;
 use http::header::CONTENT_TYPE;
+use http_body::Body as _;
 
 use super::forward::Forwarded;
 use crate::audit::entry::{Entry, Outcome};
@@ -28,6 +29,12 @@ impl Redacted {
         let Forwarded { caller, response, sent, deadline, from_server, .. } = self.forwarded;
         if !from_server {
             super::close(entry, &response, Outcome::Ok);
+            return response;
+        }
+        if response.body().is_end_stream() {
+            // Nobody asks a body for frames that it has not, so it could not close the entry.
+            let outcome = if response.status().is_success() { Outcome::Ok } else { Outcome::Error };
+            super::close(entry, &response, outcome);
             return response;
         }
         entry.facts.status = Some(response.status().as_u16());

@@ -2,6 +2,8 @@
 //!
 //! It does not export traces or metrics; those are absent in this release.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// The variable that sets what is logged, in the syntax of `tracing_subscriber::EnvFilter`.
@@ -13,5 +15,7 @@ pub fn log_to_stderr() {
     let directives = std::env::var(LOG_VARIABLE).or_else(|_| std::env::var(EnvFilter::DEFAULT_ENV));
     // sled tells of its recovery at `info`; nothing below a warning of it concerns an operator.
     let filter = EnvFilter::new(directives.unwrap_or_else(|_| "warn".to_owned()));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let stderr = std::io::stderr;
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(stderr().is_terminal());
+    let _ = logger.with_writer(stderr).try_init();
 }
