@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Answering, Received};
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
@@ -19,6 +20,9 @@ use crate::rejection::Rejection;
 
 /// Most bytes of a request: arguments are written by a model and rarely reach a hundredth of it.
 pub(crate) const REQUEST_BODY_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of a larger body that are read and thrown away, so that a client that writes all of it before it reads
+/// still gets to the refusal, and keeps its connection. Beyond, the connection is closed on it.
+const DISCARDED_MAX: usize = 64 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -62,13 +66,29 @@ pub(super) async fn receive(
     Ok(Received { era: answering.era, headers, message: Some(message), method })
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, Rejection> {
-    let limited = Limited::new(body, REQUEST_BODY_MAX).collect();
-    match tokio::time::timeout(BODY_DEADLINE, limited).await {
+async fn collect(mut body: Incoming) -> Result<Bytes, Rejection> {
+    let deadline = Instant::now() + BODY_DEADLINE;
+    let limited = Limited::new(&mut body, REQUEST_BODY_MAX).collect();
+    match timeout_at(deadline, limited).await {
         Err(_) => Err(Rejection::BodyBroken),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(REQUEST_BODY_MAX)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            // Whether all of it came makes no difference to the answer.
+            let _ = timeout_at(deadline, discard(body)).await;
+            Err(Rejection::BodyTooLarge(REQUEST_BODY_MAX))
+        }
         Ok(Err(_)) => Err(Rejection::BodyBroken),
+    }
+}
+
+async fn discard(mut body: Incoming) {
+    let mut room = DISCARDED_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match room.checked_sub(length) {
+            Some(left) => room = left,
+            None => return,
+        }
     }
 }
 
