@@ -20,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
     pub(crate) ended: Ended,
+    /// Whether agents can connect from this machine only.
+    pub(crate) on_loopback: bool,
 }
 
 /// What a server's event says when its lists changed.
@@ -27,13 +29,14 @@ const LIST_CHANGED: &[u8] = b"list_changed";
 
 impl Node {
     /// A node without a configuration.
-    pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup) -> Node {
+    pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup, on_loopback: bool) -> Node {
         Node {
             config: ArcSwap::from_pointee(Config::empty()),
             audit,
             upstreams,
             discovery,
             ended: Ended::default(),
+            on_loopback,
         }
     }
 

@@ -107,7 +107,9 @@ async fn run(
 ) -> Result<redact::Redacted, Rejection> {
     let config = node.config();
     let (head, body) = request.into_parts();
-    let authenticated = authenticate::authenticate(config, path, &head.headers, now_ms(), &mut entry.facts)?;
+    let circumstances = authenticate::Circumstances { now_ms: now_ms(), on_loopback: node.on_loopback };
+    let authenticated =
+        authenticate::authenticate(config, path, &head.headers, circumstances, &mut entry.facts)?;
     let received = receive::receive(head, body, answering).await?;
     let discovered = discover::discover(authenticated, received, &mut entry.facts)?;
     let authorised = authorise::authorise(discovered, &mut entry.facts)?;

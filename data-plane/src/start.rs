@@ -98,7 +98,8 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let incarnation = random_hex();
     let (record_sender, records) = mpsc::channel(RECORDS_MAX);
     let audit = Audit::start(&options.data_dir, &options.node_id, &incarnation, record_sender)?;
-    let node = Arc::new(Node::new(audit, Upstreams::new(options.allow_stdio), Wakeup::default()));
+    let upstreams = Upstreams::new(options.allow_stdio);
+    let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), address.ip().is_loopback()));
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
     let identity = Identity {

@@ -167,6 +167,9 @@ impl Kind {
     }
 }
 
+/// What the methods of notifications begin with.
+const NOTIFICATION: &str = "notifications/";
+
 const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
 fn parse_kind(body: &Bytes, text: &str) -> Result<Kind, MessageError> {
@@ -192,11 +195,18 @@ fn parse_kind(body: &Bytes, text: &str) -> Result<Kind, MessageError> {
         None => Params::default(),
         Some(raw) => parse_params(body, raw).map_err(|message| invalid(id.clone(), message))?,
     };
+    if result.is_some() || error.is_some() {
+        return Err(invalid(id, "both a request and a response"));
+    }
+    let is_notification = method.starts_with(NOTIFICATION);
     let method = Method::parse(method);
-    Ok(match id {
-        Some(id) => Kind::Request { id, method, params },
-        None => Kind::Notification { method, params },
-    })
+    match (id, is_notification) {
+        (Some(id), false) => Ok(Kind::Request { id, method, params }),
+        (None, true) => Ok(Kind::Notification { method, params }),
+        (Some(id), true) => Err(invalid(Some(id), "a notification has no id")),
+        // Some servers carry out a request that has no id; it would pass as a notification, which nobody authorises.
+        (None, false) => Err(invalid(None, "a request has an id; only `notifications/...` go without")),
+    }
 }
 
 fn parse_id(body: &Bytes, raw: &RawValue) -> Result<Id, MessageError> {
@@ -297,6 +307,12 @@ mod tests {
             (r#"{"id":1,"method":"ping"}"#, "field `jsonrpc` must be \"2.0\""),
             (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, "field `id` must be a string or a number"),
             (r#"{"jsonrpc":"2.0","id":1}"#, "neither a request nor a notification nor a response"),
+            (
+                r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"x"}}"#,
+                "a request has an id; only `notifications/...` go without",
+            ),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"notifications/x"}"#, "a notification has no id"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#, "both a request and a response"),
             (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, "field `method` must be a string"),
             (
                 r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}"#,

@@ -29,11 +29,20 @@ pub(super) struct Authenticated {
     _private: (),
 }
 
+/// What the request itself does not say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// Milliseconds since 1970.
+    pub(super) now_ms: u64,
+    /// Whether only this machine can connect; elsewhere nobody is served without a key, whatever an endpoint says.
+    pub(super) on_loopback: bool,
+}
+
 pub(super) fn authenticate(
     config: Arc<Config>,
     path: EndpointPath<'_>,
     headers: &HeaderMap,
-    now_ms: u64,
+    circumstances: Circumstances,
     facts: &mut Facts,
 ) -> Result<Authenticated, Rejection> {
     facts.revision = config.revision;
@@ -42,11 +51,11 @@ pub(super) fn authenticate(
     let agent = match (&presented, &tenant) {
         (None, None) => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         (None, Some(tenant)) => match tenant.endpoints.get(path.endpoint) {
-            Some(endpoint) if endpoint.anonymous => tenant.agents.get(ANONYMOUS),
+            Some(endpoint) if endpoint.anonymous && circumstances.on_loopback => tenant.agents.get(ANONYMOUS),
             _ => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         },
         (Some(text), tenant) => {
-            let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, now_ms));
+            let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, circumstances.now_ms));
             let key = key.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
             facts.key_id = Some(key.id.to_string());
             tenant.as_ref().and_then(|tenant| tenant.agents.get(&key.agent))

@@ -18,7 +18,7 @@ use gantry_model::resource::Transport;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::message::{Kind, Message, Method};
@@ -26,12 +26,14 @@ use crate::pipeline::Received;
 use crate::rejection::{Rejection, Upstream, envelope};
 use crate::reply::Body;
 use crate::upstream::client::{AskError, failed};
-use crate::upstream::stdio::process::Process;
+use crate::upstream::stdio::process::{Ends, Process};
 
 /// Calls that may wait for one process to take them.
 const QUEUE_MAX: usize = 256;
 /// Events of one answer that may wait for its caller; the process's reader does not wait for a slow one.
 const EVENTS_MAX: usize = 64;
+/// For admins.
+const NOT_SERVING: &str = "the server's process does not serve; see the node's log for what it said";
 /// Events of a stream, when the caller wants progress.
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
@@ -39,6 +41,7 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 pub(crate) struct StdioServer {
     calls: mpsc::Sender<Call>,
     transport: Transport,
+    initialized: watch::Receiver<Option<Bytes>>,
     stop: CancellationToken,
 }
 
@@ -64,11 +67,12 @@ impl StdioServer {
     ) -> StdioServer {
         let (calls, receiver) = mpsc::channel(QUEUE_MAX);
         let stop = CancellationToken::new();
-        let process =
-            Process::new(server.clone(), command.to_vec(), environment.clone(), receiver, stop.clone());
+        let (initialized_sender, initialized) = watch::channel(None);
+        let ends = Ends { calls: receiver, stop: stop.clone(), initialized: initialized_sender };
+        let process = Process::new(server.clone(), command.to_vec(), environment.clone(), ends);
         tokio::spawn(process.run());
         let transport = Transport::Stdio { command: command.to_vec(), environment: environment.clone() };
-        StdioServer { calls, transport, stop }
+        StdioServer { calls, transport, initialized, stop }
     }
 
     /// Whether it is the process of this transport.
@@ -86,6 +90,11 @@ impl StdioServer {
         match &message.kind {
             // The process was initialised once, for all; what agents say of it, or answer it, concerns nobody.
             Kind::Notification { .. } | Kind::Response => Ok(status(StatusCode::ACCEPTED)),
+            Kind::Request { id, method: Method::Initialize, .. } => {
+                let result = self.initialize_result(timeout).await;
+                let result = result.ok_or(Rejection::Upstream(Upstream::Unreachable))?;
+                Ok(json(envelope(Some(id), "result", std::str::from_utf8(&result).unwrap_or("{}"))))
+            }
             Kind::Request { id, method: Method::Ping, .. } => Ok(json(envelope(Some(id), "result", "{}"))),
             Kind::Request { method: Method::ResourcesSubscribe | Method::ResourcesUnsubscribe, .. } => {
                 Err(Rejection::Method("resources/subscribe".to_owned()))
@@ -102,8 +111,15 @@ impl StdioServer {
     pub(crate) async fn ask(&self, message: Value, timeout: Duration) -> Result<Option<Value>, AskError> {
         let message =
             Message::parse(Bytes::from(message.to_string())).map_err(|error| failed(error.to_string()))?;
-        if matches!(message.kind, Kind::Notification { .. }) {
-            return Ok(None);
+        match message.kind {
+            Kind::Notification { .. } => return Ok(None),
+            Kind::Request { method: Method::Initialize, .. } => {
+                let result = self.initialize_result(timeout).await;
+                let result = result.ok_or_else(|| failed(NOT_SERVING))?;
+                let result: Option<Value> = serde_json::from_slice(&result).ok();
+                return Ok(result.map(|result| serde_json::json!({"result": result})));
+            }
+            Kind::Request { .. } | Kind::Response => {}
         }
         let mut lines = self.send(message).await.map_err(|rejection| failed(rejection.message()))?;
         let answer = tokio::time::timeout(timeout, async {
@@ -116,9 +132,16 @@ impl StdioServer {
         });
         match answer.await {
             Ok(Some(answer)) => Ok(Some(answer)),
-            Ok(None) => Err(failed("the server's process ended; see the node's log for what it said")),
+            Ok(None) => Err(failed(NOT_SERVING)),
             Err(_) => Err(failed("the server's process did not answer in time")),
         }
+    }
+
+    /// What the process answered to the one `initialize` that it was sent; waits for a process that is starting.
+    async fn initialize_result(&self, timeout: Duration) -> Option<Bytes> {
+        let mut initialized = self.initialized.clone();
+        let known = tokio::time::timeout(timeout, initialized.wait_for(Option::is_some)).await;
+        known.ok()?.ok()?.clone()
     }
 
     async fn send(&self, message: Message) -> Result<mpsc::Receiver<Line>, Rejection> {

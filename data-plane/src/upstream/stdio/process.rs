@@ -10,18 +10,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_model::ServerName;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::splice::{Part, splice};
 use super::{Call, Line};
+use crate::mcp::VERSION_LEGACY;
 use crate::mcp::json;
 use crate::mcp::message::{Id, Kind};
 
 /// Calls under way at one process.
 const PENDING_MAX: usize = 1_024;
+/// How long a process may take to answer `initialize`: some fetch their packages first.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Lines that a process may write before it answers `initialize`.
+const HANDSHAKE_LINES_MAX: usize = 1_000;
+/// Lines that may wait for a process to read them; when so many wait, it is taken to be stuck and started again.
+const INPUT_MAX: usize = 1_024;
 /// Longest line that a process may write, in bytes.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Longest line of a process's standard error that is logged as one.
@@ -41,8 +49,25 @@ pub(super) struct Process {
     environment: BTreeMap<String, String>,
     calls: mpsc::Receiver<Call>,
     stop: CancellationToken,
+    initialized: watch::Sender<Option<Bytes>>,
     pending: HashMap<u64, Pending>,
     next: u64,
+}
+
+/// Lines for the process, written by a task of their own: a process that does not read while it writes would
+/// otherwise wait for us, and we for it.
+type Input = mpsc::Sender<Vec<u8>>;
+
+/// The process does not read what it is sent.
+#[derive(Debug)]
+struct Stuck;
+
+/// The ends of the handle's channels that the task holds.
+pub(super) struct Ends {
+    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) stop: CancellationToken,
+    /// Where the result of `initialize` stands while a process serves.
+    pub(super) initialized: watch::Sender<Option<Bytes>>,
 }
 
 struct Pending {
@@ -56,10 +81,10 @@ impl Process {
         server: ServerName,
         command: Vec<String>,
         environment: BTreeMap<String, String>,
-        calls: mpsc::Receiver<Call>,
-        stop: CancellationToken,
+        ends: Ends,
     ) -> Process {
-        Process { server, command, environment, calls, stop, pending: HashMap::new(), next: 1 }
+        let Ends { calls, stop, initialized } = ends;
+        Process { server, command, environment, calls, stop, initialized, pending: HashMap::new(), next: 1 }
     }
 
     /// Runs until the handle is dropped.
@@ -74,6 +99,7 @@ impl Process {
                     tracing::warn!(server = %self.server, program = %self.command[0], %error, "server does not start");
                 }
             }
+            self.initialized.send_replace(None);
             // Their callers learn of it by the closed channel.
             self.pending.clear();
             if started.elapsed() >= SOUND_AFTER {
@@ -104,36 +130,52 @@ impl Process {
     }
 
     async fn live(&mut self, mut child: Child) {
-        let (Some(mut input), Some(output), Some(errors)) =
+        let (Some(stdin), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return;
         };
         let logging = tokio::spawn(log_lines(self.server.clone(), errors));
+        let (input, queued) = mpsc::channel(INPUT_MAX);
+        let writing = tokio::spawn(write_lines(stdin, queued));
         let mut lines = LineReader { output: BufReader::new(output), line: Vec::new() };
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                call = self.calls.recv() => match call {
-                    None => break,
-                    Some(call) => if self.send(&mut input, call).await.is_err() { break },
-                },
-                line = lines.next() => match line {
-                    Some(line) => if self.take(&mut input, &line).await.is_err() { break },
-                    None => break,
-                },
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&input, &mut lines));
+        match self.stop.run_until_cancelled(handshake).await {
+            Some(Ok(Some(result))) => {
+                self.initialized.send_replace(Some(result));
+                self.exchange(&input, &mut lines).await;
             }
+            Some(_) => tracing::warn!(server = %self.server, "server's process did not answer initialize"),
+            None => {}
         }
         drop(input);
         if !self.stop.is_cancelled() {
             tracing::warn!(server = %self.server, "server's process ended");
         }
         let _ = child.kill().await;
+        writing.abort();
         logging.abort();
     }
 
-    async fn send(&mut self, input: &mut ChildStdin, call: Call) -> std::io::Result<()> {
-        self.forget_left(input).await?;
+    /// Passes calls in and answers out, until either side ends.
+    async fn exchange(&mut self, input: &Input, lines: &mut LineReader) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                call = self.calls.recv() => match call {
+                    None => return,
+                    Some(call) => if self.send(input, call).is_err() { return },
+                },
+                line = lines.next() => match line {
+                    Some(line) => if self.take(input, &line).is_err() { return },
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn send(&mut self, input: &Input, call: Call) -> Result<(), Stuck> {
+        self.forget_left(input)?;
         let Call { message, answer } = call;
         let mut line = match (&message.kind, answer) {
             (Kind::Request { id, params, .. }, Some(answer)) => {
@@ -153,11 +195,11 @@ impl Process {
             _ => splice(&message.body, Vec::new()),
         };
         line.push(b'\n');
-        input.write_all(&line).await
+        put(input, line)
     }
 
     /// Calls whose callers left are cancelled at the server and forgotten.
-    async fn forget_left(&mut self, input: &mut ChildStdin) -> std::io::Result<()> {
+    fn forget_left(&mut self, input: &Input) -> Result<(), Stuck> {
         let left: Vec<u64> = self
             .pending
             .iter()
@@ -169,13 +211,13 @@ impl Process {
             let cancel = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#
             );
-            input.write_all(format!("{cancel}\n").as_bytes()).await?;
+            put(input, format!("{cancel}\n").into())?;
         }
         Ok(())
     }
 
     /// Takes a line that the process wrote.
-    async fn take(&mut self, input: &mut ChildStdin, line: &Bytes) -> std::io::Result<()> {
+    fn take(&mut self, input: &Input, line: &Bytes) -> Result<(), Stuck> {
         let text = json::check_text(line).ok();
         let Some(Ok([id, method, params, ..])) = text.map(|text| json::fields(text, &FIELDS)) else {
             tracing::warn!(server = %self.server, bytes = line.len(), "server wrote a line that is no message");
@@ -191,17 +233,15 @@ impl Process {
                         id.get()
                     ),
                 };
-                input.write_all(format!("{answer}\n").as_bytes()).await?;
+                put(input, format!("{answer}\n").into())?;
             }
             (Some(id), None) => {
                 let number = id.get().parse().ok();
                 if let Some(pending) = number.and_then(|number: u64| self.pending.remove(&number)) {
                     let old = line.slice_ref(id.get().as_bytes());
                     let answer = splice(line, vec![Part { old: &old, new: text_of(&pending.id.0) }]);
-                    // Progress may fill the channel; the answer must not be lost behind it.
-                    let _ =
-                        tokio::time::timeout(BACKOFF_MAX, pending.answer.send(Line::Answer(answer.into())))
-                            .await;
+                    // Progress leaves a place free for it.
+                    let _ = pending.answer.try_send(Line::Answer(answer.into()));
                 }
             }
             (None, Some(method)) if method.get() == "\"notifications/progress\"" => {
@@ -222,7 +262,9 @@ impl Process {
         let old = line.slice_ref(token.get().as_bytes());
         let event = splice(line, vec![Part { old: &old, new: text_of(original) }]);
         // A caller that does not keep up misses progress, not the answer.
-        let _ = pending.answer.try_send(Line::Progress(event.into()));
+        if pending.answer.capacity() > 1 {
+            let _ = pending.answer.try_send(Line::Progress(event.into()));
+        }
     }
 }
 
@@ -230,6 +272,34 @@ const FIELDS: [&str; 5] = ["id", "method", "params", "result", "error"];
 
 fn text_of(raw: &Bytes) -> String {
     String::from_utf8_lossy(raw).into_owned()
+}
+
+/// Initialises a process that was just started: no one else does, so a process that was started again serves as the
+/// one before it. Returns the result; `None` when the process ended or gave another answer.
+async fn handshake(input: &Input, lines: &mut LineReader) -> Option<Bytes> {
+    let initialize = json!({
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": VERSION_LEGACY,
+            "capabilities": {},
+            "clientInfo": {"name": "gantry", "version": env!("CARGO_PKG_VERSION")},
+        },
+    });
+    put(input, format!("{initialize}\n").into()).ok()?;
+    for _ in 0..HANDSHAKE_LINES_MAX {
+        let line = lines.next().await?;
+        let Ok(text) = json::check_text(&line) else { continue };
+        let Ok([id, _, _, result, error]) = json::fields(text, &FIELDS) else { continue };
+        if id.is_some_and(|id| id.get() == "0") && error.is_none() {
+            let result = line.slice_ref(result?.get().as_bytes());
+            let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+            put(input, initialized.to_vec()).ok()?;
+            return Some(result);
+        }
+    }
+    None
 }
 
 struct LineReader {
@@ -253,6 +323,18 @@ impl LineReader {
                     return Some(line.slice(..line.len() - 1));
                 }
             }
+        }
+    }
+}
+
+fn put(input: &Input, line: Vec<u8>) -> Result<(), Stuck> {
+    input.try_send(line).map_err(|_| Stuck)
+}
+
+async fn write_lines(mut stdin: ChildStdin, mut queued: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = queued.recv().await {
+        if stdin.write_all(&line).await.is_err() {
+            return;
         }
     }
 }
