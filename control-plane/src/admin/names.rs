@@ -6,12 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gantry_control_state::State;
+use gantry_model::name::ANONYMOUS_AGENT;
 use gantry_model::record::RecordValue;
 use gantry_model::{AgentName, Catalog, GroupName, ServerName, Spec, TenantName};
 use gantry_policy::Known;
-
-/// As what callers without a key are known, where an endpoint serves them.
-pub(super) const ANONYMOUS: &str = "anonymous";
 
 /// What the policies of one tenant may name.
 #[derive(Debug, Default)]
@@ -38,7 +36,7 @@ impl Names {
                     names.servers.insert(server, catalog);
                 }
                 Spec::Endpoint(endpoint) if endpoint.anonymous => {
-                    names.agents.extend(ANONYMOUS.parse().ok());
+                    names.agents.extend(ANONYMOUS_AGENT.parse().ok());
                 }
                 Spec::Tenant(_)
                 | Spec::Endpoint(_)

@@ -4,6 +4,7 @@
 //! the verdict now; a node that is behind may still decide by an earlier revision.
 
 use gantry_control_state::State;
+use gantry_model::name::ANONYMOUS_AGENT;
 use gantry_model::record::RecordValue;
 use gantry_model::{AgentName, Catalog, Definition, GroupName, ResourceId, ServerName, Spec, TenantName};
 use gantry_policy::{Hints, PolicySet, Principal, Target};
@@ -11,7 +12,6 @@ use gantry_wire::admin_v1::{ListToolsRequest, ListToolsResponse, ToolInfo, Verdi
 use serde::Deserialize;
 use tonic::Status;
 
-use super::names::ANONYMOUS;
 use super::policy::{policies, told};
 use super::rejection::{broken_off, parse, parse_or_every, require, require_tenant};
 use crate::plane::Plane;
@@ -40,7 +40,7 @@ pub(super) async fn list(plane: &Plane, request: ListToolsRequest) -> Result<Lis
     if let Some(server) = &server {
         require(&state, &ResourceId::server(&tenant, server))?;
     }
-    if let Some(agent) = agent.as_ref().filter(|agent| agent.as_str() != ANONYMOUS) {
+    if let Some(agent) = agent.as_ref().filter(|agent| agent.as_str() != ANONYMOUS_AGENT) {
         require(&state, &ResourceId::agent(&tenant, agent))?;
     }
     let servers = servers(&state, &tenant, server.as_ref());

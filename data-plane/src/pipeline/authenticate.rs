@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use gantry_model::AgentKey;
 use gantry_model::key::PresentedKey;
+use gantry_model::name::ANONYMOUS_AGENT;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
@@ -20,8 +21,6 @@ use crate::rejection::{Rejection, Unauthenticated};
 use crate::route::EndpointPath;
 
 const API_KEY: &str = "x-api-key";
-/// The agent as whom callers without a key are served.
-const ANONYMOUS: &str = "anonymous";
 
 /// Proof that the caller is known. Only this stage builds it.
 pub(super) struct Authenticated {
@@ -51,7 +50,9 @@ pub(super) fn authenticate(
     let agent = match (&presented, &tenant) {
         (None, None) => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         (None, Some(tenant)) => match tenant.endpoints.get(path.endpoint) {
-            Some(endpoint) if endpoint.anonymous && circumstances.on_loopback => tenant.agents.get(ANONYMOUS),
+            Some(endpoint) if endpoint.anonymous && circumstances.on_loopback => {
+                tenant.agents.get(ANONYMOUS_AGENT)
+            }
             _ => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         },
         (Some(text), tenant) => {

@@ -17,6 +17,9 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// Longest tool name in bytes. The specification asks for at most 128; some servers exceed it, none seen 256.
 pub const TOOL_NAME_BYTES_MAX: usize = 256;
 
+/// Name of the agent as whom callers without a key are served, where an endpoint allows that.
+pub const ANONYMOUS_AGENT: &str = "anonymous";
+
 /// A checked name. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
