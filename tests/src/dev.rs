@@ -34,6 +34,10 @@ pub struct Options {
     pub anonymous: bool,
     /// Where it keeps its data; a temporary folder when absent.
     pub data_dir: Option<PathBuf>,
+    /// Certificate and key of the agents' listener, as PEM files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// What is logged, as `GANTRY_LOG` has it.
+    pub log: Option<String>,
     /// Another program than `gantry-under-test`.
     pub program: Option<PathBuf>,
 }
@@ -106,6 +110,9 @@ impl Dev {
         };
         let mut command = command(&program, &data_dir);
         command.args(arguments(options, &data_dir));
+        if let Some(log) = &options.log {
+            command.env("GANTRY_LOG", log);
+        }
         let (running, line) = Running::start(command, START_TIME_MAX, |stream, line| {
             (stream == Stream::Out).then(|| line.to_owned())
         })
@@ -138,9 +145,17 @@ impl Dev {
     /// # Errors
     /// When the command does not run to its end. A bad exit status is no error here.
     pub async fn admin(&self, arguments: &[&str]) -> Result<Finished, DevError> {
+        self.admin_with_input(arguments, &[]).await
+    }
+
+    /// As [`Dev::admin`], with what the command reads from standard input.
+    ///
+    /// # Errors
+    /// As [`Dev::admin`].
+    pub async fn admin_with_input(&self, arguments: &[&str], input: &[u8]) -> Result<Finished, DevError> {
         let mut command = command(&self.program, &self.data_dir);
         command.args(arguments).env("GANTRY_CONTEXT", self.data_dir.join("context.json"));
-        Ok(process::run(command, COMMAND_TIME_MAX).await?)
+        Ok(process::run_with_input(command, input, COMMAND_TIME_MAX).await?)
     }
 
     /// What it printed last, for the message of a failing test. It may hold keys of this start.
@@ -213,6 +228,9 @@ fn arguments(options: &Options, data_dir: &Path) -> Vec<OsString> {
     arguments.push(data_dir.into());
     if options.anonymous {
         arguments.push("--anonymous".into());
+    }
+    if let Some((certificate, key)) = &options.tls {
+        arguments.extend(["--tls-cert".into(), certificate.into(), "--tls-key".into(), key.into()]);
     }
     for (name, url) in &options.servers {
         arguments.extend(["--server".into(), format!("{name}={url}").into()]);

@@ -3,8 +3,13 @@
 //! Nothing in here is part of the product. Everything that is installed lands in `target/peers` of the
 //! clone, everything that is started listens on loopback only and ends with the value that owns it.
 
+pub mod agent;
+pub mod audit;
 pub mod conformance;
 pub mod dev;
+pub mod eventually;
 pub mod fixture;
+pub mod governed;
 pub mod peers;
 pub mod process;
+pub mod refusal;

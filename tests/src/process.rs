@@ -10,7 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -97,26 +97,47 @@ struct Tail(Arc<Mutex<VecDeque<String>>>);
 ///
 /// # Errors
 /// When it cannot be started or takes longer than `time_max`. A bad exit status is no error here.
-pub async fn run(mut command: Command, time_max: Duration) -> Result<Finished, ProcessError> {
+pub async fn run(command: Command, time_max: Duration) -> Result<Finished, ProcessError> {
+    run_with_input(command, &[], time_max).await
+}
+
+/// As [`run`], with what the program reads from standard input. It may end without reading all of it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_input(
+    mut command: Command,
+    input: &[u8],
+    time_max: Duration,
+) -> Result<Finished, ProcessError> {
     let program = program(&command);
     let child = command
-        .stdin(Stdio::null())
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| spawn_error(&program, source))?;
-    match timeout(time_max, collect(child)).await {
+    match timeout(time_max, collect(child, input)).await {
         Ok(finished) => finished.map_err(|source| ProcessError::Io { program, source }),
         Err(_) => Err(ProcessError::TooLong { program, seconds: time_max.as_secs(), output: String::new() }),
     }
 }
 
-async fn collect(mut child: Child) -> io::Result<Finished> {
+async fn collect(mut child: Child, input: &[u8]) -> io::Result<Finished> {
+    let stdin = write(child.stdin.take(), input);
     let stdout = read(child.stdout.take());
     let stderr = read(child.stderr.take());
-    let (stdout, stderr, status) = tokio::try_join!(stdout, stderr, child.wait())?;
+    let ((), stdout, stderr, status) = tokio::try_join!(stdin, stdout, stderr, child.wait())?;
     Ok(Finished { status, stdout, stderr })
+}
+
+async fn write(stream: Option<impl AsyncWrite + Unpin>, input: &[u8]) -> io::Result<()> {
+    let Some(mut stream) = stream else { return Ok(()) };
+    match stream.write_all(input).await {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 async fn read(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String> {

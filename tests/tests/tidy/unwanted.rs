@@ -16,7 +16,8 @@ const PRINTING: [&str; 4] = ["eprint", "eprintln", "print", "println"];
 const SLEEPS: [&str; 2] = ["sleep", "sleep_until"];
 
 /// Functions of tests, and of what they stand on, that may wait by the clock.
-const SLEEPERS: [(&str, &str, &str); 7] = [
+const SLEEPERS: [(&str, &str, &str); 8] = [
+    ("tests/src/eventually.rs", "eventually", "polls what has no notification, with a deadline"),
     ("tests/src/fixture/plain.rs", "call", "the tool is slow: it outlasts a dropped stream"),
     ("tests/src/fixture/session.rs", "call", "the tool is slow: messages arrive one by one"),
     ("tests/src/fixture/session.rs", "progress", "the tool is slow: progress arrives step by step"),

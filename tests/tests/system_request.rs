@@ -1,0 +1,214 @@
+//! The way of a request: every way in which one is refused, as an agent sees it and as it is recorded.
+
+use gantry_tests::agent::{MODERN, Message, Protocol};
+use gantry_tests::governed::Governed;
+use gantry_tests::refusal::{Refusal, check};
+use serde_json::{Value, json};
+
+const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+
+/// The largest body that is taken, in bytes, as the README of the data plane has it.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A call that succeeds.
+fn add() -> Message {
+    Message::call("add", json!({"a": 2, "b": 3}))
+}
+
+/// A message with 10,000 levels, which is JSON.
+fn deep_message() -> String {
+    let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{open}{close}}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_a_valid_key_is_challenged() {
+    let governed = Governed::start().await;
+    governed.apply("{kind: Tenant, name: acme}\n---\n{kind: Agent, tenant: acme, name: bot}\n").await;
+    let foreign = governed.admin(&["key", "create", "--agent", "bot", "--tenant", "acme"], "").await;
+    let key = governed.key();
+    let other_secret = if key.ends_with('0') { "1" } else { "0" };
+    let wrong = format!("{}{other_secret}", &key[..key.len() - 1]);
+    let missing = |what, message: Message| {
+        Refusal::new(what, message, "unauthenticated")
+            .error(401, -31401, "an agent key is required: Authorization: Bearer KEY")
+            .header("www-authenticate", r#"Bearer realm="gantry""#)
+            .without_id()
+    };
+    let invalid = |what, message: Message| {
+        Refusal::new(what, message, "unauthenticated")
+            .error(401, -31401, "the agent key is not valid here")
+            .header("www-authenticate", r#"Bearer realm="gantry", error="invalid_token""#)
+            .without_id()
+    };
+    let refusals = [
+        missing("no key", add()),
+        missing("no key and no JSON", add().with_body("{")),
+        invalid("a wrong secret", add().with_key(&wrong)),
+        invalid("an id alone", add().with_key(&key[..23])),
+        invalid("no form of a key", add().with_key("secret")),
+        invalid("another scheme", add().with("authorization", &format!("Basic {key}"))),
+        invalid("a key of another tenant", add().with_key(foreign.trim_end())),
+        invalid("a wrong key as X-API-Key", add().with("x-api-key", &wrong)),
+        invalid(
+            "a good key as X-API-Key beside a wrong one",
+            add().with("x-api-key", key).with("authorization", &format!("Bearer {wrong}")),
+        ),
+    ];
+    for protocol in BOTH {
+        check(&governed, protocol, &refusals).await;
+    }
+
+    let answer = governed.connect(Protocol::Http1).await.ask(&add().with("x-api-key", key)).await;
+    assert_eq!(answer.expect("an answer").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_message_is_refused_before_anything_is_done() {
+    let governed = Governed::start().await;
+    let key = governed.key();
+    let malformed = |what, body: Vec<u8>, reason: &str| {
+        let message = format!("the body is not JSON that is taken here: {reason}");
+        Refusal::new(what, add().with_key(key).with_body(body), "malformed")
+            .error(400, -32700, &message)
+            .without_id()
+    };
+    let invalid = |what, body: &str, reason: &str| {
+        Refusal::new(what, add().with_key(key).with_body(body.to_owned()), "invalid")
+            .error(400, -32600, reason)
+    };
+    let deep = deep_message();
+    let deep_reason = "the body is nested more than 100 levels deep";
+    let call =
+        |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+    let refusals = [
+        malformed("no JSON", b"{".to_vec(), "EOF while parsing an object at line 1 column 1"),
+        malformed("nothing", Vec::new(), "EOF while parsing a value at line 1 column 0"),
+        malformed("no UTF-8", b"{\"jsonrpc\":\"\xff\"}".to_vec(), "the body is not UTF-8"),
+        malformed("10,000 levels", deep.into_bytes(), deep_reason),
+        malformed("10,000 opening brackets", "[".repeat(10_000).into_bytes(), deep_reason),
+        invalid(
+            "a method twice",
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#,
+            "field `method` stands twice at line 1 column 48",
+        )
+        .without_id(),
+        invalid(
+            "a name twice",
+            &call(r#"{"name":"add","name":"show_request_headers"}"#),
+            "params: field `name` stands twice at line 1 column 20",
+        ),
+        invalid(
+            "an argument twice",
+            &call(r#"{"name":"add","arguments":{"a":1,"a":2,"b":3}}"#),
+            "params.arguments: field `a` stands twice at line 1 column 12",
+        ),
+        invalid(
+            "a name in another case",
+            &call(r#"{"name":"add","Name":"show_request_headers"}"#),
+            "params: field `Name` must be written `name` at line 1 column 20",
+        ),
+        invalid(
+            "a method in another case",
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#,
+            "field `Method` must be written `method` at line 1 column 48",
+        )
+        .without_id(),
+        invalid(
+            "a batch",
+            r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+            "a batch is not served; send each message by itself",
+        )
+        .without_id(),
+        invalid("no version", r#"{"id":1,"method":"ping"}"#, r#"field `jsonrpc` must be "2.0""#),
+        invalid(
+            "arguments that are no object",
+            &call(r#"{"name":"add","arguments":[2,3]}"#),
+            "params.arguments must be an object",
+        ),
+    ];
+    for protocol in BOTH {
+        check(&governed, protocol, &refusals).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_not_one_of_the_endpoint_is_refused_as_http_has_it() {
+    let governed = Governed::start().await;
+    let key = governed.key();
+    let large = vec![b' '; 5 * 1024 * 1024];
+    let too_large = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+    let refusals = [
+        Refusal::new("a body of 5 MiB", add().with_key(key).with_body(large), "malformed")
+            .error(413, -32600, &too_large)
+            .without_id(),
+        Refusal::new("a body that is no JSON", add().with_key(key).without("content-type"), "invalid")
+            .error(415, -32600, "the body must be application/json")
+            .without_id(),
+        Refusal::new("another method", add().with_key(key).by(http::Method::PUT), "invalid")
+            .error(405, -32600, "this HTTP method is not served here")
+            .without_id(),
+        Refusal::new(
+            "a stream of the modern era",
+            Message::new("").by(http::Method::GET).with("mcp-protocol-version", MODERN).with_key(key),
+            "invalid",
+        )
+        .error(405, -32600, "this HTTP method is not served here")
+        .without_id(),
+    ];
+    for protocol in BOTH {
+        check(&governed, protocol, &refusals).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_no_tool_or_with_arguments_that_do_not_fit_is_told_how_to_be_mended() {
+    let governed = Governed::start().await;
+    let key = governed.key();
+    let call = |tool: &str, arguments: Value| Message::call(tool, arguments).with_key(key);
+    let misfit = |what, arguments: Value, problems: &str| {
+        Refusal::new(what, call("add", arguments), "invalid").result(json!({
+            "content": [{"type": "text", "text": format!("Invalid arguments for tool \"add\":{problems}")}],
+            "isError": true,
+            "_meta": {"dev.gantry/decisionId": "ID"},
+            "resultType": "complete",
+        }))
+    };
+    let refusals = [
+        Refusal::new("a name nearly right", call("ad", json!({})), "invalid").error(
+            200,
+            -32602,
+            r#"unknown tool "ad"; the nearest is "add""#,
+        ),
+        Refusal::new("a name like no other", call("zebra", json!({})), "invalid").error(
+            200,
+            -32602,
+            r#"unknown tool "zebra""#,
+        ),
+        Refusal::new("no name", Message::modern("tools/call", json!({})).with_key(key), "invalid").error(
+            200,
+            -32602,
+            "params.name is missing",
+        ),
+        Refusal::new(
+            "a method of the other era",
+            Message::modern("ping", json!({})).with_key(key),
+            "invalid",
+        )
+        .error(404, -32601, "method \"ping\" is not served here"),
+        misfit(
+            "a wrong type",
+            json!({"a": 2, "b": "three"}),
+            "\n- at /b: \"three\" is not of type \"integer\"",
+        ),
+        misfit("an argument missing", json!({"a": 2}), "\n- at /: \"b\" is a required property"),
+        misfit(
+            "one too many",
+            json!({"a": 2, "b": 3, "c": 4}),
+            "\n- at /: Additional properties are not allowed ('c' was unexpected)",
+        ),
+    ];
+    for protocol in BOTH {
+        check(&governed, protocol, &refusals).await;
+    }
+}
