@@ -29,15 +29,29 @@ impl EventScanner {
     }
 
     /// Looks at the next bytes; calls `event` with the data of each event that they complete.
-    pub(crate) fn scan(&mut self, bytes: &[u8], mut event: impl FnMut(&[u8])) {
-        for &byte in bytes {
-            let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
-            match byte {
-                b'\n' if after_return => {}
-                b'\n' | b'\r' => self.end_line(&mut event),
-                _ if self.line.len() < self.bytes_max => self.line.push(byte),
-                _ => self.overlong = true,
+    pub(crate) fn scan(&mut self, mut bytes: &[u8], mut event: impl FnMut(&[u8])) {
+        if !bytes.is_empty() && std::mem::take(&mut self.after_return) {
+            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        }
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
+            self.keep(&bytes[..end]);
+            self.end_line(&mut event);
+            let is_return = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            if is_return {
+                // The other half of a line end may come with the next bytes.
+                self.after_return = bytes.is_empty();
+                bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
             }
+        }
+        self.keep(bytes);
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        if self.line.len() + part.len() <= self.bytes_max {
+            self.line.extend_from_slice(part);
+        } else {
+            self.overlong = true;
         }
     }
 
@@ -84,6 +98,7 @@ mod tests {
         let bytes: Vec<String> = stream.chars().map(String::from).collect();
         let single: Vec<&str> = bytes.iter().map(String::as_str).collect();
         assert_eq!(events(&single), expected);
+        assert_eq!(events(&["data: x\r", "", "\n\r", "\n"]), vec!["x".to_owned()]);
         assert_eq!(events(&["data: unfinished"]), Vec::<String>::new());
     }
 
