@@ -26,7 +26,12 @@ const DATA_FOLDER: &str = ".gantry";
 const CONTEXT_VARIABLES: [&str; 3] = ["GANTRY_ADMIN", "GANTRY_TOKEN_FILE", "GANTRY_CONTEXT"];
 /// YAML that is applied before the first call, so that every stage has work to do. `gantry dev
 /// --server` itself brings a policy for the server.
-const GOVERNANCE: &[&str] = &[];
+const GOVERNANCE: &[&str] = &["\
+kind: Limit
+tenant: dev
+name: generous
+spec: {per: [agent, tool], calls: 1000000, window_seconds: 1}
+"];
 
 /// What `gantry dev --output json` prints first, as far as it is needed here.
 #[derive(Deserialize)]
