@@ -1,7 +1,4 @@
-//! The control plane: keeps what admins apply, and brings it to the nodes.
-//!
-//! Always holds: what was acknowledged is durable and reaches every node that is connected; what is stored and sent
-//! holds no secret in the clear. It serves no agent and sees no call.
+#![doc = include_str!("../README.md")]
 
 pub mod feed;
 pub mod raft;
