@@ -162,7 +162,7 @@ impl Missing {
 impl Target {
     /// The name under which this target offers a tool of the upstream.
     ///
-    /// INVARIANT: [`exposed_names`] has found every tool, so there always is one.
+    /// INVARIANT: `exposed_names` has found every tool, so there always is one.
     #[must_use]
     pub fn exposed_name(&self, tool: &str) -> &str {
         exposed_name(&self.tool_names, tool).unwrap_or_default()

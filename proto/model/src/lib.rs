@@ -1,7 +1,7 @@
 //! What things mean in Gantry: names, resources, catalogs, keys, secrets, and the rules between them.
 //!
 //! Always holds: this crate is pure. It has no I/O, no clock and no randomness; a value that exists is valid by
-//! itself (names are well formed, bounds are kept), and [`reference`] says whether it is valid beside others.
+//! itself (names are well formed, bounds are kept), and [`mod@reference`] says whether it is valid beside others.
 //! It does not know how things are stored, sent or enforced.
 
 pub mod catalog;
