@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
-use gantry_wire::admin_v1::{AppliedResource, Change, WaitAppliedRequest, WaitAppliedResponse};
+use gantry_wire::admin_v1::{
+    AppliedResource, ApplyRequest, ApplyResponse, Change, WaitAppliedRequest, WaitAppliedResponse,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
+use crate::documents::DocumentSet;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -25,6 +28,30 @@ pub(crate) struct WaitFlags {
     /// How long to wait, such as 30s.
     #[arg(long, value_name = "SPAN", default_value = "10s", requires = "wait")]
     timeout: Span,
+}
+
+/// What a file set is sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be stored.
+    Apply,
+    /// To be compared with what is stored.
+    Compare,
+}
+
+/// Sends a file set, and tells warnings. A set with a problem is a failure that names every one.
+pub(crate) async fn submit(
+    admin: &Admin,
+    set: &DocumentSet,
+    purpose: Purpose,
+) -> Result<ApplyResponse, Failure> {
+    let request = ApplyRequest { resources: set.to_wire(), dry_run: purpose == Purpose::Compare };
+    let next = format!("correct the documents, then `gantry diff {}`", set.flags());
+    let answer = admin.ask(admin.service().apply(request), &next).await?;
+    for warning in &answer.warnings {
+        output::warn(&output::visible(warning));
+    }
+    if answer.problems.is_empty() { Ok(answer) } else { Err(set.not_applied(&answer.problems)) }
 }
 
 /// One thing and what happened to it.

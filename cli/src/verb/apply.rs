@@ -1,13 +1,11 @@
 //! `gantry apply`: one file set, one change.
 
-use gantry_wire::admin_v1::ApplyRequest;
-
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags};
+use crate::change::{self, Changed, Purpose, WaitFlags};
 use crate::context::Access;
 use crate::documents::{DocumentSet, FileFlag};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, TextFormat};
+use crate::output::TextFormat;
 
 /// Apply documents as one change: all of them, or nothing when one has a problem.
 #[derive(Debug, clap::Args)]
@@ -28,15 +26,7 @@ impl Apply {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let set = DocumentSet::read(&self.file)?;
         let admin = Admin::connect(&self.access.resolve()?).await?;
-        let request = ApplyRequest { resources: set.to_wire(), dry_run: false };
-        let next = format!("correct the documents, then `gantry diff {}`", set.flags());
-        let answer = admin.ask(admin.service().apply(request), &next).await?;
-        for warning in &answer.warnings {
-            output::warn(&output::visible(warning));
-        }
-        if !answer.problems.is_empty() {
-            return Err(set.not_applied(&answer.problems));
-        }
+        let answer = change::submit(&admin, &set, Purpose::Apply).await?;
         let results = answer.results.iter().map(Changed::from).collect();
         change::report(&admin, answer.revision, results, &self.wait, self.output).await
     }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use gantry_model::document;
 use gantry_model::resource::Resource;
-use gantry_wire::admin_v1::{AppliedResource, ApplyRequest, Change};
+use gantry_wire::admin_v1::{AppliedResource, Change};
 use similar::TextDiff;
 
 use crate::admin::Admin;
-use crate::change::title;
+use crate::change::{self, Purpose, title};
 use crate::context::Access;
 use crate::documents::{Document, DocumentSet, FileFlag};
 use crate::failure::{Exit, Failure};
@@ -31,15 +31,7 @@ impl Diff {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let set = DocumentSet::read(&self.file)?;
         let admin = Admin::connect(&self.access.resolve()?).await?;
-        let request = ApplyRequest { resources: set.to_wire(), dry_run: true };
-        let next = format!("correct the documents, then `gantry diff {}`", set.flags());
-        let answer = admin.ask(admin.service().apply(request), &next).await?;
-        for warning in &answer.warnings {
-            output::warn(&output::visible(warning));
-        }
-        if !answer.problems.is_empty() {
-            return Err(set.not_applied(&answer.problems));
-        }
+        let answer = change::submit(&admin, &set, Purpose::Compare).await?;
         let documents: HashMap<String, &Document> =
             set.documents().iter().map(|document| (document.resource.id().to_string(), document)).collect();
         let mut text = String::new();
