@@ -163,11 +163,15 @@ async fn answer(
     hosts: Hosts,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if !hosts.allow(request.uri(), request.headers()) {
-        return Ok(plain(&Rejection::Origin));
-    }
     let path = request.uri().path().to_owned();
-    Ok(match Route::of(&path) {
+    let route = Route::of(&path);
+    if !hosts.allow(request.uri(), request.headers()) {
+        return Ok(match route {
+            Route::Endpoint(_) => pipeline::refuse(&node, &Rejection::Origin).await,
+            Route::Health | Route::Ready | Route::Nowhere => plain(&Rejection::Origin),
+        });
+    }
+    Ok(match route {
         Route::Endpoint(path) => pipeline::serve(&node, path, request).await,
         Route::Health => status(StatusCode::OK),
         Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),
@@ -204,7 +208,7 @@ fn is_loopback_origin(origin: &str) -> bool {
         .is_some_and(is_loopback_authority)
 }
 
-/// A rejection outside the pipeline, which has no record.
+/// A rejection of what concerns no endpoint, which has no record.
 fn plain(rejection: &Rejection) -> Response<Body> {
     rejection.respond(Context { id: None, era: Era::Legacy, decision_id: "" })
 }

@@ -79,17 +79,25 @@ pub(crate) async fn serve(
     let mut answering = Answering { id: None, era: Era::Legacy };
     match run(node, path, request, &mut entry, &mut answering).await {
         Ok(redacted) => redacted.respond(node, entry),
-        Err(rejection) => {
-            let context = Context {
-                id: answering.id.as_ref(),
-                era: answering.era,
-                decision_id: &entry.facts.decision_id,
-            };
-            let response = rejection.respond(context);
-            entry.reject(&rejection, response.status().as_u16());
-            response
-        }
+        Err(rejection) => reject(entry, &rejection, &answering),
     }
+}
+
+/// Refuses a request for an endpoint before the first stage.
+pub(crate) async fn refuse(node: &Arc<Node>, rejection: &Rejection) -> Response<Body> {
+    let Ok(mut entry) = node.audit.open().await else {
+        return unavailable();
+    };
+    entry.facts.revision = node.config().revision;
+    reject(entry, rejection, &Answering { id: None, era: Era::Legacy })
+}
+
+fn reject(entry: Entry, rejection: &Rejection, answering: &Answering) -> Response<Body> {
+    let context =
+        Context { id: answering.id.as_ref(), era: answering.era, decision_id: &entry.facts.decision_id };
+    let response = rejection.respond(context);
+    entry.reject(rejection, response.status().as_u16());
+    response
 }
 
 /// What the answer to a rejected request needs to know of it.
