@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::agent::{Answer, Message, Protocol};
+use crate::agent::{Agent, Answer, Message, Protocol};
 use crate::governed::Governed;
 use crate::peers::chain;
 
@@ -80,8 +80,15 @@ impl Refusal {
 /// # Panics
 /// At the first thing that is not so.
 pub async fn check(governed: &Governed, protocol: Protocol, refusals: &[Refusal]) {
-    let before = governed.trail().records().len();
-    let mut agent = governed.connect(protocol).await;
+    check_over(governed, governed.connect(protocol).await, refusals).await;
+}
+
+/// As [`check`], over a connection that is there already.
+///
+/// # Panics
+/// As [`check`].
+pub async fn check_over(governed: &Governed, mut agent: Agent, refusals: &[Refusal]) {
+    let before = mark(governed, &mut agent).await;
     let good = governed.call("add", json!({"a": 2, "b": 3}));
     let mut expected = Vec::new();
     for refusal in refusals {
@@ -104,6 +111,17 @@ pub async fn check(governed: &Governed, protocol: Protocol, refusals: &[Refusal]
     });
     assert_eq!(seen.collect::<Vec<_>>(), expected, "what was recorded");
     assert_eq!(trail.records().len(), count, "one record for each request");
+}
+
+/// Makes a request that is refused, and returns the number of records up to its own.
+async fn mark(governed: &Governed, agent: &mut Agent) -> usize {
+    let answer = agent.ask(&governed.call("no-such-tool", json!({}))).await;
+    let answer = answer.unwrap_or_else(|error| panic!("{}", chain(&error))).json();
+    let id = &answer["error"]["data"]["decisionId"];
+    let records =
+        governed.trail().until("the record of the mark", |record| record["decision_id"] == *id).await;
+    let at = records.iter().position(|record| record["decision_id"] == *id);
+    at.map_or(0, |at| at + 1)
 }
 
 /// Compares the whole answer, and returns the decision's id.

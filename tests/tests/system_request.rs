@@ -212,3 +212,36 @@ async fn a_call_of_no_tool_or_with_arguments_that_do_not_fit_is_told_how_to_be_m
         check(&governed, protocol, &refusals).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_is_not_served_whatever_key_it_has() {
+    let governed = Governed::start().await;
+    let port = governed.dev().ready().endpoint.split([':', '/']).nth(4).expect("a port");
+    let refused = |what, message: Message| {
+        Refusal::new(what, message.with_key(governed.key()), "invalid")
+            .error(403, -32600, "Host or Origin is not allowed here")
+            .without_id()
+    };
+    let refusals = [
+        refused("another host", add().with("host", "evil.example")),
+        refused("a host that begins well", add().with("host", &format!("127.0.0.1.evil.example:{port}"))),
+        refused("another origin", add().with("origin", "http://evil.example")),
+        refused("an origin that is hidden", add().with("origin", "null")),
+        refused(
+            "another origin and host",
+            add().with("host", "evil.example").with("origin", "http://evil.example"),
+        ),
+    ];
+    check(&governed, Protocol::Http1, &refusals).await;
+    check(&governed, Protocol::Http2, &refusals[2..4]).await;
+
+    let mut agent = governed.connect(Protocol::Http1).await;
+    for message in [
+        add().with("host", &format!("localhost:{port}")),
+        add().with("host", &format!("[::1]:{port}")),
+        add().with("origin", &format!("http://localhost:{port}")),
+    ] {
+        let answer = agent.ask(&message.clone().with_key(governed.key())).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{message:?}");
+    }
+}
