@@ -209,8 +209,9 @@ pub fn sibling(name: &str) -> io::Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// A command that sees nothing of the user's own Gantry.
-fn command(program: &Path, data_dir: &Path) -> Command {
+/// A command that sees nothing of the user's own Gantry. Its home is the folder of the data directory.
+#[must_use]
+pub fn command(program: &Path, data_dir: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("GANTRY_") {
