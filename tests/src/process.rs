@@ -18,8 +18,8 @@ use tokio::time::timeout;
 /// Output kept of a child that runs to its end. The longest, of the conformance suite, is 40 KiB.
 const OUTPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Lines kept of a child that goes on running: enough for a backtrace and what led to it.
-const TAIL_LINES_MAX: usize = 200;
+/// Lines kept of a child that goes on running: all that one test makes it print, at the level of traces too.
+pub const TAIL_LINES_MAX: usize = 100_000;
 
 /// Lines that may wait to be looked at before a child is ready; its output blocks beyond.
 const LINES_WAITING_MAX: usize = 64;

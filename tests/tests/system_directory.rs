@@ -20,7 +20,7 @@ async fn refused_start(data_dir: &Path) -> Finished {
     process::run(command, REFUSAL_TIME_MAX).await.expect("it ends")
 }
 
-/// Every file below a folder with its content, but for the context that a start may write anew.
+/// Every file below a folder with its content.
 fn content(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -43,7 +43,7 @@ async fn a_directory_of_a_newer_version_is_refused_and_left_alone() {
     assert!(dev.terminate().await.expect("it ends").success());
     let store = data_dir.join("control-plane/consensus");
     fs::write(store.join("FORMAT"), "gantry control-plane store 99\n").expect("FORMAT is written");
-    let before = content(&store);
+    let before = content(&data_dir);
     let refused = refused_start(&data_dir).await;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
     assert_eq!(refused.stdout, "");
@@ -52,7 +52,7 @@ async fn a_directory_of_a_newer_version_is_refused_and_left_alone() {
         "{}",
         refused.stderr
     );
-    assert_eq!(content(&store), before);
+    assert_eq!(content(&data_dir), before);
 }
 
 #[tokio::test]
