@@ -17,6 +17,7 @@ mod validate;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
@@ -77,9 +78,15 @@ pub(crate) async fn serve(
         return unavailable();
     };
     let mut answering = Answering { id: None, era: Era::Legacy };
-    match run(node, path, request, &mut entry, &mut answering).await {
+    let (head, body) = request.into_parts();
+    let mut inbound = receive::Inbound::new(&head.headers, body);
+    match run(node, path, head, &mut inbound, &mut entry, &mut answering).await {
         Ok(redacted) => redacted.respond(node, entry),
-        Err(rejection) => reject(entry, &rejection, &answering),
+        Err(rejection) => {
+            let response = reject(entry, &rejection, &answering);
+            inbound.discard().await;
+            response
+        }
     }
 }
 
@@ -109,16 +116,16 @@ struct Answering {
 async fn run(
     node: &Arc<Node>,
     path: EndpointPath<'_>,
-    request: Request<Incoming>,
+    head: Parts,
+    inbound: &mut receive::Inbound,
     entry: &mut Entry,
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
     let config = node.config();
-    let (head, body) = request.into_parts();
     let circumstances = authenticate::Circumstances { now_ms: now_ms(), on_loopback: node.on_loopback };
     let authenticated =
         authenticate::authenticate(config, path, &head.headers, circumstances, &mut entry.facts)?;
-    let received = receive::receive(head, body, answering).await?;
+    let received = receive::receive(head, inbound, answering).await?;
     let discovered = discover::discover(authenticated, received, &mut entry.facts)?;
     let authorised = authorise::authorise(discovered, &mut entry.facts)?;
     let validated = validate::validate(authorised)?;

@@ -1,16 +1,15 @@
 //! Receiving: the body of an authenticated request, bounded in size and time, read as one message.
 //!
 //! Always holds: nothing larger than [`REQUEST_BODY_MAX`] is kept, and nothing slower than [`BODY_DEADLINE`] waited
-//! for; the era is a fact of the client's hop and is decided here, once.
+//! for; of a body that is not wanted, at most [`DISCARDED_MAX`] bytes are read and none kept; the era is a fact of the client's hop and is decided here, once.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use hyper::body::{Body, Incoming};
 
 use super::{Answering, Received};
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
@@ -20,15 +19,24 @@ use crate::rejection::Rejection;
 
 /// Most bytes of a request: arguments are written by a model and rarely reach a hundredth of it.
 pub(crate) const REQUEST_BODY_MAX: usize = 4 * 1024 * 1024;
-/// Most bytes of a larger body that are read and thrown away, so that a client that writes all of it before it reads
-/// still gets to the refusal, and keeps its connection. Beyond, the connection is closed on it.
-const DISCARDED_MAX: usize = 64 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// Most bytes of a refused body that are read and thrown away: a few times what is taken, for clients that do not know
+/// the bound. Beyond, the connection is closed on them.
+const DISCARDED_MAX: usize = 4 * REQUEST_BODY_MAX;
+/// How long that may take. The request has been answered and recorded; only its connection waits.
+const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The body of a request, as far as it has not been read.
+pub(super) struct Inbound {
+    body: Incoming,
+    /// Whether its client sends it, or waits to be asked for it, or takes too long.
+    comes: bool,
+}
 
 pub(super) async fn receive(
     head: Parts,
-    body: Incoming,
+    inbound: &mut Inbound,
     answering: &mut Answering,
 ) -> Result<Received, Rejection> {
     let Parts { method, headers, .. } = head;
@@ -52,7 +60,7 @@ pub(super) async fn receive(
     if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
         return Err(Rejection::MediaType);
     }
-    let body = collect(body).await?;
+    let body = inbound.collect().await?;
     let message = Message::parse(body).map_err(|error| match error {
         MessageError::Malformed(error) => Rejection::Malformed(error.to_string()),
         MessageError::Invalid { id, message } => {
@@ -66,29 +74,44 @@ pub(super) async fn receive(
     Ok(Received { era: answering.era, headers, message: Some(message), method })
 }
 
-async fn collect(mut body: Incoming) -> Result<Bytes, Rejection> {
-    let deadline = Instant::now() + BODY_DEADLINE;
-    let limited = Limited::new(&mut body, REQUEST_BODY_MAX).collect();
-    match timeout_at(deadline, limited).await {
-        Err(_) => Err(Rejection::BodyBroken),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            // Whether all of it came makes no difference to the answer.
-            let _ = timeout_at(deadline, discard(body)).await;
-            Err(Rejection::BodyTooLarge(REQUEST_BODY_MAX))
-        }
-        Ok(Err(_)) => Err(Rejection::BodyBroken),
+impl Inbound {
+    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Inbound {
+        Inbound { body, comes: !headers.contains_key(EXPECT) }
     }
-}
 
-async fn discard(mut body: Incoming) {
-    let mut room = DISCARDED_MAX;
-    while let Some(Ok(frame)) = body.frame().await {
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        match room.checked_sub(length) {
-            Some(left) => room = left,
-            None => return,
+    async fn collect(&mut self) -> Result<Bytes, Rejection> {
+        self.comes = true;
+        let limited = Limited::new(&mut self.body, REQUEST_BODY_MAX).collect();
+        match tokio::time::timeout(BODY_DEADLINE, limited).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                Err(Rejection::BodyTooLarge(REQUEST_BODY_MAX))
+            }
+            Err(_) | Ok(Err(_)) => {
+                self.comes = false;
+                Err(Rejection::BodyBroken)
+            }
         }
+    }
+
+    /// Reads what a refusal left unread, within bounds, and throws it away. A client that writes all of its body
+    /// before it reads would otherwise meet a closed connection instead of the refusal.
+    pub(super) async fn discard(mut self) {
+        if !self.comes || self.body.is_end_stream() {
+            return;
+        }
+        let read = async {
+            let mut room = DISCARDED_MAX;
+            while let Some(Ok(frame)) = self.body.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                match room.checked_sub(length) {
+                    Some(left) => room = left,
+                    None => return,
+                }
+            }
+        };
+        // Whether all of it came makes no difference to the answer.
+        let _ = tokio::time::timeout(DISCARD_DEADLINE, read).await;
     }
 }
 
