@@ -4,6 +4,8 @@ use gantry_tests::agent::{MODERN, Message, Protocol};
 use gantry_tests::governed::Governed;
 use gantry_tests::refusal::{Refusal, check};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
@@ -243,5 +245,48 @@ async fn a_page_of_another_site_is_not_served_whatever_key_it_has() {
     ] {
         let answer = agent.ask(&message.clone().with_key(governed.key())).await.expect("an answer");
         assert_eq!(answer.status, 200, "{message:?}");
+    }
+}
+
+/// Writes a whole request before it reads anything, as simple clients do; returns the lines of the answers' heads
+/// that tell the status. The second request is `GET /healthz`, on the same connection.
+async fn write_then_read(governed: &Governed, headers: &str, body_bytes: usize) -> Vec<String> {
+    let (authority, path) =
+        governed.dev().ready().endpoint["http://".len()..].split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(authority).await.expect("a connection");
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nhost: {authority}\r\n{headers}content-length: {body_bytes}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.expect("the head is taken");
+    stream.write_all(&vec![b' '; body_bytes]).await.expect("the body is taken");
+    let second = format!("GET /healthz HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
+    stream.write_all(second.as_bytes()).await.expect("the second request is taken");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.expect("the answers arrive");
+    answers
+        .split_inclusive("HTTP/1.1 ")
+        .skip(1)
+        .filter_map(|answer| answer.get(..3))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_writes_all_of_a_large_body_first_still_reads_why_it_is_refused() {
+    let governed = Governed::start().await;
+    let json = "content-type: application/json\r\n";
+    let key = format!("authorization: Bearer {}\r\n", governed.key());
+    for body_bytes in [100 * 1024, 1024 * 1024, 5 * 1024 * 1024] {
+        for (headers, status) in [
+            (json.to_owned(), "401"),
+            (key.clone(), "415"),
+            (format!("{json}{key}"), if body_bytes > BODY_BYTES_MAX { "413" } else { "400" }),
+        ] {
+            assert_eq!(
+                write_then_read(&governed, &headers, body_bytes).await,
+                [status, "200"],
+                "{body_bytes} bytes"
+            );
+        }
     }
 }
