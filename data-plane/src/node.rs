@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gantry_model::Revision;
+use tokio::sync::watch;
 
 use crate::audit::Audit;
 use crate::config::Config;
@@ -16,6 +18,7 @@ use crate::upstream::discovery::Wakeup;
 /// Shared by all requests and tasks.
 pub(crate) struct Node {
     config: ArcSwap<Config>,
+    swapped: watch::Sender<Revision>,
     pub(crate) audit: Audit,
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
@@ -32,6 +35,7 @@ impl Node {
     pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup, on_loopback: bool) -> Node {
         Node {
             config: ArcSwap::from_pointee(Config::empty()),
+            swapped: watch::Sender::default(),
             audit,
             upstreams,
             discovery,
@@ -47,7 +51,20 @@ impl Node {
 
     /// Replaces the configuration.
     pub(crate) fn swap(&self, config: Config) {
+        let revision = config.revision;
         self.config.store(Arc::new(config));
+        self.swapped.send_replace(revision);
+    }
+
+    /// Waits until the configuration is as wanted.
+    pub(crate) async fn until(&self, wanted: impl Fn(&Config) -> bool) {
+        let mut swapped = self.swapped.subscribe();
+        while !wanted(&self.config()) {
+            // The sender lives as long as the node.
+            if swapped.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Looks at an event that a server sent on any stream.

@@ -25,7 +25,7 @@ use crate::audit::entry::{Entry, Outcome};
 use crate::config::Config;
 use crate::config::tenant::{Agent, Endpoint, Tenant};
 use crate::mcp::Era;
-use crate::mcp::message::{Id, Message};
+use crate::mcp::message::{Id, Kind, Message};
 use crate::mcp::session::SessionOwner;
 use crate::node::Node;
 use crate::rejection::{Context, Rejection};
@@ -64,6 +64,12 @@ impl Received {
     /// The request's id, when it is a request.
     pub(crate) fn id(&self) -> Option<&Id> {
         self.message.as_ref().and_then(|message| message.kind.id())
+    }
+
+    /// Whether it asks for a list that is answered from the catalog.
+    fn asks_for_list(&self) -> bool {
+        let kind = self.message.as_ref().map(|message| &message.kind);
+        matches!(kind, Some(Kind::Request { method, .. }) if method.is_list())
     }
 }
 
@@ -126,6 +132,13 @@ async fn run(
     let authenticated =
         authenticate::authenticate(config, path, &head.headers, circumstances, &mut entry.facts)?;
     let received = receive::receive(head, inbound, answering).await?;
+    let authenticated = if received.asks_for_list() && settle(node, &authenticated.caller).await {
+        // The answer is to be of the configuration that came meanwhile.
+        let config = node.config();
+        authenticate::authenticate(config, path, &received.headers, circumstances, &mut entry.facts)?
+    } else {
+        authenticated
+    };
     let discovered = discover::discover(authenticated, received, &mut entry.facts)?;
     let authorised = authorise::authorise(discovered, &mut entry.facts)?;
     let validated = validate::validate(authorised)?;
@@ -133,6 +146,11 @@ async fn run(
     let credentialed = credential::credential(admitted)?;
     let forwarded = forward::forward(node, credentialed).await?;
     Ok(redact::redact(forwarded))
+}
+
+async fn settle(node: &Node, caller: &Caller) -> bool {
+    let server = &caller.endpoint.server;
+    node.discovery.settle(&server.tenant, &server.name).await
 }
 
 fn now_ms() -> u64 {

@@ -91,6 +91,14 @@ impl Method {
         }
     }
 
+    /// Whether it asks for a list of what a server offers.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList
+        )
+    }
+
     /// The name on the wire.
     pub(crate) fn as_str(&self) -> &str {
         match self {

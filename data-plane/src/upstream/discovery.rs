@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_model::resource::Transport;
 use gantry_model::{Catalog, Definition, ServerName, TenantName};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Pause before a woken task asks, so that a burst of changes is asked about once.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// How long a list waits for a change that its server announced, and how long a report may take to come back.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
 /// What a server was found to offer, or why not.
 pub(crate) enum Report {
     /// The catalog.
@@ -44,15 +48,39 @@ pub(crate) enum Report {
 #[derive(Clone, Default)]
 pub(crate) struct Wakeup {
     /// Bounded by the servers of the configuration.
-    tasks: Arc<dashmap::DashMap<(TenantName, ServerName), Arc<Notify>>>,
+    tasks: Arc<dashmap::DashMap<(TenantName, ServerName), Arc<Bell>>>,
+}
+
+/// Wakes one task, and tells up to which waking the node's lists are what the server offers.
+#[derive(Default)]
+struct Bell {
+    notify: Notify,
+    rung: AtomicU64,
+    answered: watch::Sender<u64>,
 }
 
 impl Wakeup {
     /// Has a server asked anew, soon.
     pub(crate) fn wake(&self, tenant: &TenantName, server: &ServerName) {
-        if let Some(notify) = self.tasks.get(&(tenant.clone(), server.clone())) {
-            notify.notify_one();
+        if let Some(bell) = self.tasks.get(&(tenant.clone(), server.clone())) {
+            bell.rung.fetch_add(1, Ordering::AcqRel);
+            bell.notify.notify_one();
         }
+    }
+
+    /// Waits, for a bounded time, while a server said that its lists changed and the change is not here yet: a client
+    /// that heard of it asks at once, and is not told again. Returns whether it had to wait.
+    pub(crate) async fn settle(&self, tenant: &TenantName, server: &ServerName) -> bool {
+        let bell = self.tasks.get(&(tenant.clone(), server.clone())).map(|bell| bell.clone());
+        let Some(bell) = bell else { return false };
+        let rung = bell.rung.load(Ordering::Acquire);
+        if *bell.answered.borrow() >= rung {
+            return false;
+        }
+        let mut answered = bell.answered.subscribe();
+        // A server that does not answer in time has its lists served as they were.
+        let _ = tokio::time::timeout(SETTLE_MAX, answered.wait_for(|answered| *answered >= rung)).await;
+        true
     }
 }
 
@@ -95,12 +123,12 @@ impl Discovery {
                 continue;
             }
             let stop = CancellationToken::new();
-            let notify = Arc::new(Notify::new());
-            self.node.discovery.tasks.insert(key.clone(), notify.clone());
+            let bell = Arc::new(Bell::default());
+            self.node.discovery.tasks.insert(key.clone(), bell.clone());
             self.running.insert(key, (Fingerprint::of(&server), stop.clone()));
             let (node, reports) = (self.node.clone(), self.reports.clone());
             self.tasks.spawn(async move {
-                stop.run_until_cancelled(watch(node, server, reports, notify)).await;
+                stop.run_until_cancelled(keep_asking(node, server, reports, bell)).await;
             });
         }
         while self.tasks.try_join_next().is_some() {}
@@ -123,10 +151,13 @@ impl Fingerprint {
     }
 }
 
-async fn watch(node: Arc<Node>, server: Arc<Server>, reports: mpsc::Sender<Report>, notify: Arc<Notify>) {
+async fn keep_asking(node: Arc<Node>, server: Arc<Server>, reports: mpsc::Sender<Report>, bell: Arc<Bell>) {
     let mut retry = RETRY_FIRST;
     loop {
-        let (report, pause) = match ask_all(&node, &server).await {
+        let rung = bell.rung.load(Ordering::Acquire);
+        let asked = ask_all(&node, &server).await;
+        let found = asked.as_ref().ok().cloned();
+        let (report, pause) = match asked {
             Ok(catalog) => {
                 retry = RETRY_FIRST;
                 (Report::Found(Box::new(catalog)), INTERVAL)
@@ -141,11 +172,26 @@ async fn watch(node: Arc<Node>, server: Arc<Server>, reports: mpsc::Sender<Repor
         if reports.send(report).await.is_err() {
             return;
         }
+        if let Some(catalog) = found
+            && *bell.answered.borrow() < rung
+        {
+            // The report comes back as a change of configuration; one that is never recorded is not waited for.
+            let _ = tokio::time::timeout(SETTLE_MAX, node.until(|config| offers(config, &server, &catalog)))
+                .await;
+        }
+        bell.answered.send_replace(rung);
         tokio::select! {
-            () = notify.notified() => tokio::time::sleep(SETTLE).await,
+            () = bell.notify.notified() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+fn offers(config: &Config, server: &Server, catalog: &Catalog) -> bool {
+    let tenant = config.tenants.get(&server.tenant);
+    let offer =
+        tenant.and_then(|tenant| tenant.servers.get(&server.name)).and_then(|server| server.offer.as_ref());
+    offer.is_some_and(|offer| offer.catalog.as_ref() == catalog)
 }
 
 /// Asks for everything, in both eras where the server speaks both; definitions come from the newer one.
