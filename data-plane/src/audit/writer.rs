@@ -131,3 +131,24 @@ impl Log {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_oldest_goes() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut log = Log::open(folder.path().join("audit.jsonl"))?;
+        for number in 0..=FILES_KEPT + 1 {
+            log.append(format!("{number}\n").as_bytes())?;
+            log.size = FILE_BYTES_MAX;
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name));
+        assert_eq!(read("audit.jsonl")?, format!("{}\n", FILES_KEPT + 1));
+        assert_eq!(read("audit.jsonl.1")?, format!("{FILES_KEPT}\n"));
+        assert_eq!(read(&format!("audit.jsonl.{FILES_KEPT}"))?, "1\n");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), FILES_KEPT as usize + 1);
+        Ok(())
+    }
+}

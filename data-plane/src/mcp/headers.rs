@@ -58,13 +58,7 @@ pub(crate) fn check_modern(headers: &HeaderMap, method: &Method, params: &Params
     }
     expect(headers, &PROTOCOL_VERSION, version)?;
     expect(headers, &METHOD, method.as_str())?;
-    let name = match method {
-        Method::ToolsCall | Method::PromptsGet => params.name.as_deref(),
-        Method::ResourcesRead => params.uri.as_deref(),
-        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => params.task_id.as_deref(),
-        _ => None,
-    };
-    match name {
+    match named(method, params) {
         Some(name) => expect_decoded(headers, &NAME, name)?,
         // A request without the name in its body is refused later, as an invalid request; a name that stands
         // in the header alone is a disagreement already.
@@ -76,6 +70,16 @@ pub(crate) fn check_modern(headers: &HeaderMap, method: &Method, params: &Params
         return Err(HeaderError::Version(version.to_owned()));
     }
     Ok(())
+}
+
+/// What `Mcp-Name` repeats of a request; `None` where it has no meaning.
+pub(crate) fn named<'a>(method: &Method, params: &'a Params) -> Option<&'a str> {
+    match method {
+        Method::ToolsCall | Method::PromptsGet => params.name.as_deref(),
+        Method::ResourcesRead => params.uri.as_deref(),
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => params.task_id.as_deref(),
+        _ => None,
+    }
 }
 
 /// The one value of a header; an error when it stands twice or is not visible ASCII.

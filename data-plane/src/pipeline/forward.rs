@@ -14,7 +14,7 @@ use super::credential::Credentialed;
 use super::discover::Subject;
 use super::{Caller, Received};
 use crate::mcp::Era;
-use crate::mcp::headers::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, PROTOCOL_VERSION, SESSION_ID};
+use crate::mcp::headers::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, PROTOCOL_VERSION, SESSION_ID, named};
 use crate::mcp::message::{Kind, Method};
 use crate::node::Node;
 use crate::rejection::{Rejection, Upstream};
@@ -25,8 +25,6 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Headers of the client's request that mean the same to a server of the same era.
-const REQUEST_HEADERS: [HeaderName; 3] = [PROTOCOL_VERSION, METHOD, NAME];
 /// Headers of the server's answer that mean the same to the client.
 const RESPONSE_HEADERS: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, X_ACCEL_BUFFERING];
 
@@ -117,24 +115,31 @@ fn request_headers(
     if received.message.is_some() {
         headers.insert(CONTENT_TYPE, JSON);
     }
-    for name in REQUEST_HEADERS {
+    let mut pass = |name: HeaderName| {
         if let Some(value) = received.headers.get(&name) {
             headers.insert(name, value.clone());
         }
-    }
-    match received.era {
-        Era::Legacy => {
-            if let Some(value) = received.headers.get(LAST_EVENT_ID) {
-                headers.insert(LAST_EVENT_ID, value.clone());
+    };
+    pass(PROTOCOL_VERSION);
+    match (received.era, received.message.as_ref().map(|message| &message.kind)) {
+        (Era::Legacy, _) => pass(LAST_EVENT_ID),
+        // These headers were compared with the body; what was not compared could tell the server another story.
+        (Era::Modern, Some(Kind::Request { method, params, .. })) => {
+            pass(METHOD);
+            if named(method, params).is_some() {
+                pass(NAME);
             }
-        }
-        Era::Modern => {
             for (name, value) in &received.headers {
                 if name.as_str().starts_with(PARAM_PREFIX) {
                     headers.append(name.clone(), value.clone());
                 }
             }
         }
+        (Era::Modern, Some(Kind::Notification { method, .. })) => {
+            let value = HeaderValue::from_str(method.as_str());
+            headers.extend(value.ok().map(|value| (METHOD, value)));
+        }
+        (Era::Modern, Some(Kind::Response) | None) => {}
     }
     if let Some(session) = session {
         headers.insert(SESSION_ID, session.try_into().map_err(|_| Rejection::SessionGone)?);

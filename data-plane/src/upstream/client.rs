@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
 use crate::config::tenant::Server;
-use crate::mcp::headers::{METHOD, NAME, PROTOCOL_VERSION, SESSION_ID};
+use crate::mcp::headers::{METHOD, PROTOCOL_VERSION, SESSION_ID};
 use crate::mcp::sse::EventScanner;
 use crate::mcp::{Era, VERSION_LEGACY, VERSION_MODERN};
 use crate::upstream::Upstreams;
@@ -138,7 +138,6 @@ impl<'a> Conversation<'a> {
             (Era::Modern, Some(method)) => {
                 headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(VERSION_MODERN));
                 headers.insert(METHOD, HeaderValue::from_static(method));
-                headers.remove(NAME);
             }
             (Era::Legacy, Some("initialize")) => {}
             _ => {
