@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use url::{Host, Url};
 
 use crate::failure::{Failure, chain};
-pub(crate) use file::{ContextError, ContextFile, SecretText};
+pub(crate) use file::{ContextError, ContextFile, OWNER_ONLY, SecretText};
 
 /// Where `gantry dev` leaves its context unless it is told otherwise, from the working directory.
 pub(crate) const CONTEXT_PATH: &str = ".gantry/context.json";
@@ -56,12 +56,17 @@ pub(crate) struct AdminAddress(Url);
 impl AdminAddress {
     /// Reads `HOST:PORT`, with `http://` before it or not.
     pub(crate) fn parse(text: &str) -> Result<AdminAddress, Failure> {
-        let next = "name it as HOST:PORT, such as `--admin 127.0.0.1:8081`";
+        AdminAddress::parse_as("admin address", "--admin", text)
+    }
+
+    /// As [`AdminAddress::parse`]; a failure names what the address is of, and the flag that says it.
+    pub(crate) fn parse_as(what: &str, flag: &str, text: &str) -> Result<AdminAddress, Failure> {
+        let next = format!("name it as HOST:PORT, such as `{flag} 127.0.0.1:8081`");
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let url = Url::parse(&with_scheme)
-            .map_err(|error| Failure::usage(format!("admin address {text:?}: {error}"), next))?;
+            .map_err(|error| Failure::usage(format!("{what} {text:?}: {error}"), next.clone()))?;
         if url.scheme() != "http" || url.path() != "/" || url.query().is_some() {
-            return Err(Failure::usage(format!("admin address {text:?} is not HOST:PORT"), next));
+            return Err(Failure::usage(format!("{what} {text:?} is not HOST:PORT"), next));
         }
         let is_loopback = match url.host() {
             Some(Host::Domain(name)) => name == "localhost",
@@ -71,9 +76,7 @@ impl AdminAddress {
         };
         if !is_loopback {
             return Err(Failure::error(
-                format!(
-                    "admin address {text:?} is not on this machine, and the token would travel unencrypted"
-                ),
+                format!("{what} {text:?} is not on this machine, and the token would travel unencrypted"),
                 "forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`",
             ));
         }

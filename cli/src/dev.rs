@@ -16,17 +16,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use gantry_node::tls::TlsFiles;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
 use crate::context::{AdminAccess, AdminAddress, ContextFile, SecretText};
 use crate::demo::DemoServer;
 use crate::failure::{Exit, Failure};
+use crate::node::NodeProcess;
 use crate::output::{self, Paint, TextFormat};
-use announce::Announcement;
+use crate::signals::Signals;
+use announce::{Announcement, NodeUrls};
 use directory::Directory;
 use plan::{NamedValue, Plan, parse_named};
-use planes::{Control, Planes};
+use planes::{Control, NodePlan, Planes};
+
+/// Most nodes of one start: enough to see what several do, and no more than a laptop has processors for.
+const NODES_MAX: i64 = 8;
 
 /// Run everything on this machine: control plane, data plane, and a demo server or your own servers.
 #[derive(Debug, clap::Args)]
@@ -34,6 +38,9 @@ pub(crate) struct Dev {
     /// Where agents connect; port 0 takes a free one.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// How many data-plane nodes run; those after the first listen on free ports of the same address.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=NODES_MAX))]
+    nodes: u8,
     /// Where admins connect; loopback only.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
     admin: SocketAddr,
@@ -146,7 +153,8 @@ impl Dev {
         let revision = setup::set_up(&admin, plan, self.anonymous).await?;
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         let tls = tls.map(|(certificate, key)| TlsFiles { certificate, key });
-        let planes = control.with_node(directory, self.listen, tls).await?;
+        let nodes = NodePlan { listen: self.listen, tls, count: self.nodes };
+        let planes = control.with_nodes(directory, &nodes).await?;
         let mut agent_keys = earlier.map(|earlier| earlier.agent_keys).unwrap_or_default();
         let key = setup::agent_key(&admin, plan.tenant, agent_keys.get(plan.tenant)).await?;
         agent_keys.insert(plan.tenant.to_owned(), key);
@@ -155,17 +163,19 @@ impl Dev {
             admin_token,
             tenant: plan.tenant.to_owned(),
             endpoint: plan.servers.first().map(|server| server.endpoint.to_string()).unwrap_or_default(),
-            endpoints: self.endpoints(plan, planes.agents_address()),
+            endpoints: self.endpoints(plan, planes.nodes().first().map(|node| node.address())),
             agent_keys,
             certificate: self.certificate()?,
         };
         directory.keep(&context)?;
-        ready::wait_until_ready(&admin, plan, revision).await?;
+        ready::wait_until_ready(&admin, plan, revision, self.nodes).await?;
         let announcement = Announcement {
             context: &context,
             context_path: directory.context_path(),
             is_demo: plan.is_demo,
             is_anonymous: self.anonymous,
+            nodes: self.node_urls(plan, &planes),
+            node_token_file: directory.node_token_path(),
         };
         output::print(&match self.output {
             TextFormat::Json => announcement.json(),
@@ -174,7 +184,16 @@ impl Dev {
         Ok(planes)
     }
 
-    fn endpoints(&self, plan: &Plan, agents: SocketAddr) -> BTreeMap<String, String> {
+    fn node_urls(&self, plan: &Plan, planes: &Planes) -> Vec<NodeUrls> {
+        let urls = |node: &NodeProcess| NodeUrls {
+            name: node.name().to_owned(),
+            endpoints: self.endpoints(plan, Some(node.address())),
+        };
+        planes.nodes().iter().map(urls).collect()
+    }
+
+    fn endpoints(&self, plan: &Plan, agents: Option<SocketAddr>) -> BTreeMap<String, String> {
+        let Some(agents) = agents else { return BTreeMap::new() };
         let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
         let host = SocketAddr::new(reachable(agents.ip()), agents.port());
         let url = |endpoint: &str| format!("{scheme}://{host}/{}/{endpoint}/mcp", plan.tenant);
@@ -199,33 +218,5 @@ fn reachable(address: IpAddr) -> IpAddr {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         address => address,
-    }
-}
-
-/// What tells the process to stop.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::error(format!("signals cannot be received: {error}"), "run it in an ordinary shell")
-            })
-        };
-        Ok(Signals {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// Completes with the next signal to stop.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }

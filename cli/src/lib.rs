@@ -1,4 +1,4 @@
-//! The one binary `gantry`, as a library: `gantry dev` and every admin verb.
+//! The one binary `gantry`, as a library: `gantry dev`, the production roles, and every admin verb.
 //!
 //! Always holds: data goes to standard output and talk to standard error; a command ends with 0 (done), 1 (error),
 //! 2 (usage), 3 (differs), 4 (denied) or 5 (unavailable); every error names what to do next; a secret is read from a
@@ -16,8 +16,10 @@ mod failure;
 mod mcp;
 mod moment;
 mod name;
+mod node;
 mod output;
 mod record;
+mod signals;
 mod verb;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ use output::Paint;
 use verb::apply::Apply;
 use verb::audit::Audit;
 use verb::credential::Credential;
+use verb::data_plane::DataPlane;
 use verb::delete::Delete;
 use verb::diff::Diff;
 use verb::get::Get;
@@ -69,6 +72,8 @@ enum Verb {
     #[command(subcommand)]
     Audit(Audit),
     Status(Status),
+    #[command(subcommand)]
+    DataPlane(DataPlane),
 }
 
 /// Runs the command line of this process.
@@ -90,9 +95,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> Result<Exit, Failure> {
-    // Both planes share the processors; a verb has one call to wait for.
+    // Planes share the processors; a verb has one call to wait for.
     let mut builder = match &verb {
-        Verb::Dev(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Dev(_) | Verb::DataPlane(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build().map_err(|error| {
@@ -112,6 +117,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Credential(verb) => verb.run().await,
             Verb::Audit(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
+            Verb::DataPlane(verb) => verb.run().await,
         }
     });
     runtime.shutdown_timeout(THREADS_TIMEOUT);

@@ -1,4 +1,4 @@
-//! The admin verbs, a file each: arguments, one or two calls, what is printed.
+//! The verbs, a file each: arguments, one or two calls, what is printed. All but `data-plane` are an admin's.
 //!
 //! Always holds: a verb returns how the command ends and prints its data through [`crate::output`].
 
@@ -6,6 +6,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod credential;
+pub(crate) mod data_plane;
 pub(crate) mod delete;
 pub(crate) mod diff;
 pub(crate) mod explain;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Permission bits of anybody but the owner.
 const OTHERS: u32 = 0o077;
 /// The owner reads and writes.
-const OWNER_ONLY: u32 = 0o600;
+pub(crate) const OWNER_ONLY: u32 = 0o600;
 
 /// What the file says.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -23,6 +23,19 @@ pub(super) struct Announcement<'a> {
     pub(super) is_demo: bool,
     /// Whether the endpoints serve callers without a key.
     pub(super) is_anonymous: bool,
+    /// The nodes; at least one.
+    pub(super) nodes: Vec<NodeUrls>,
+    /// Where the token stands by which more nodes join.
+    pub(super) node_token_file: PathBuf,
+}
+
+/// Where one node serves the endpoints.
+#[derive(Debug, Serialize)]
+pub(super) struct NodeUrls {
+    /// Its name.
+    pub(super) name: String,
+    /// URLs by endpoint name.
+    pub(super) endpoints: BTreeMap<String, String>,
 }
 
 /// The one line of `--output json`.
@@ -38,6 +51,8 @@ struct Line<'a> {
     tenant: &'a str,
     agent: &'static str,
     context: &'a Path,
+    nodes: &'a [NodeUrls],
+    node_token_file: &'a Path,
 }
 
 impl Announcement<'_> {
@@ -54,6 +69,8 @@ impl Announcement<'_> {
             tenant: &self.context.tenant,
             agent: AGENT,
             context: &self.context_path,
+            nodes: &self.nodes,
+            node_token_file: &self.node_token_file,
         };
         // Text keys and numbers only: it always has a JSON form.
         let mut text = serde_json::to_string(&line).unwrap_or_default();
@@ -103,6 +120,11 @@ impl Announcement<'_> {
         }
         for (name, url) in endpoints.iter().filter(|(name, _)| **name != self.context.endpoint) {
             text.push_str(&format!("                  {name}: {url}\n"));
+        }
+        for node in self.nodes.iter().skip(1) {
+            text.push_str(&format!("  node {:<11}", node.name));
+            let urls: Vec<_> = node.endpoints.values().map(String::as_str).collect();
+            text.push_str(&format!("{}\n", urls.join("\n                  ")));
         }
         text
     }
@@ -197,6 +219,11 @@ mod tests {
         }
     }
 
+    fn node(name: &str, port: u16, endpoints: &[&str]) -> NodeUrls {
+        let url = |name: &str| (name.to_owned(), format!("http://127.0.0.1:{port}/demo/{name}/mcp"));
+        NodeUrls { name: name.to_owned(), endpoints: endpoints.iter().map(|name| url(name)).collect() }
+    }
+
     #[test]
     fn the_demo_is_told_with_three_commands_to_try() {
         let context = context(&["main"]);
@@ -205,6 +232,8 @@ mod tests {
             context_path: CONTEXT_PATH.into(),
             is_demo: true,
             is_anonymous: false,
+            nodes: vec![node("dev", 8080, &["main"])],
+            node_token_file: ".gantry/node-token".into(),
         };
         let expected = r#"Gantry is ready.
 
@@ -251,11 +280,15 @@ Ctrl-C stops it. The next start finds everything that this one stored.
             context_path: CONTEXT_PATH.into(),
             is_demo: false,
             is_anonymous: false,
+            nodes: vec![node("dev", 8080, &["a", "b"]), node("dev-2", 9000, &["a", "b"])],
+            node_token_file: ".gantry/node-token".into(),
         };
         let expected = "  endpoint        http://127.0.0.1:8080/demo/b/mcp
                   of server b, which `tool call` takes unless
                   another is named with `--endpoint NAME`:
                   a: http://127.0.0.1:8080/demo/a/mcp
+  node dev-2      http://127.0.0.1:9000/demo/a/mcp
+                  http://127.0.0.1:9000/demo/b/mcp
 ";
         assert_eq!(announcement.endpoint_lines(), expected);
     }
@@ -268,6 +301,8 @@ Ctrl-C stops it. The next start finds everything that this one stored.
             context_path: "/tmp/x/context.json".into(),
             is_demo: false,
             is_anonymous: true,
+            nodes: vec![node("dev", 8080, &["a", "b"])],
+            node_token_file: "/tmp/x/node-token".into(),
         };
         let text = announcement.json();
         assert_eq!(text.lines().count(), 1);
@@ -287,6 +322,8 @@ Ctrl-C stops it. The next start finds everything that this one stored.
             "tenant": "demo",
             "agent": "demo-agent",
             "context": "/tmp/x/context.json",
+            "nodes": [{"name": "dev", "endpoints": {"a": url("a"), "b": url("b")}}],
+            "node_token_file": "/tmp/x/node-token",
         });
         assert_eq!(serde_json::from_str::<Value>(&text)?, expected);
         Ok(())
@@ -300,6 +337,8 @@ Ctrl-C stops it. The next start finds everything that this one stored.
             context_path: "my data/context.json".into(),
             is_demo: false,
             is_anonymous: false,
+            nodes: vec![node("dev", 8080, &["main"])],
+            node_token_file: ".gantry/node-token".into(),
         };
         let commands: Vec<_> =
             announcement.commands("gantry").into_iter().map(|(command, _)| command).collect();

@@ -3,12 +3,12 @@
 //! Always holds: the directory and its context are the owner's alone; tokens come from the system's source of
 //! randomness; a context that cannot be read is never written over.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::context::{ContextError, ContextFile, SecretText};
+use crate::context::{ContextError, ContextFile, OWNER_ONLY, SecretText, read_secret};
 use crate::failure::{Failure, chain};
 
 /// Random bytes of a token: 256 bits cannot be guessed.
@@ -68,6 +68,30 @@ impl Directory {
         })
     }
 
+    /// Where the token stands by which nodes join.
+    pub(super) fn node_token_path(&self) -> PathBuf {
+        self.path.join("node-token")
+    }
+
+    /// The token by which nodes join, these and others: the one that an earlier start left, so that nodes that joined
+    /// then find this control plane again, else a new one.
+    pub(super) fn node_token(&self) -> Result<SecretText, Failure> {
+        let path = self.node_token_path();
+        if path.exists() {
+            return read_secret(&path);
+        }
+        let token = SecretText::new(random_hex()?);
+        let written = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&path);
+        let written = written.and_then(|mut file| writeln!(file, "{}", token.expose()));
+        written.map_err(|error| {
+            Failure::error(
+                format!("{} cannot be written: {error}", path.display()),
+                "make room or correct the permissions, then start again",
+            )
+        })?;
+        Ok(token)
+    }
+
     /// Keeps the context for the next start and for every other command.
     pub(super) fn keep(&self, context: &ContextFile) -> Result<(), Failure> {
         context.write(&self.context_path()).map_err(|error| {
@@ -79,11 +103,6 @@ impl Directory {
 /// A new admin token.
 pub(super) fn new_admin_token() -> Result<SecretText, Failure> {
     Ok(SecretText::new(format!("{ADMIN_TOKEN_PREFIX}{}", random_hex()?)))
-}
-
-/// A new token for the node within this process; it is never stored.
-pub(super) fn new_node_token() -> Result<SecretText, Failure> {
-    random_hex().map(SecretText::new)
 }
 
 fn random_hex() -> Result<String, Failure> {
@@ -107,6 +126,20 @@ mod tests {
         assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_to_string(path.join(".gitignore"))?, "*\n");
         assert!(matches!(directory.context(), Ok(None)));
+        Ok(())
+    }
+
+    #[test]
+    fn nodes_join_with_one_token_from_start_to_start() -> Result<(), Box<dyn std::error::Error>> {
+        let parent = tempfile::tempdir()?;
+        let read = || -> Result<String, Failure> {
+            Ok(Directory::open(parent.path())?.node_token()?.expose().to_owned())
+        };
+        let first = read().map_err(|failure| format!("{failure:?}"))?;
+        assert_eq!(first.len(), 2 * TOKEN_BYTES);
+        assert_eq!(read().map_err(|failure| format!("{failure:?}"))?, first);
+        let mode = fs::metadata(parent.path().join("node-token"))?.permissions().mode();
+        assert_eq!(mode & 0o777, OWNER_ONLY);
         Ok(())
     }
 

@@ -1,27 +1,36 @@
-//! Both planes in one process, as `gantry dev` has them.
+//! Both planes in one process, as `gantry dev` has them: a control plane and its nodes.
 //!
-//! Always holds: the data plane reaches the control plane over loopback with a token of this start; it stops first,
-//! so that the last records find somebody to take them.
+//! Always holds: the nodes reach the control plane over loopback with the node token; they stop first, so that the
+//! last records find somebody to take them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::task::Poll;
 
 use gantry_control_plane::ControlPlane;
-use gantry_data_plane::DataPlane;
 use gantry_model::Secret;
 use gantry_node::tls::TlsFiles;
+use tokio::task::JoinSet;
 
-use super::directory::{Directory, new_node_token};
+use super::directory::Directory;
 use crate::context::SecretText;
 use crate::failure::{Failure, chain};
+use crate::node::{NodeProcess, STOP_TIMEOUT};
 use crate::output;
 
-/// The name of the one node.
+/// The name of the first node; those after it have their number behind it.
 const NODE: &str = "dev";
-/// How long a plane may take to stop: longer than its own drain.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A control plane that waits for its node.
+/// The nodes that are wanted.
+pub(super) struct NodePlan {
+    /// Where the first listens; the others take free ports of the same address.
+    pub(super) listen: SocketAddr,
+    /// TLS for agents, the same for all.
+    pub(super) tls: Option<TlsFiles>,
+    /// How many; at least one.
+    pub(super) count: u8,
+}
+
+/// A control plane that waits for its nodes.
 pub(super) struct Control {
     plane: ControlPlane,
     node_token: SecretText,
@@ -30,7 +39,7 @@ pub(super) struct Control {
 /// The running planes.
 pub(super) struct Planes {
     control: ControlPlane,
-    data: DataPlane,
+    nodes: Vec<NodeProcess>,
 }
 
 impl Control {
@@ -40,7 +49,7 @@ impl Control {
         listen: SocketAddr,
         admin_token: &SecretText,
     ) -> Result<Control, Failure> {
-        let node_token = new_node_token()?;
+        let node_token = directory.node_token()?;
         let options = gantry_control_plane::Options {
             data_dir: directory.of_plane("control-plane"),
             listen,
@@ -56,57 +65,66 @@ impl Control {
         self.plane.address()
     }
 
-    /// Starts the data plane as the node of this control plane.
-    pub(super) async fn with_node(
-        self,
-        directory: &Directory,
-        listen: SocketAddr,
-        tls: Option<TlsFiles>,
-    ) -> Result<Planes, Failure> {
-        let options = gantry_data_plane::Options {
-            listen,
-            tls,
-            control_plane: format!("http://{}", self.plane.address()),
-            node_token: secret(&self.node_token),
-            node_id: NODE.to_owned(),
-            data_dir: directory.of_plane("data-plane"),
-            allow_stdio: true,
-        };
-        match gantry_data_plane::start(options).await {
-            Ok(data) => Ok(Planes { control: self.plane, data }),
-            Err(error) => {
-                stop_control(self.plane).await;
-                Err(data_failed(&error))
+    /// Starts the nodes of this control plane.
+    pub(super) async fn with_nodes(self, directory: &Directory, plan: &NodePlan) -> Result<Planes, Failure> {
+        let mut planes = Planes { control: self.plane, nodes: Vec::new() };
+        for number in 1..=plan.count {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            let port = if number == 1 { plan.listen.port() } else { 0 };
+            let options = gantry_data_plane::Options {
+                listen: SocketAddr::new(plan.listen.ip(), port),
+                tls: plan.tls.clone(),
+                control_plane: format!("http://{}", planes.control.address()),
+                node_token: secret(&self.node_token),
+                node_id: format!("{NODE}{suffix}"),
+                data_dir: directory.of_plane(&format!("data-plane{suffix}")),
+                allow_stdio: true,
+            };
+            match NodeProcess::start(options).await {
+                Ok(node) => planes.nodes.push(node),
+                Err(failure) => {
+                    planes.shutdown().await;
+                    return Err(failure);
+                }
             }
         }
+        Ok(planes)
     }
 }
 
 impl Planes {
-    /// Where agents connect.
-    pub(super) fn agents_address(&self) -> SocketAddr {
-        self.data.address()
+    /// The nodes, the first one first.
+    pub(super) fn nodes(&self) -> &[NodeProcess] {
+        &self.nodes
     }
 
     /// Completes only when a plane dies.
     pub(super) async fn failed(&mut self) -> Failure {
-        let message = tokio::select! {
-            error = self.control.failed() => format!("the control plane died: {}", chain(&error)),
-            error = self.data.failed() => format!("the data plane died: {}", chain(&error)),
-        };
-        Failure::error(
-            message,
-            "read the log above, then start `gantry dev` again: what was acknowledged is stored",
-        )
+        tokio::select! {
+            error = self.control.failed() => Failure::error(
+                format!("the control plane died: {}", chain(&error)),
+                "read the log above, then start `gantry dev` again: what was acknowledged is stored",
+            ),
+            failure = first_failed(&mut self.nodes) => failure,
+        }
     }
 
-    /// Stops both, each within a bound.
+    /// Stops all, each within a bound.
     pub(super) async fn shutdown(self) {
-        if tokio::time::timeout(STOP_TIMEOUT, self.data.shutdown()).await.is_err() {
-            output::warn(&format!("the data plane did not stop within {} s", STOP_TIMEOUT.as_secs()));
-        }
+        let nodes: JoinSet<()> = self.nodes.into_iter().map(NodeProcess::stop).collect();
+        nodes.join_all().await;
         stop_control(self.control).await;
     }
+}
+
+/// Completes with the first node that dies.
+async fn first_failed(nodes: &mut [NodeProcess]) -> Failure {
+    let mut watched: Vec<_> = nodes.iter_mut().map(|node| Box::pin(node.failed())).collect();
+    std::future::poll_fn(|context| {
+        let polled = watched.iter_mut().map(|failed| failed.as_mut().poll(context));
+        polled.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 fn control_failed(error: &gantry_control_plane::StartError) -> Failure {
@@ -125,20 +143,6 @@ fn control_failed(error: &gantry_control_plane::StartError) -> Failure {
         | StartError::Interrupted => "name another directory with `--data-dir DIR`",
     };
     Failure::error(format!("the control plane does not start: {}", chain(error)), next)
-}
-
-fn data_failed(error: &gantry_data_plane::StartError) -> Failure {
-    use gantry_data_plane::StartError;
-    let next = match error {
-        StartError::Listen { .. } => {
-            "stop what listens there, or name another address with `--listen 127.0.0.1:PORT`"
-        }
-        StartError::Tls(_) => {
-            "name a PEM certificate chain and its key with `--tls-cert FILE --tls-key FILE`"
-        }
-        StartError::Audit(_) | StartError::Seal(_) => "name another directory with `--data-dir DIR`",
-    };
-    Failure::error(format!("the data plane does not start: {}", chain(error)), next)
 }
 
 fn secret(token: &SecretText) -> Secret<String> {

@@ -33,11 +33,16 @@ enum Knowledge {
     Failure(String),
 }
 
-/// Waits until the node has the revision and knows what each server offers, or why it does not; what is amiss is
-/// said on standard error.
-pub(super) async fn wait_until_ready(admin: &Admin, plan: &Plan, revision: u64) -> Result<(), Failure> {
+/// Waits until so many nodes have the revision and it is known what each server offers, or why it is not; what is
+/// amiss is said on standard error.
+pub(super) async fn wait_until_ready(
+    admin: &Admin,
+    plan: &Plan,
+    revision: u64,
+    nodes: u8,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + READY_TIMEOUT;
-    wait_for_node(admin, revision, deadline).await?;
+    wait_for_nodes(admin, revision, nodes, deadline).await?;
     loop {
         let answer = status(admin).await?;
         let known: Vec<_> = plan
@@ -66,7 +71,7 @@ pub(super) async fn wait_until_ready(admin: &Admin, plan: &Plan, revision: u64) 
             }
         }
         // The catalogs are changes of their own; a list asked for now should have them.
-        return wait_for_node(admin, answer.revision, deadline).await;
+        return wait_for_nodes(admin, answer.revision, nodes, deadline).await;
     }
 }
 
@@ -78,14 +83,14 @@ fn knowledge(servers: &[ServerStatus], tenant: &str, name: &str) -> Knowledge {
     }
 }
 
-async fn wait_for_node(admin: &Admin, revision: u64, deadline: Instant) -> Result<(), Failure> {
+async fn wait_for_nodes(admin: &Admin, revision: u64, nodes: u8, deadline: Instant) -> Result<(), Failure> {
     loop {
         let answer = wait_once(admin, revision, QUESTION).await?;
-        if answer.node_count > 0 && answer.acked_count >= answer.node_count {
+        if answer.node_count >= u32::from(nodes) && answer.acked_count >= answer.node_count {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            output::warn("the node does not have the configuration yet; see `gantry status`");
+            output::warn("not every node has the configuration yet; see `gantry status`");
             return Ok(());
         }
         tokio::time::sleep(STEP).await;

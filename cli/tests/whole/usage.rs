@@ -113,6 +113,29 @@ next: listen on loopback, such as `--admin 127.0.0.1:8081`
 }
 
 #[test]
+fn a_node_that_could_not_follow_is_refused_before_it_listens() {
+    let folder = Folder::new();
+    let run = |control_plane| {
+        let arguments =
+            ["data-plane", "run", "--name", "a", "--listen", "127.0.0.1:0", "--token-file", "token"];
+        folder.run(&[&arguments[..], &["--control-plane", control_plane]].concat())
+    };
+    let expected = "error: control plane \"https://192.0.2.1:8081\" is not HOST:PORT
+next: name it as HOST:PORT, such as `--control-plane 127.0.0.1:8081`
+";
+    assert_eq!(run("https://192.0.2.1:8081"), seen(2, "", expected));
+    let expected = "error: control plane \"192.0.2.1:8081\" is not on this machine, and the token would travel unencrypted
+next: forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`
+";
+    assert_eq!(run("192.0.2.1:8081"), seen(1, "", expected));
+    let expected = "error: token: No such file or directory (os error 2)
+next: name a file that holds the secret and nothing else
+";
+    assert_eq!(run("127.0.0.1:1"), seen(1, "", expected));
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
 fn an_import_that_is_none_is_refused() {
     let folder = Folder::new();
     folder.write("mcp.json", r#"{"mcpServers": {"a": {"url": "http://x/${GANTRY_NOT_SET}"}}}"#);

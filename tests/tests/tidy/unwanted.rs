@@ -28,10 +28,11 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 22] = [
+const OPENERS: [(&str, &str); 24] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
+    ("cli/src/dev/directory.rs", "writes the node token into its file, which only its owner can read"),
     ("cli/src/dev/planes.rs", "hands the tokens to the planes in the same process"),
     (
         "cli/src/dev/setup.rs",
@@ -39,6 +40,7 @@ const OPENERS: [(&str, &str); 22] = [
     ),
     ("cli/src/mcp/transport.rs", "sends the agent key with each call"),
     ("cli/src/verb/credential.rs", "sends what was read from standard input to the vault"),
+    ("cli/src/verb/data_plane.rs", "hands the node token to the node in the same process"),
     ("control-plane/src/access.rs", "hashes tokens, to compare them in constant time"),
     ("control-plane/src/admin/credential.rs", "refuses a secret that no header could carry"),
     ("control-plane/src/admin/keys.rs", "shows a new agent key to who made it, once"),

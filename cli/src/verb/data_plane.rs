@@ -1,0 +1,126 @@
+//! `gantry data-plane run`: one node as a process of its own, the production role.
+//!
+//! Always holds: standard output gets one line, when the node serves; the node token is sent over loopback only,
+//! because the stream to the control plane has no TLS in this release; a signal ends the node in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use gantry_data_plane::Options;
+use gantry_model::Secret;
+use gantry_model::name::Name;
+use gantry_node::tls::TlsFiles;
+use serde_json::json;
+
+use crate::context::{AdminAddress, read_secret};
+use crate::failure::{Exit, Failure};
+use crate::node::NodeProcess;
+use crate::output::{self, TextFormat};
+use crate::signals::Signals;
+
+/// Run data-plane nodes.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum DataPlane {
+    /// Run a node that follows a control plane.
+    Run(Box<Run>),
+}
+
+/// `gantry data-plane run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The control plane to follow, such as http://127.0.0.1:8081.
+    #[arg(long, value_name = "URL")]
+    control_plane: String,
+    /// File with the node token; `gantry dev` leaves one as .gantry/node-token.
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// The node's name; one process at a time may have it.
+    #[arg(long, value_name = "NODE")]
+    name: Name,
+    /// Where agents connect; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where audit records are written; .gantry/nodes/NODE when absent.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// PEM certificate chain for the agents' listener.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM key of the certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let servers be child processes of this node.
+    #[arg(long)]
+    allow_stdio: bool,
+    /// What is printed when it serves: text, or one JSON object on one line.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: TextFormat,
+}
+
+impl DataPlane {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        match self {
+            DataPlane::Run(run) => run.run().await,
+        }
+    }
+}
+
+impl Run {
+    /// Runs until it is told to stop, or until a part of the node dies.
+    async fn run(self) -> Result<Exit, Failure> {
+        let mut signals = Signals::new()?;
+        if !self.listen.ip().is_loopback() && self.tls_cert.is_none() {
+            output::warn(&format!("agents that connect to {} send their keys unencrypted", self.listen));
+        }
+        let mut node = NodeProcess::start(self.options()?).await?;
+        tokio::select! {
+            () = node.ready() => self.announce(&node)?,
+            failure = node.failed() => return Err(failure),
+            () = signals.next() => return self.stop(node, signals).await,
+        }
+        tokio::select! {
+            failure = node.failed() => Err(failure),
+            () = signals.next() => self.stop(node, signals).await,
+        }
+    }
+
+    async fn stop(&self, node: NodeProcess, mut signals: Signals) -> Result<Exit, Failure> {
+        output::say("stopping; once more to stop at once");
+        tokio::select! {
+            () = node.stop() => {}
+            () = signals.next() => output::warn("stopped at once: calls under way are cut off"),
+        }
+        Ok(Exit::Done)
+    }
+
+    fn options(&self) -> Result<Options, Failure> {
+        let control_plane = AdminAddress::parse_as("control plane", "--control-plane", &self.control_plane)?;
+        let below = || PathBuf::from(".gantry/nodes").join(self.name.as_str());
+        let tls = self.tls_cert.clone().zip(self.tls_key.clone());
+        Ok(Options {
+            listen: self.listen,
+            tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+            control_plane: control_plane.as_url().to_owned(),
+            node_token: Secret::new(read_secret(&self.token_file)?.expose().to_owned()),
+            node_id: self.name.to_string(),
+            data_dir: self.data_dir.clone().unwrap_or_else(below),
+            allow_stdio: self.allow_stdio,
+        })
+    }
+
+    fn announce(&self, node: &NodeProcess) -> Result<(), Failure> {
+        let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", node.address());
+        output::print(&match self.output {
+            TextFormat::Text => {
+                format!("The node {} serves agents at {url}/TENANT/ENDPOINT/mcp\n", self.name)
+            }
+            TextFormat::Json => {
+                let line =
+                    json!({"name": self.name.as_str(), "address": node.address().to_string(), "url": url});
+                format!("{line}\n")
+            }
+        })
+    }
+}
