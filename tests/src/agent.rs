@@ -281,6 +281,21 @@ impl Answer {
         }
     }
 
+    /// The messages of the body, be they one JSON document or the data of events.
+    ///
+    /// # Panics
+    /// When something of it is no JSON.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Value> {
+        if !self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            return vec![self.json()];
+        }
+        let text = String::from_utf8_lossy(&self.body);
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        let data = data.map(str::trim).filter(|data| !data.is_empty());
+        data.map(|data| serde_json::from_str(data).expect("data of an event are JSON")).collect()
+    }
+
     /// A header that stands once, as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -32,6 +33,12 @@ pub struct Options {
     pub stdio: Vec<(String, String)>,
     /// Whether agents need no key.
     pub anonymous: bool,
+    /// How many nodes run in the process; one when absent.
+    pub nodes: Option<u8>,
+    /// Where agents connect; a free port when absent.
+    pub listen: Option<SocketAddr>,
+    /// Where admins and nodes connect; a free port when absent.
+    pub admin: Option<SocketAddr>,
     /// Where it keeps its data; a temporary folder when absent.
     pub data_dir: Option<PathBuf>,
     /// Certificate and key of the agents' listener, as PEM files.
@@ -69,6 +76,18 @@ pub struct Ready {
     /// The token for the admin API. It is only printed when it is new.
     #[serde(default)]
     pub admin_token: Option<String>,
+    /// The nodes within the process.
+    #[serde(default)]
+    pub nodes: Vec<ReadyNode>,
+}
+
+/// Where one node serves agents.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReadyNode {
+    /// Its name.
+    pub name: String,
+    /// The URL of each endpoint by its name.
+    pub endpoints: BTreeMap<String, String>,
 }
 
 /// Why `dev` is not running.
@@ -190,6 +209,7 @@ impl fmt::Debug for Ready {
             .field("has_agent_key", &self.agent_key.is_some())
             .field("admin_address", &self.admin_address)
             .field("has_admin_token", &self.admin_token.is_some())
+            .field("nodes", &self.nodes)
             .finish()
     }
 }
@@ -223,10 +243,15 @@ pub fn command(program: &Path, data_dir: &Path) -> Command {
 }
 
 fn arguments(options: &Options, data_dir: &Path) -> Vec<OsString> {
-    let fixed =
-        ["dev", "--output", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"];
-    let mut arguments: Vec<OsString> = fixed.iter().map(OsString::from).collect();
-    arguments.push(data_dir.into());
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let address = |address: Option<SocketAddr>| OsString::from(address.unwrap_or(free).to_string());
+    let mut arguments: Vec<OsString> = ["dev", "--output", "json"].iter().map(OsString::from).collect();
+    arguments.extend(["--listen".into(), address(options.listen)]);
+    arguments.extend(["--admin".into(), address(options.admin)]);
+    arguments.extend(["--data-dir".into(), data_dir.into()]);
+    if let Some(nodes) = options.nodes {
+        arguments.extend(["--nodes".into(), nodes.to_string().into()]);
+    }
     if options.anonymous {
         arguments.push("--anonymous".into());
     }

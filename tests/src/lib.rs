@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod audit;
+pub mod balancer;
+pub mod cluster;
 pub mod conformance;
 pub mod dev;
 pub mod eventually;
