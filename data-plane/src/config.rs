@@ -15,7 +15,7 @@ use aws_lc_rs::hmac;
 use gantry_model::{Revision, TenantName};
 
 use crate::config::tenant::Tenant;
-use crate::mcp::session::SessionKey;
+use crate::mcp::seal::Keyring;
 
 /// Everything that a request can ask of the configuration.
 pub(crate) struct Config {
@@ -31,8 +31,8 @@ pub(crate) struct Config {
 pub(crate) struct NodeKeys {
     /// Under which agents' secrets are hashed.
     pub(crate) key_hash: hmac::Key,
-    /// Under which session ids are sealed.
-    pub(crate) session: SessionKey,
+    /// Under which tokens are sealed.
+    pub(crate) seal: Keyring,
 }
 
 impl Config {

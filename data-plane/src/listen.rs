@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mcp::Era;
 use crate::node::Node;
-use crate::pipeline;
+use crate::pipeline::{self, Inbound};
 use crate::rejection::{Context, Rejection};
 use crate::reply::Body;
 use crate::route::Route;
@@ -172,7 +172,11 @@ async fn answer(
         });
     }
     Ok(match route {
-        Route::Endpoint(path) => pipeline::serve(&node, path, request).await,
+        Route::Endpoint(path) => {
+            let (head, body) = request.into_parts();
+            let inbound = Inbound::of_http(&head.headers, body);
+            pipeline::serve(&node, path, head, inbound).await
+        }
         Route::Health => status(StatusCode::OK),
         Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),
         Route::Ready => status(StatusCode::SERVICE_UNAVAILABLE),

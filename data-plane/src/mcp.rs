@@ -6,6 +6,7 @@
 pub(crate) mod headers;
 pub(crate) mod json;
 pub(crate) mod message;
+pub(crate) mod seal;
 pub(crate) mod session;
 pub(crate) mod sse;
 

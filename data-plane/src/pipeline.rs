@@ -14,19 +14,20 @@ mod receive;
 mod redact;
 mod validate;
 
+pub(crate) use receive::Inbound;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::Response;
 use http::request::Parts;
-use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::audit::entry::{Entry, Outcome};
 use crate::config::Config;
 use crate::config::tenant::{Agent, Endpoint, Tenant};
 use crate::mcp::Era;
 use crate::mcp::message::{Id, Kind, Message};
-use crate::mcp::session::SessionOwner;
+use crate::mcp::seal::Owner;
 use crate::node::Node;
 use crate::rejection::{Context, Rejection};
 use crate::reply::Body;
@@ -50,9 +51,9 @@ pub(crate) struct Received {
 }
 
 impl Caller {
-    /// Whom a session belongs to.
-    pub(crate) fn session_owner(&self) -> SessionOwner<'_> {
-        SessionOwner {
+    /// Whom a token belongs to.
+    pub(crate) fn owner(&self) -> Owner<'_> {
+        Owner {
             tenant: self.tenant.name.as_str(),
             endpoint: self.endpoint.name.as_str(),
             agent: self.agent.name.as_str(),
@@ -73,19 +74,18 @@ impl Received {
     }
 }
 
-/// Serves one request of an agent.
+/// Serves one request of an agent: as it came over HTTP, or as another front made it of a message.
 pub(crate) async fn serve(
     node: &Arc<Node>,
     path: EndpointPath<'_>,
-    request: Request<Incoming>,
+    head: Parts,
+    mut inbound: Inbound,
 ) -> Response<Body> {
     let Ok(mut entry) = node.audit.open().await else {
         // The node is going down; there is no record because nothing was done.
         return unavailable();
     };
     let mut answering = Answering { id: None, era: Era::Legacy };
-    let (head, body) = request.into_parts();
-    let mut inbound = receive::Inbound::new(&head.headers, body);
     match run(node, path, head, &mut inbound, &mut entry, &mut answering).await {
         Ok(redacted) => redacted.respond(node, entry),
         Err(rejection) => {
@@ -123,7 +123,7 @@ async fn run(
     node: &Arc<Node>,
     path: EndpointPath<'_>,
     head: Parts,
-    inbound: &mut receive::Inbound,
+    inbound: &mut Inbound,
     entry: &mut Entry,
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {

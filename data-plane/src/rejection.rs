@@ -121,6 +121,8 @@ pub(crate) enum Upstream {
     Status(StatusCode),
     /// It answered with what is no MCP.
     Protocol,
+    /// Too many requests are under way at it.
+    Busy,
 }
 
 /// Longest message in characters.
@@ -356,6 +358,7 @@ impl Upstream {
             Upstream::Refused(_) => "the server refused the gateway's credential".to_owned(),
             Upstream::Status(status) => format!("the server answered with HTTP status {}", status.as_u16()),
             Upstream::Protocol => "the server's answer is not MCP".to_owned(),
+            Upstream::Busy => "too many requests are under way at the server".to_owned(),
         }
     }
 }

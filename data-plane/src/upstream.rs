@@ -4,7 +4,12 @@
 
 pub(crate) mod client;
 pub(crate) mod discovery;
+pub(crate) mod exchange;
 pub(crate) mod http;
+pub(crate) mod legacy;
+pub(crate) mod modern;
+pub(crate) mod router;
+pub(crate) mod session;
 pub(crate) mod stdio;
 
 use std::sync::Arc;

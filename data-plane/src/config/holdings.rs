@@ -17,7 +17,7 @@ use prost::Message;
 
 use crate::config::tenant::{Secrets, Tenant};
 use crate::config::{Config, NodeKeys};
-use crate::mcp::session::SessionKey;
+use crate::mcp::seal::Keyring;
 
 /// Records of all tenants, as received.
 pub(crate) struct Holdings {
@@ -225,7 +225,8 @@ fn open_node_keys(seal: &NodeSealKey, sealed: wire::SealedToNode) -> Result<Node
     let (key_hash_key, session_key) = (Secret::new(keys.key_hash_key), Secret::new(keys.session_key));
     Ok(NodeKeys {
         key_hash: hmac::Key::new(hmac::HMAC_SHA256, key_hash_key.expose()),
-        session: SessionKey::new(session_key.expose()).map_err(|_| UpdateError::Form("the session key"))?,
+        seal: Keyring::new([(1, session_key.expose().as_slice())])
+            .map_err(|_| UpdateError::Form("the session key"))?,
     })
 }
 

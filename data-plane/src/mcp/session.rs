@@ -1,149 +1,110 @@
-//! Sealed session ids of the legacy era: any node can serve any request of a session, and none keeps it.
+//! Sessions of legacy clients: the token that a client holds, and what is in it.
 //!
-//! Always holds: a session id that a client holds opens only for the principal and endpoint that it was made for,
-//! and only until it expires. It seals the server's own session id (AES-256-GCM, random nonce), so that a client
-//! never learns that one.
+//! Always holds: nothing is kept of a session that the token can say, so any node can serve any request of it. A
+//! token is sealed ([`super::seal`]), so that it is good for its principal and endpoint only, and for a day.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-/// How long a session id is good for, in seconds: a day. Agents that run longer initialise again.
+use super::seal::{Invalid, Keyring, Owner, Purpose, SealError};
+
+/// How long a session is good for, in seconds: a day. Agents that run longer initialise again.
 pub(crate) const SESSION_SECONDS_MAX: u64 = 24 * 60 * 60;
-/// Longest session id of a server that is sealed, in bytes; longer ones would not fit into common header limits.
-pub(crate) const UPSTREAM_SESSION_BYTES_MAX: usize = 1_024;
+/// Longest session that is sealed, in bytes: a header holds no more everywhere.
+const SESSION_BYTES_MAX: usize = 3 * 1_024;
 
-/// Ended sessions that a node remembers; about 100 bytes each. Beyond, the oldest is forgotten, and its lists are
-/// answered again until it expires; its calls are refused by the server.
+/// Ended sessions that a node remembers; about 200 bytes each. Beyond, the oldest is forgotten.
 const ENDED_MAX: usize = 65_536;
 
-const FORM: u8 = 1;
-const HEADER_BYTES: usize = 1 + 8;
-const NONCE_BYTES: usize = 12;
-
-/// Seals and opens session ids.
-pub(crate) struct SessionKey(RandomizedNonceKey);
-
-/// Whom and what a session belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SessionOwner<'a> {
-    pub(crate) tenant: &'a str,
-    pub(crate) endpoint: &'a str,
-    pub(crate) agent: &'a str,
+/// What a client's session is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Session {
+    /// A session of the one server behind the endpoint, by that server's id.
+    #[serde(rename = "r")]
+    Relayed(String),
+    /// A session with the gateway.
+    #[serde(rename = "b")]
+    Bridged(Box<Bridged>),
 }
 
-/// Sessions that were ended on this node, by their sealed ids: what is answered without the server must not outlive
-/// the session either. Other nodes do not know of them in this release.
+/// A session with the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Bridged {
+    /// The node that has what cannot be sealed: sessions with servers, subscriptions, answers waited for.
+    #[serde(rename = "h")]
+    pub(crate) home: String,
+    /// Tells the session from all others.
+    #[serde(rename = "n")]
+    pub(crate) nonce: String,
+    /// The protocol version that was agreed on.
+    #[serde(rename = "v")]
+    pub(crate) version: String,
+    /// The client's capabilities, as it sent them.
+    #[serde(rename = "c")]
+    pub(crate) capabilities: Box<RawValue>,
+}
+
+/// Sessions that were ended, by their tokens: what is answered without a server must not outlive them.
 #[derive(Default)]
-pub(crate) struct Ended(Mutex<EndedIds>);
+pub(crate) struct Ended(Mutex<EndedTokens>);
 
 #[derive(Default)]
-struct EndedIds {
+struct EndedTokens {
     known: HashSet<String>,
     order: VecDeque<String>,
 }
 
-/// A session id cannot be made.
+/// A session cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SealError {
-    /// The key has not 32 bytes.
-    #[error("the session key has a wrong length")]
-    Key,
-    /// The server's session id is too long.
-    #[error("the server's session id is longer than {UPSTREAM_SESSION_BYTES_MAX} bytes")]
+pub(crate) enum SessionError {
+    /// What has to be in it is too long for a header.
+    #[error("the session would be longer than {SESSION_BYTES_MAX} bytes")]
     TooLong,
-    /// The cipher refused.
-    #[error("the session id cannot be sealed")]
-    Cipher,
+    /// It cannot be sealed.
+    #[error("the session cannot be sealed")]
+    Seal(#[from] SealError),
 }
 
-/// The session id is not one of this principal and endpoint, or no longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the session does not exist or has expired")]
-pub(crate) struct SessionGone;
-
-impl SessionKey {
-    /// Takes a key of 32 bytes.
-    pub(crate) fn new(key: &[u8]) -> Result<SessionKey, SealError> {
-        RandomizedNonceKey::new(&AES_256_GCM, key).map(SessionKey).map_err(|_| SealError::Key)
+impl Session {
+    /// The token for a client. `now` is in seconds since 1970.
+    pub(crate) fn seal(&self, keys: &Keyring, owner: Owner<'_>, now: u64) -> Result<String, SessionError> {
+        // Every field has a JSON form.
+        let plain = serde_json::to_vec(self).unwrap_or_default();
+        if plain.len() > SESSION_BYTES_MAX {
+            return Err(SessionError::TooLong);
+        }
+        Ok(keys.seal(Purpose::Session, owner, now + SESSION_SECONDS_MAX, &plain)?)
     }
 
-    /// Seals a server's session id. `now` is in seconds since 1970.
-    pub(crate) fn seal(
-        &self,
-        owner: SessionOwner<'_>,
-        upstream: &str,
-        now: u64,
-    ) -> Result<String, SealError> {
-        if upstream.len() > UPSTREAM_SESSION_BYTES_MAX {
-            return Err(SealError::TooLong);
-        }
-        let mut sealed = Vec::with_capacity(HEADER_BYTES + upstream.len() + 32);
-        sealed.push(FORM);
-        sealed.extend_from_slice(&(now + SESSION_SECONDS_MAX).to_be_bytes());
-        sealed.extend_from_slice(upstream.as_bytes());
-        let nonce = self
-            .0
-            .seal_in_place_append_tag(Aad::from(owner.to_aad()), &mut sealed)
-            .map_err(|_| SealError::Cipher)?;
-        let mut text = nonce.as_ref().to_vec();
-        text.append(&mut sealed);
-        Ok(URL_SAFE_NO_PAD.encode(text))
-    }
-
-    /// The server's session id of a sealed one.
-    pub(crate) fn open(
-        &self,
-        owner: SessionOwner<'_>,
-        session: &str,
-        now: u64,
-    ) -> Result<String, SessionGone> {
-        let mut bytes = URL_SAFE_NO_PAD.decode(session).map_err(|_| SessionGone)?;
-        if bytes.len() < NONCE_BYTES {
-            return Err(SessionGone);
-        }
-        let mut sealed = bytes.split_off(NONCE_BYTES);
-        let nonce: [u8; NONCE_BYTES] = bytes.try_into().map_err(|_| SessionGone)?;
-        let plain = self
-            .0
-            .open_in_place((&nonce).into(), Aad::from(owner.to_aad()), &mut sealed)
-            .map_err(|_| SessionGone)?;
-        let (header, upstream) = plain.split_at_checked(HEADER_BYTES).ok_or(SessionGone)?;
-        let expires = header[1..].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-        if header[0] != FORM || expires <= now {
-            return Err(SessionGone);
-        }
-        String::from_utf8(upstream.to_vec()).map_err(|_| SessionGone)
+    /// The session of a token.
+    pub(crate) fn open(keys: &Keyring, owner: Owner<'_>, token: &str, now: u64) -> Result<Session, Invalid> {
+        let plain = keys.open(Purpose::Session, owner, token, now)?;
+        serde_json::from_slice(&plain).map_err(|_| Invalid)
     }
 }
 
 impl Ended {
-    /// Remembers that a session is over.
-    pub(crate) fn insert(&self, session: &str) {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ids.known.insert(session.to_owned()) {
-            ids.order.push_back(session.to_owned());
+    /// Remembers that a session is over. Returns whether that is news.
+    pub(crate) fn insert(&self, token: &str) -> bool {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = tokens.known.insert(token.to_owned());
+        if is_new {
+            tokens.order.push_back(token.to_owned());
         }
-        if ids.order.len() > ENDED_MAX
-            && let Some(oldest) = ids.order.pop_front()
+        if tokens.order.len() > ENDED_MAX
+            && let Some(oldest) = tokens.order.pop_front()
         {
-            ids.known.remove(&oldest);
+            tokens.known.remove(&oldest);
         }
+        is_new
     }
 
     /// Whether a session is over.
-    pub(crate) fn contains(&self, session: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.contains(session)
-    }
-}
-
-impl SessionOwner<'_> {
-    /// Names have no `/`, so the parts cannot run into each other.
-    fn to_aad(self) -> String {
-        format!("gantry session/{}/{}/{}", self.tenant, self.endpoint, self.agent)
+    pub(crate) fn contains(&self, token: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.contains(token)
     }
 }
 
@@ -151,14 +112,12 @@ impl SessionOwner<'_> {
 mod tests {
     use super::*;
 
-    const OWNER: SessionOwner<'static> = SessionOwner { tenant: "acme", endpoint: "main", agent: "bot" };
-
     #[test]
     fn the_oldest_ended_session_is_forgotten_beyond_the_limit() {
         let ended = Ended::default();
         for number in 0..=ENDED_MAX {
-            ended.insert(&number.to_string());
-            ended.insert(&number.to_string());
+            assert!(ended.insert(&number.to_string()));
+            assert!(!ended.insert(&number.to_string()));
         }
         assert!(!ended.contains("0"));
         assert!(ended.contains("1"));
@@ -166,18 +125,23 @@ mod tests {
     }
 
     #[test]
-    fn a_session_opens_for_its_owner_only_and_until_it_expires() -> Result<(), SealError> {
-        let key = SessionKey::new(&[7; 32])?;
-        let sealed = key.seal(OWNER, "upstream-1", 1_000)?;
-        assert!(sealed.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
-        assert_eq!(key.open(OWNER, &sealed, 1_000), Ok("upstream-1".to_owned()));
-        assert_eq!(key.open(OWNER, &sealed, 1_000 + SESSION_SECONDS_MAX), Err(SessionGone));
-        assert_eq!(key.open(SessionOwner { agent: "eve", ..OWNER }, &sealed, 1_000), Err(SessionGone));
-        assert_eq!(key.open(SessionOwner { endpoint: "other", ..OWNER }, &sealed, 1_000), Err(SessionGone));
-        assert_eq!(SessionKey::new(&[8; 32])?.open(OWNER, &sealed, 1_000), Err(SessionGone));
-        for broken in ["", "x", "AAAA", &sealed[1..]] {
-            assert_eq!(key.open(OWNER, broken, 1_000), Err(SessionGone), "{broken}");
+    fn a_session_comes_back_as_it_was() -> Result<(), Box<dyn std::error::Error>> {
+        let keys = Keyring::new([(1, &[7; 32][..])])?;
+        let owner = Owner { tenant: "acme", endpoint: "main", agent: "bot" };
+        let bridged = Bridged {
+            home: "node-1".to_owned(),
+            nonce: "n".to_owned(),
+            version: "2025-06-18".to_owned(),
+            capabilities: RawValue::from_string(r#"{"elicitation": {}}"#.to_owned())?,
+        };
+        for session in [Session::Relayed("upstream-1".to_owned()), Session::Bridged(Box::new(bridged))] {
+            let token = session.seal(&keys, owner, 1_000)?;
+            let opened = Session::open(&keys, owner, &token, 1_000)?;
+            assert_eq!(serde_json::to_string(&opened)?, serde_json::to_string(&session)?);
+            assert!(Session::open(&keys, owner, &token, 1_000 + SESSION_SECONDS_MAX).is_err());
         }
+        let long = Session::Relayed("x".repeat(SESSION_BYTES_MAX));
+        assert_eq!(long.seal(&keys, owner, 1_000), Err(SessionError::TooLong));
         Ok(())
     }
 }

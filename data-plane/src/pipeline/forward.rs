@@ -16,6 +16,7 @@ use super::{Caller, Received};
 use crate::mcp::Era;
 use crate::mcp::headers::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, PROTOCOL_VERSION, SESSION_ID, named};
 use crate::mcp::message::{Kind, Method};
+use crate::mcp::session::Session;
 use crate::node::Node;
 use crate::rejection::{Rejection, Upstream};
 use crate::reply::Body;
@@ -87,10 +88,10 @@ fn open_session(node: &Node, caller: &Caller, received: &Received) -> Result<Opt
         return Err(Rejection::SessionGone);
     }
     let keys = caller.config.keys.as_ref().ok_or(Rejection::SessionGone)?;
-    keys.session
-        .open(caller.session_owner(), session, now_seconds())
-        .map(Some)
-        .map_err(|_| Rejection::SessionGone)
+    match Session::open(&keys.seal, caller.owner(), session, now_seconds()) {
+        Ok(Session::Relayed(upstream)) => Ok(Some(upstream)),
+        Ok(Session::Bridged(_)) | Err(_) => Err(Rejection::SessionGone),
+    }
 }
 
 /// A session is over when its client ended it, or when the server no longer knows it.
@@ -169,7 +170,8 @@ fn pass_on(
         let protocol = |_| Rejection::Upstream(Upstream::Protocol);
         let session = session.to_str().map_err(|_| Rejection::Upstream(Upstream::Protocol))?;
         let keys = caller.config.keys.as_ref().ok_or(Rejection::NotReady)?;
-        let sealed = keys.session.seal(caller.session_owner(), session, now_seconds()).map_err(protocol)?;
+        let session = Session::Relayed(session.to_owned());
+        let sealed = session.seal(&keys.seal, caller.owner(), now_seconds()).map_err(protocol)?;
         let value = sealed.try_into().map_err(|_| Rejection::Upstream(Upstream::Protocol))?;
         answer.headers_mut().insert(SESSION_ID, value);
     }

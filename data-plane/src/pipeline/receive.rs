@@ -28,8 +28,8 @@ const DISCARDED_MAX: usize = 4 * REQUEST_BODY_MAX;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The body of a request, as far as it has not been read.
-pub(super) struct Inbound {
-    body: Incoming,
+pub(crate) struct Inbound {
+    body: Source,
     /// Whether its client sends it, or waits to be asked for it, or takes too long.
     comes: bool,
 }
@@ -74,14 +74,32 @@ pub(super) async fn receive(
     Ok(Received { era: answering.era, headers, message: Some(message), method })
 }
 
+enum Source {
+    Http(Incoming),
+    Message(Bytes),
+}
+
 impl Inbound {
-    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Inbound {
-        Inbound { body, comes: !headers.contains_key(EXPECT) }
+    /// The body of a request that comes over HTTP.
+    pub(crate) fn of_http(headers: &HeaderMap, body: Incoming) -> Inbound {
+        Inbound { body: Source::Http(body), comes: !headers.contains_key(EXPECT) }
+    }
+
+    /// A message that another front received as a whole.
+    pub(crate) fn of_message(message: Bytes) -> Inbound {
+        Inbound { body: Source::Message(message), comes: false }
     }
 
     async fn collect(&mut self) -> Result<Bytes, Rejection> {
+        let body = match &mut self.body {
+            Source::Http(body) => body,
+            Source::Message(message) if message.len() > REQUEST_BODY_MAX => {
+                return Err(Rejection::BodyTooLarge(REQUEST_BODY_MAX));
+            }
+            Source::Message(message) => return Ok(message.clone()),
+        };
         self.comes = true;
-        let limited = Limited::new(&mut self.body, REQUEST_BODY_MAX).collect();
+        let limited = Limited::new(body, REQUEST_BODY_MAX).collect();
         match tokio::time::timeout(BODY_DEADLINE, limited).await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -97,12 +115,13 @@ impl Inbound {
     /// Reads what a refusal left unread, within bounds, and throws it away. A client that writes all of its body
     /// before it reads would otherwise meet a closed connection instead of the refusal.
     pub(super) async fn discard(mut self) {
-        if !self.comes || self.body.is_end_stream() {
+        let Source::Http(body) = &mut self.body else { return };
+        if !self.comes || body.is_end_stream() {
             return;
         }
         let read = async {
             let mut room = DISCARDED_MAX;
-            while let Some(Ok(frame)) = self.body.frame().await {
+            while let Some(Ok(frame)) = body.frame().await {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 match room.checked_sub(length) {
                     Some(left) => room = left,

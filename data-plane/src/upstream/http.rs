@@ -27,7 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How this gateway names itself to servers.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("gantry/", env!("CARGO_PKG_VERSION")));
 
-/// Sends requests to servers over HTTP.
+/// Sends requests to servers over HTTP. Clones share the connections.
+#[derive(Clone)]
 pub(crate) struct HttpUpstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
