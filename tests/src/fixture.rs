@@ -1,14 +1,17 @@
 //! A Streamable HTTP server, built on rmcp, that offers everything the official conformance suite calls.
 //!
-//! One endpoint serves every protocol revision: sessions for the revisions up to 2025-11-25, none from
-//! 2026-07-28 on. It listens on 127.0.0.1 only, and all its connections end with the [`Server`].
+//! One endpoint serves every protocol revision, or those of one [`Era`]: sessions for the revisions up to 2025-11-25,
+//! none from 2026-07-28 on. It listens on 127.0.0.1 only, and all its connections end with the [`Server`].
 //! It does not authenticate anybody and it keeps nothing on disk.
 
 mod catalog;
 mod changes;
+mod dialog;
+mod era;
 mod handler;
 mod input;
 mod plain;
+mod rounds;
 mod session;
 mod tasks;
 
@@ -17,7 +20,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,6 +34,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use era::Era;
 use handler::{Handler, Shared};
 
 /// The one path that is served.
@@ -35,6 +42,9 @@ const PATH: &str = "/mcp";
 
 /// Open connections at once; more wait in the kernel's queue. The conformance suite opens about ten.
 const CONNECTIONS_MAX: usize = 512;
+
+/// Largest body of a request; the suite's largest is some KiB.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A running fixture server; dropping it closes the listener and every connection.
 #[derive(Debug)]
@@ -67,11 +77,19 @@ pub enum StartError {
 type Service = StreamableHttpService<Handler, LocalSessionManager>;
 
 impl Server {
-    /// Starts the server on 127.0.0.1; port 0 takes a free one.
+    /// Starts the server on 127.0.0.1, with every revision; port 0 takes a free one.
     ///
     /// # Errors
     /// When the port cannot be bound, or the embedded catalog is broken.
     pub async fn start(port: u16) -> Result<Self, StartError> {
+        Self::start_as(Era::Dual, port).await
+    }
+
+    /// As [`Server::start`], with the revisions of one era.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_as(era: Era, port: u16) -> Result<Self, StartError> {
         let shared = Arc::new(Shared::new()?);
         let listen_error = |source| StartError::Listen { port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen_error)?;
@@ -84,7 +102,7 @@ impl Server {
             Arc::new(LocalSessionManager::default()),
             config,
         );
-        let accepting = tokio::spawn(accept(listener, service, stop.clone()));
+        let accepting = tokio::spawn(accept(listener, era, service, stop.clone()));
         Ok(Self { address, stop, accepting })
     }
 
@@ -109,7 +127,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, service: Service, stop: CancellationToken) {
+async fn accept(listener: TcpListener, era: Era, service: Service, stop: CancellationToken) {
     // Dropping the set at the end of this function aborts every connection.
     let mut connections = JoinSet::new();
     loop {
@@ -118,27 +136,43 @@ async fn accept(listener: TcpListener, service: Service, stop: CancellationToken
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(stream, service.clone()));
+                    connections.spawn(serve(stream, era, service.clone()));
                 }
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, service: Service) {
-    let respond = service_fn(move |request: http::Request<Incoming>| {
+async fn serve(stream: TcpStream, era: Era, service: Service) {
+    let respond = service_fn(move |request| {
         let service = service.clone();
-        async move {
-            let response = if request.uri().path() == PATH {
-                service.handle(request).await
-            } else {
-                let mut response = http::Response::default();
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                response
-            };
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(answer(era, &service, request).await) }
     });
     // An error here says that the client left or spoke no HTTP: its concern, and it has been told.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), respond).await;
+}
+
+async fn answer(
+    era: Era,
+    service: &Service,
+    request: Request<Incoming>,
+) -> Response<BoxBody<Bytes, Infallible>> {
+    if request.uri().path() != PATH {
+        return empty(StatusCode::NOT_FOUND);
+    }
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return empty(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    let request = Request::from_parts(head, body.to_bytes());
+    match era.refusal(&request) {
+        Some(refusal) => refusal.map(|body| Full::new(body).boxed()),
+        None => service.handle(request.map(Full::new)).await,
+    }
+}
+
+fn empty(status: StatusCode) -> Response<BoxBody<Bytes, Infallible>> {
+    let mut response = Response::new(Full::default().boxed());
+    *response.status_mut() = status;
+    response
 }

@@ -1,11 +1,11 @@
-//! Runs the conformance fixture server by itself: `fixture-server [--port PORT]`.
+//! Runs the conformance fixture server by itself: `fixture-server [--port PORT] [--era legacy|modern|dual]`.
 //!
 //! It prints its URL as the one line on stdout, and ends when stdin closes, or on SIGTERM or SIGINT.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use gantry_tests::fixture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -16,6 +16,30 @@ struct Arguments {
     /// The port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// Which revisions it speaks.
+    #[arg(long, value_enum, default_value_t)]
+    era: Era,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Era {
+    /// Up to 2025-11-25.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+    /// All of them.
+    #[default]
+    Dual,
+}
+
+impl From<Era> for fixture::Era {
+    fn from(era: Era) -> Self {
+        match era {
+            Era::Legacy => Self::Legacy,
+            Era::Modern => Self::Modern,
+            Era::Dual => Self::Dual,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -27,7 +51,7 @@ fn main() -> ExitCode {
         let _ = io::copy(&mut io::stdin().lock().by_ref(), &mut io::sink());
         let _ = stdin_closed.send(());
     });
-    match run(arguments.port, closed) {
+    match run(arguments.era.into(), arguments.port, closed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fixture-server: {error}");
@@ -37,10 +61,14 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn run(port: u16, stdin_closed: oneshot::Receiver<()>) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(
+    era: fixture::Era,
+    port: u16,
+    stdin_closed: oneshot::Receiver<()>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = fixture::Server::start(port).await?;
+    let server = fixture::Server::start_as(era, port).await?;
     println!("{}", server.url());
     io::stdout().flush()?;
     tokio::select! {
