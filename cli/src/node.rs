@@ -75,6 +75,10 @@ fn start_failed(error: &gantry_data_plane::StartError) -> Failure {
         StartError::Tls(_) => {
             "name a PEM certificate chain and its key with `--tls-cert FILE --tls-key FILE`"
         }
+        StartError::Mesh(_) => {
+            "name a free UDP address with `--mesh-listen IP:PORT`, and if that is every address, how other nodes \
+             reach it with `--mesh-advertise IP:PORT`"
+        }
         StartError::Audit(_) | StartError::Seal(_) => "name another directory with `--data-dir DIR`",
     };
     Failure::error(format!("the data plane does not start: {}", chain(error)), next)

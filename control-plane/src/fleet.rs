@@ -6,18 +6,51 @@
 
 mod failures;
 mod nodes;
+mod place;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 pub(crate) use failures::Failures;
 pub(crate) use nodes::{Arrival, FleetFull, NodeId, NodeIdError, NodeView, Nodes, Progress, Ticket};
+pub(crate) use place::{Place, PlaceError};
 pub(crate) use timeline::Timeline;
 
+/// How long after its start a process does not know yet who is there: longer than any pause that a node makes before
+/// it connects again (15 s).
+const SETTLING: Duration = Duration::from_secs(20);
+
 /// The nodes of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) nodes: Nodes,
     pub(crate) timeline: Timeline,
     pub(crate) failures: Failures,
+    settled_at: Instant,
+}
+
+impl Fleet {
+    /// Nobody has connected yet.
+    pub(crate) fn new(now: Instant) -> Fleet {
+        Fleet {
+            nodes: Nodes::default(),
+            timeline: Timeline::default(),
+            failures: Failures::default(),
+            settled_at: now + SETTLING,
+        }
+    }
+
+    /// From when on a node that is not connected is gone.
+    pub(crate) fn settled_at(&self) -> Instant {
+        self.settled_at
+    }
+
+    /// Whether that has come.
+    pub(crate) fn is_settled(&self) -> bool {
+        Instant::now() >= self.settled_at
+    }
 }

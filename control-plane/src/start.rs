@@ -19,6 +19,7 @@ use gantry_wire::sync_v1::sync_server::SyncServer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
@@ -142,7 +143,7 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
         consensus,
         vault,
         journal: Journal::new(),
-        fleet: Fleet::default(),
+        fleet: Fleet::new(Instant::now()),
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),
         stop: CancellationToken::new(),

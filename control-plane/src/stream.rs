@@ -7,12 +7,14 @@
 //!   gets a snapshot;
 //! - every revision is acknowledged, also one that changes nothing for nodes (its update is empty), so that the
 //!   status shows who has it;
+//! - a node of the mesh is told of the others at once when one joins or leaves, between the parts of an update too;
 //! - a secret is sent in the update that changes it, sealed to the key of the one process.
 //!
 //! It does not authenticate single nodes: all share a token in this release.
 
 mod catalogs;
 mod intake;
+mod members;
 mod rejection;
 mod session;
 mod update;

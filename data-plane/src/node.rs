@@ -12,6 +12,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::config::tenant::Server;
 use crate::mcp::session::Ended;
+use crate::mesh::Mesh;
 use crate::upstream::Upstreams;
 use crate::upstream::discovery::Wakeup;
 
@@ -23,6 +24,7 @@ pub(crate) struct Node {
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
     pub(crate) ended: Ended,
+    pub(crate) mesh: Arc<Mesh>,
     /// Whether agents can connect from this machine only.
     pub(crate) on_loopback: bool,
 }
@@ -32,7 +34,13 @@ const LIST_CHANGED: &[u8] = b"list_changed";
 
 impl Node {
     /// A node without a configuration.
-    pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup, on_loopback: bool) -> Node {
+    pub(crate) fn new(
+        audit: Audit,
+        upstreams: Upstreams,
+        discovery: Wakeup,
+        mesh: Mesh,
+        on_loopback: bool,
+    ) -> Node {
         Node {
             config: ArcSwap::from_pointee(Config::empty()),
             swapped: watch::Sender::default(),
@@ -40,6 +48,7 @@ impl Node {
             upstreams,
             discovery,
             ended: Ended::default(),
+            mesh: Arc::new(mesh),
             on_loopback,
         }
     }

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::audit::writer::OpenError;
 use crate::listen::Listener;
+use crate::mesh::accept::Acceptor;
+use crate::mesh::{Bind, Deaf, Mesh};
 use crate::node::Node;
 use crate::sync::{Channels, Follower, Identity};
 use crate::upstream::Upstreams;
@@ -44,6 +46,11 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Whether servers may be child processes of this node.
     pub allow_stdio: bool,
+    /// Where other nodes connect (UDP); port 0 takes a free one. Without it the node takes no part in the mesh, and
+    /// sessions that begin on it are served by it alone.
+    pub mesh_listen: Option<SocketAddr>,
+    /// Where other nodes find it, when that is not where it listens. Port 0 stands for the port that it listens on.
+    pub mesh_advertise: Option<SocketAddr>,
 }
 
 /// Why a node does not start.
@@ -67,6 +74,9 @@ pub enum StartError {
     /// No key pair can be made.
     #[error("the node's key cannot be made")]
     Seal(#[from] gantry_node::seal::SealError),
+    /// The mesh cannot be bound.
+    #[error("the mesh cannot be joined")]
+    Mesh(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<OpenError> for StartError {
@@ -79,8 +89,13 @@ impl From<OpenError> for StartError {
 pub struct DataPlane {
     address: SocketAddr,
     applied: watch::Receiver<Revision>,
+    /// Ends the taking of new requests.
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    /// Ends the stream to the control plane, by which peers hear that the node is gone.
+    leave: CancellationToken,
+    listening: JoinHandle<()>,
+    following: JoinHandle<()>,
+    meshing: JoinHandle<()>,
     node: Arc<Node>,
 }
 
@@ -98,8 +113,9 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let incarnation = random_hex();
     let (record_sender, records) = mpsc::channel(RECORDS_MAX);
     let audit = Audit::start(&options.data_dir, &options.node_id, &incarnation, record_sender)?;
+    let (mesh, acceptor) = join_mesh(&options)?;
     let upstreams = Upstreams::new(options.allow_stdio);
-    let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), address.ip().is_loopback()));
+    let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, address.ip().is_loopback()));
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
     let identity = Identity {
@@ -111,12 +127,23 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };
     let follower = Follower::new(identity, node.clone(), NodeSealKey::generate()?, discovery, channels);
-    let stop = CancellationToken::new();
-    let tasks = vec![
-        tokio::spawn(listener.serve(node.clone(), stop.clone())),
-        tokio::spawn(follower.run(stop.clone())),
-    ];
-    Ok(DataPlane { address, applied, stop, tasks, node })
+    let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+    Ok(DataPlane {
+        address,
+        applied,
+        listening: tokio::spawn(listener.serve(node.clone(), stop.clone())),
+        following: tokio::spawn(follower.run(leave.clone())),
+        meshing: tokio::spawn(acceptor.serve(Arc::new(Deaf), stop.clone())),
+        stop,
+        leave,
+        node,
+    })
+}
+
+fn join_mesh(options: &Options) -> Result<(Mesh, Acceptor), StartError> {
+    let Some(listen) = options.mesh_listen else { return Ok(Mesh::alone(&options.node_id)) };
+    let bind = Bind { listen, advertise: options.mesh_advertise };
+    Mesh::bind(&options.node_id, bind).map_err(|error| StartError::Mesh(Box::new(error)))
 }
 
 impl DataPlane {
@@ -133,21 +160,26 @@ impl DataPlane {
     /// Returns only when a part of the node ended without being asked to. May be dropped and called again.
     pub async fn failed(&mut self) -> Died {
         // A handle must not be asked again once it said that its task ended.
-        if self.tasks.iter().any(JoinHandle::is_finished) {
+        if [&self.listening, &self.following, &self.meshing].into_iter().any(JoinHandle::is_finished) {
             return Died;
         }
-        let [listening, following] = self.tasks.as_mut_slice() else { return Died };
         tokio::select! {
-            _ = listening => Died,
-            _ = following => Died,
+            _ = &mut self.listening => Died,
+            _ = &mut self.following => Died,
+            _ = &mut self.meshing => Died,
         }
     }
 
-    /// Ends the node: lets requests under way end (bounded), and writes the last records.
+    /// Ends the node: lets requests under way end (bounded), its own and those of its peers, and writes the last
+    /// records. Only then its peers hear that it is gone, because they cut what they have with it.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        for task in self.tasks {
-            if task.await.is_err() {
+        let ((), listening) = tokio::join!(self.node.mesh.drain(), self.listening);
+        self.leave.cancel();
+        let following = self.following.await;
+        self.node.mesh.close().await;
+        for ended in [listening, following, self.meshing.await] {
+            if ended.is_err() {
                 tracing::error!("a task of the data plane panicked");
             }
         }

@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "gantry/raft/v1/log.proto",
     "gantry/sync/v1/sync.proto",
     "gantry/admin/v1/admin.proto",
+    "gantry/mesh/v1/mesh.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .include_file("protocol.rs")
         .bytes(".gantry.sync.v1.Entry.record")
+        .bytes(".gantry.mesh.v1.Notice.notice")
         .bytes(".gantry.raft.v1.Batch.commands")
         .compile_fds(descriptors)?;
     Ok(())

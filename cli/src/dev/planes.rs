@@ -3,7 +3,7 @@
 //! Always holds: the nodes reach the control plane over loopback with the node token; they stop first, so that the
 //! last records find somebody to take them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::task::Poll;
 
 use gantry_control_plane::ControlPlane;
@@ -79,6 +79,8 @@ impl Control {
                 node_id: format!("{NODE}{suffix}"),
                 data_dir: directory.of_plane(&format!("data-plane{suffix}")),
                 allow_stdio: true,
+                mesh_listen: (plan.count > 1).then_some((Ipv4Addr::LOCALHOST, 0).into()),
+                mesh_advertise: None,
             };
             match NodeProcess::start(options).await {
                 Ok(node) => planes.nodes.push(node),

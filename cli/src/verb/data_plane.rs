@@ -52,6 +52,12 @@ pub(crate) struct Run {
     /// Let servers be child processes of this node.
     #[arg(long)]
     allow_stdio: bool,
+    /// Where other nodes connect, by UDP; when absent, a free port of the agents' address, if that is a certain one.
+    #[arg(long, value_name = "IP:PORT")]
+    mesh_listen: Option<SocketAddr>,
+    /// Where other nodes find it, when that is not where it listens; port 0 stands for the port that it listens on.
+    #[arg(long, value_name = "IP:PORT")]
+    mesh_advertise: Option<SocketAddr>,
     /// What is printed when it serves: text, or one JSON object on one line.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
@@ -106,7 +112,21 @@ impl Run {
             node_id: self.name.to_string(),
             data_dir: self.data_dir.clone().unwrap_or_else(below),
             allow_stdio: self.allow_stdio,
+            mesh_listen: self.mesh_listen(),
+            mesh_advertise: self.mesh_advertise,
         })
+    }
+
+    fn mesh_listen(&self) -> Option<SocketAddr> {
+        let is_known = !self.listen.ip().is_unspecified() || self.mesh_advertise.is_some();
+        let listen = self.mesh_listen.or(is_known.then_some(SocketAddr::new(self.listen.ip(), 0)));
+        if listen.is_none() {
+            output::warn(
+                "other nodes do not find this one, and sessions stay where they begin: name an address with \
+                 --mesh-advertise IP:0",
+            );
+        }
+        listen
     }
 
     fn announce(&self, node: &NodeProcess) -> Result<(), Failure> {

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Place;
+
 /// Most nodes of one control-plane process. Each costs a stream; a larger fleet has more processes.
 pub(crate) const NODES_MAX: usize = 10_000;
 /// How long a node that left is still shown, so that whoever looks after an incident sees it.
@@ -40,6 +42,8 @@ pub(crate) struct Arrival {
     pub(crate) build: String,
     /// Lives as long as the node's process, so it tells processes apart.
     pub(crate) seal_key: SealPublicKey,
+    /// Its place in the mesh, if it takes part.
+    pub(crate) place: Option<Place>,
 }
 
 /// One session of one node.
@@ -85,6 +89,8 @@ pub(crate) struct Progress {
 pub(crate) struct Nodes {
     rows: Mutex<Rows>,
     changes: watch::Sender<u64>,
+    /// Changes with the members of the mesh.
+    membership: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +104,7 @@ struct Node {
     build: String,
     session: u64,
     replaced: CancellationToken,
+    place: Option<Place>,
     connected_at: Instant,
     gone_at: Option<Instant>,
     provisioned: Option<SealPublicKey>,
@@ -123,16 +130,29 @@ impl Nodes {
         let node = rows.nodes.entry(arrival.node.clone()).or_insert_with(|| Node::new(now));
         node.replaced.cancel();
         (node.build, node.session, node.replaced) = (arrival.build, session, replaced.clone());
+        let was_member = node.place.is_some();
+        node.place = arrival.place;
+        let is_member = node.place.is_some();
         (node.connected_at, node.gone_at) = (now, None);
         let provisioned = node.provisioned == Some(arrival.seal_key);
         drop(rows);
         self.changed();
+        if was_member || is_member {
+            self.membership_changed();
+        }
         Ok(Ticket { node: arrival.node, replaced, provisioned, seal_key: arrival.seal_key, session })
     }
 
     /// A session ended.
     pub(crate) fn leave(&self, ticket: &Ticket, now: Instant) {
-        self.update(ticket, |node| node.gone_at = Some(now));
+        let mut was_member = false;
+        self.update(ticket, |node| {
+            node.gone_at = Some(now);
+            was_member = node.place.take().is_some();
+        });
+        if was_member {
+            self.membership_changed();
+        }
     }
 
     /// The node applied a revision. `provisioned`: it then holds every secret there is.
@@ -176,6 +196,18 @@ impl Nodes {
         drop(rows);
         views.sort_by(|left, right| left.node.cmp(&right.node));
         views
+    }
+
+    /// The connected nodes that take part in the mesh.
+    pub(crate) fn members(&self) -> Vec<(NodeId, Place)> {
+        let rows = self.rows();
+        // INVARIANT: a node that is gone has no place.
+        rows.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.place.clone()?))).collect()
+    }
+
+    /// Tells when a member joined or left; several may arrive as one.
+    pub(crate) fn subscribe_to_members(&self) -> watch::Receiver<u64> {
+        self.membership.subscribe()
     }
 
     /// How far the connected nodes are with a revision that came at `came`; without that, times count from when each
@@ -222,6 +254,10 @@ impl Nodes {
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
+    fn membership_changed(&self) {
+        self.membership.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,6 +284,7 @@ impl Node {
             build: String::new(),
             session: 0,
             replaced: CancellationToken::new(),
+            place: None,
             connected_at: now,
             gone_at: None,
             provisioned: None,

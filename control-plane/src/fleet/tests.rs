@@ -10,7 +10,7 @@ use super::nodes::{NODES_MAX, NodeIdError};
 use super::*;
 
 fn arrival(node: &str, seal_key: SealPublicKey) -> Arrival {
-    Arrival { node: node.parse().expect("an id"), build: "1".to_owned(), seal_key }
+    Arrival { node: node.parse().expect("an id"), build: "1".to_owned(), seal_key, place: None }
 }
 
 fn seal_key() -> SealPublicKey {

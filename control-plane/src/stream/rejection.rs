@@ -8,7 +8,7 @@ use gantry_model::Revision;
 use gantry_node::seal::SealError;
 use tonic::Status;
 
-use crate::fleet::{FleetFull, NodeId, NodeIdError};
+use crate::fleet::{FleetFull, NodeId, NodeIdError, PlaceError};
 
 /// Why a stream ends.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,8 @@ pub(super) enum StreamEnd {
     SecondHello,
     #[error(transparent)]
     NodeId(#[from] NodeIdError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error("the node's sealing key cannot be used: {0}")]
     SealKey(SealError),
     #[error(transparent)]
@@ -39,9 +41,11 @@ impl From<StreamEnd> for Status {
     fn from(end: StreamEnd) -> Status {
         let message = end.to_string();
         match end {
-            StreamEnd::NoHello(_) | StreamEnd::SecondHello | StreamEnd::NodeId(_) | StreamEnd::SealKey(_) => {
-                Status::invalid_argument(message)
-            }
+            StreamEnd::NoHello(_)
+            | StreamEnd::SecondHello
+            | StreamEnd::NodeId(_)
+            | StreamEnd::Place(_)
+            | StreamEnd::SealKey(_) => Status::invalid_argument(message),
             StreamEnd::Full(_) => Status::resource_exhausted(message),
             StreamEnd::Replaced(_) => Status::aborted(message),
             StreamEnd::NoAnswer { .. } => Status::deadline_exceeded(message),

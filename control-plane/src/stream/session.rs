@@ -19,10 +19,11 @@ use tonic::{Status, Streaming};
 
 use super::catalogs;
 use super::intake::{Answer, Intake};
+use super::members;
 use super::rejection::StreamEnd;
 use super::update::{Builder, Built};
 use crate::feed::View;
-use crate::fleet::{Arrival, Ticket};
+use crate::fleet::{Arrival, Place, Ticket};
 use crate::plane::Plane;
 use crate::vault::SecretError;
 
@@ -62,7 +63,8 @@ pub(super) async fn serve(
         hello = hello(&mut inbound) => hello?,
     };
     let seal_key = SealPublicKey::try_from(hello.seal_public_key.as_slice()).map_err(StreamEnd::SealKey)?;
-    let arrival = Arrival { node: hello.node_id.parse()?, build: hello.build.clone(), seal_key };
+    let place = hello.mesh.as_ref().map(|mesh| Place::read(&hello.incarnation, mesh)).transpose()?;
+    let arrival = Arrival { node: hello.node_id.parse()?, build: hello.build.clone(), seal_key, place };
     let ticket = plane.fleet.nodes.enter(arrival, Instant::now())?;
     tracing::info!(node = %ticket.node, incarnation = hello.incarnation, build = hello.build, "a node connected");
     let ended = tokio::select! {
@@ -106,6 +108,7 @@ async fn follow(
         ended = intake.run() => ended,
         ended = writer.run() => ended,
         () = reports.record_into(plane) => Ok(()),
+        () = members::tell(plane, hello, outbound) => Ok(()),
     }
 }
 

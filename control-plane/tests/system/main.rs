@@ -3,6 +3,7 @@
 
 mod admin;
 mod harness;
+mod members;
 mod node;
 mod policy;
 mod records;

@@ -23,12 +23,14 @@ pub(crate) struct Process {
     pub(crate) entries: BTreeMap<String, Vec<u8>>,
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     pub(crate) node_keys: Option<NodeKeys>,
+    pub(crate) mesh: Option<Mesh>,
 }
 
 /// One connection of a node.
 pub(crate) struct Connection {
     to_server: mpsc::Sender<NodeMessage>,
     updates: Streaming<ServerMessage>,
+    members_seen: usize,
 }
 
 impl Process {
@@ -41,6 +43,7 @@ impl Process {
             entries: BTreeMap::new(),
             secrets: BTreeMap::new(),
             node_keys: None,
+            mesh: None,
         })
     }
 
@@ -53,6 +56,7 @@ impl Process {
             applied_revision: self.revision,
             applied_digest: self.digest(),
             seal_public_key: self.key.public_key().as_bytes().to_vec(),
+            mesh: self.mesh.clone(),
         }
     }
 
@@ -141,7 +145,7 @@ impl Connection {
         let mut request = tonic::Request::new(ReceiverStream::new(messages));
         request.set_timeout(DEADLINE * 10);
         let followed = client.follow(request).await;
-        Ok(followed.map(|response| Connection { to_server, updates: response.into_inner() }))
+        Ok(followed.map(|response| Connection { to_server, updates: response.into_inner(), members_seen: 0 }))
     }
 
     pub(crate) async fn send(&self, message: Message) -> Result {
@@ -175,15 +179,40 @@ impl Connection {
         }
     }
 
-    /// The next part as it comes; the inner error is how the service ended the stream.
+    /// The next part as it comes, whatever is told of members before; the inner error is how the service ended the
+    /// stream.
     pub(crate) async fn part(&mut self) -> Result<std::result::Result<Update, Status>> {
+        loop {
+            match self.message().await? {
+                Err(status) => return Ok(Err(status)),
+                Ok(server_message::Message::Update(part)) => return Ok(Ok(part)),
+                Ok(server_message::Message::Members(_)) => {}
+            }
+        }
+    }
+
+    /// What is told next of the members, whatever updates come before.
+    pub(crate) async fn members(&mut self) -> Result<Members> {
+        loop {
+            if let server_message::Message::Members(members) = self.message().await?? {
+                return Ok(members);
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<std::result::Result<server_message::Message, Status>> {
         let message = tokio::time::timeout(DEADLINE, self.updates.message()).await?;
-        let part = match message {
+        let message = match message {
             Err(status) => return Ok(Err(status)),
             Ok(message) => message.and_then(|message| message.message).ok_or("the stream ended")?,
         };
-        let server_message::Message::Update(part) = part;
-        Ok(Ok(part))
+        self.members_seen += usize::from(matches!(message, server_message::Message::Members(_)));
+        Ok(Ok(message))
+    }
+
+    /// How often it was told of members.
+    pub(crate) fn members_seen(&self) -> usize {
+        self.members_seen
     }
 
     /// The status with which the service ends the stream, whatever it sends before.

@@ -16,6 +16,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::Follower;
 use crate::config::holdings::Problem;
+use crate::mesh::Telling;
 use crate::upstream::discovery::Report;
 
 /// Messages that may wait to be sent. Reports wait for room; records are dropped by whoever offers them.
@@ -88,6 +89,7 @@ async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Ou
         applied_revision: follower.holdings.revision().0,
         applied_digest: follower.holdings.digest().to_bytes().to_vec(),
         seal_public_key: follower.seal.public_key().as_bytes().to_vec(),
+        mesh: follower.node.mesh.whereabouts(),
     };
     send(&outbox, ToServer::Hello(hello)).await?;
     let mut request = Request::new(ReceiverStream::new(messages));
@@ -106,10 +108,19 @@ async fn run(
 ) -> Result<std::convert::Infallible, FollowError> {
     let mut parts: Option<wire::Update> = None;
     let mut size = 0;
+    let mut telling = Telling::default();
     loop {
         tokio::select! {
             message = stream.message() => {
-                let Some(FromServer::Update(part)) = message?.ok_or(FollowError::Closed)?.message else { continue };
+                let part = match message?.ok_or(FollowError::Closed)?.message {
+                    Some(FromServer::Update(part)) => part,
+                    Some(FromServer::Members(members)) => {
+                        follower.node.mesh.take_members(&mut telling, members);
+                        continue;
+                    }
+                    // A message of a newer build.
+                    None => continue,
+                };
                 size += part.upserts.iter().map(|entry| entry.record.len() + entry.key.len()).sum::<usize>();
                 if size > UPDATE_BYTES_MAX {
                     return Err(FollowError::TooLarge);

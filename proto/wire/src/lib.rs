@@ -15,6 +15,7 @@ pub use convert::WireError;
 pub use record::{decode_record, encode_record};
 
 pub use generated::gantry::admin::v1 as admin_v1;
+pub use generated::gantry::mesh::v1 as mesh_v1;
 pub use generated::gantry::raft::v1 as raft_v1;
 pub use generated::gantry::resource::v1 as resource_v1;
 pub use generated::gantry::sync::v1 as sync_v1;

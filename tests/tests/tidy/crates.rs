@@ -92,7 +92,7 @@ struct Confined {
     reason: &'static str,
 }
 
-const CONFINED: [Confined; 3] = [
+const CONFINED: [Confined; 4] = [
     Confined {
         package: "sled",
         name: "sled",
@@ -113,6 +113,13 @@ const CONFINED: [Confined; 3] = [
         folder: "proto/policy",
         files: "proto/policy",
         reason: "everybody decides by the one evaluator",
+    },
+    Confined {
+        package: "quinn",
+        name: "quinn",
+        folder: "data-plane",
+        files: "data-plane/src/mesh",
+        reason: "peers are reached by name, and what carries a message is nobody else's concern",
     },
 ];
 
