@@ -17,6 +17,7 @@
 
 mod envelope;
 mod key_file;
+mod node_keys;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +28,10 @@ use gantry_model::key::KEY_SECRET_BYTES;
 use gantry_model::record::{Cluster, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::{CredentialName, Secret, TenantName};
 use gantry_node::seal::{self, Purpose, SealError, SealPublicKey, Sealed};
-use gantry_wire::sync_v1::NodeKeys;
-use prost::Message;
-use zeroize::{Zeroize, Zeroizing};
 
-use envelope::{KEY_BYTES, Key};
+use envelope::Key;
 use key_file::KeyFile;
+use node_keys::NodeKeySet;
 
 pub(crate) use envelope::fill_random;
 pub use envelope::{CryptoError, NotOurs};
@@ -49,7 +48,7 @@ const CLUSTER_ID_BYTES: usize = 16;
 pub(crate) struct Vault {
     cluster_id: Arc<str>,
     root: Key,
-    /// Encoded [`NodeKeys`], as they are sealed to nodes.
+    /// Encoded, as they are sealed to nodes.
     node_keys: Secret<Vec<u8>>,
     agent_keys: hmac::Key,
 }
@@ -144,7 +143,7 @@ impl Vault {
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let root = Key::random()?;
         let wrapped = key_file.key.seal(&purpose_of_root(&id, &key_file.id), &root.to_secret())?;
-        let node_keys = root.seal(&purpose_of_node_keys(&id), &random_node_keys()?)?;
+        let node_keys = root.seal(&purpose_of_node_keys(&id), &NodeKeySet::random()?.encode())?;
         Ok(Cluster {
             id,
             kek_id: key_file.id,
@@ -173,7 +172,8 @@ impl Vault {
         let node_keys = root
             .open(&purpose, cluster.node_keys_nonce, &cluster.node_keys_wrapped)
             .map_err(damaged("node keys"))?;
-        let agent_keys = agent_key_hasher(&node_keys).ok_or(UnsealError::NodeKeys)?;
+        let node_keys = NodeKeySet::read(&node_keys).ok_or(UnsealError::NodeKeys)?;
+        let (agent_keys, node_keys) = (node_keys.agent_key_hasher(), node_keys.encode());
         Ok(Vault { cluster_id: cluster.id.as_str().into(), root, node_keys, agent_keys })
     }
 
@@ -295,29 +295,6 @@ fn purpose_of_tenant_key(tenant: &TenantName, version: u32) -> Vec<u8> {
 /// The key of one version of one secret: it seals a single message, so there are no nonces to count.
 fn record_key(data_key: &Key, secret: &SealedSecret) -> Result<Key, CryptoError> {
     data_key.derive(format!("{}|{}", secret.credential, secret.version).as_bytes())
-}
-
-fn random_node_keys() -> Result<Secret<Vec<u8>>, CryptoError> {
-    let (key_hash_key, session_key) = (Key::random()?, Key::random()?);
-    let mut keys =
-        NodeKeys { key_hash_key: key_hash_key.expose().to_vec(), session_key: session_key.expose().to_vec() };
-    let encoded = Secret::new(keys.encode_to_vec());
-    wipe(&mut keys);
-    Ok(encoded)
-}
-
-/// What hashes agent keys, when the node keys are whole.
-fn agent_key_hasher(node_keys: &Secret<Vec<u8>>) -> Option<hmac::Key> {
-    let mut keys = NodeKeys::decode(node_keys.expose().as_slice()).ok()?;
-    let bytes = Zeroizing::new(std::mem::take(&mut keys.key_hash_key));
-    let whole = bytes.len() == KEY_BYTES && keys.session_key.len() == KEY_BYTES;
-    wipe(&mut keys);
-    whole.then(|| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
-}
-
-fn wipe(keys: &mut NodeKeys) {
-    keys.key_hash_key.zeroize();
-    keys.session_key.zeroize();
 }
 
 #[cfg(test)]

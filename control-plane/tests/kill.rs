@@ -111,19 +111,9 @@ async fn propose(consensus: &Consensus, name: &str, large: bool) -> Outcome {
     let server =
         json!({"kind": "Server", "tenant": name, "name": "s", "spec": {"url": "http://127.0.0.1:1/"}});
     consensus.propose(Command::Apply(vec![tenant, parse(server)])).await.expect("committed");
-    let json: Arc<str> = format!("\"{}\"", "x".repeat(LARGE_BYTES)).into();
-    let tool = Definition { name: "tool".into(), hash: blake3::hash(json.as_bytes()).into(), json };
-    let catalog = Catalog {
-        tenant: name.parse().expect("a name"),
-        server: "s".parse().expect("a name"),
-        tools: vec![tool],
-        prompts: vec![],
-        resources: vec![],
-        resource_templates: vec![],
-        revisions: vec![],
-        initialize_result: None,
-        discover_result: None,
-    };
+    let json = format!("\"{}\"", "x".repeat(LARGE_BYTES));
+    let mut catalog = Catalog::empty(name.parse().expect("a name"), "s".parse().expect("a name"));
+    catalog.tools = vec![Definition::new("tool", json)];
     consensus.propose(Command::PutCatalog(catalog)).await.expect("committed").outcome
 }
 

@@ -9,7 +9,7 @@ use gantry_model::key::PresentedKey;
 use gantry_model::name::{CredentialName, Name, NameError, TenantName};
 use gantry_model::resource::{
     AgentSpec, EndpointSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId, ServerSpec,
-    Spec, TIMEOUT_MS_DEFAULT, TenantSpec,
+    Spec, TenantSpec,
 };
 use gantry_wire::admin_v1::{ApplyRequest, CreateKeyRequest, ListKeysRequest, PutCredentialRequest};
 
@@ -164,11 +164,7 @@ impl Draft<'_> {
     fn of_server(&self, planned: &PlannedServer, anonymous: bool) -> Result<Vec<Resource>, Failure> {
         let mut resources = Vec::new();
         let server_name = planned.name.as_name().clone();
-        let mut spec = ServerSpec {
-            transport: planned.transport.clone(),
-            credential: None,
-            timeout_ms: TIMEOUT_MS_DEFAULT,
-        };
+        let mut spec = ServerSpec::new(planned.transport.clone());
         if let Some(Spec::Server(stored)) =
             self.stored.get(&ResourceId::server(&self.tenant, &planned.name)).map(|stored| &stored.spec)
         {
@@ -180,11 +176,11 @@ impl Draft<'_> {
         }
         resources.push(self.resource(server_name.clone(), Spec::Server(spec)));
         let endpoint_name = planned.endpoint.as_name().clone();
-        let mut endpoint = EndpointSpec { servers: vec![planned.name.clone()], anonymous };
+        let mut endpoint = EndpointSpec { anonymous, ..EndpointSpec::bare(planned.name.clone()) };
         if let Some(Spec::Endpoint(stored)) =
             self.stored.get(&ResourceId::endpoint(&self.tenant, &planned.endpoint)).map(|stored| &stored.spec)
         {
-            endpoint.servers = stored.servers.clone();
+            endpoint = EndpointSpec { anonymous, ..stored.clone() };
         }
         resources.push(self.resource(endpoint_name, Spec::Endpoint(endpoint)));
         let policy = PolicySpec { cedar: permissive_cedar(planned.name.as_str()) };

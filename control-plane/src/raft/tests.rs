@@ -4,7 +4,6 @@ mod conformance;
 mod recovery;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use gantry_control_state::{ChangeKind, Command};
 use gantry_model::record::RecordKey;
@@ -27,19 +26,9 @@ fn put(name: &str) -> Command {
 fn large(name: &str, bytes: usize) -> [Command; 2] {
     let server =
         json!({"kind": "Server", "tenant": name, "name": "files", "spec": {"url": "http://127.0.0.1:1/"}});
-    let json: Arc<str> = format!("{:?}", "x".repeat(bytes)).into();
-    let tool = Definition { name: "tool".into(), hash: blake3::hash(json.as_bytes()).into(), json };
-    let catalog = Catalog {
-        tenant: name.parse().expect("a name"),
-        server: "files".parse().expect("a name"),
-        tools: vec![tool],
-        prompts: vec![],
-        resources: vec![],
-        resource_templates: vec![],
-        revisions: vec![],
-        initialize_result: None,
-        discover_result: None,
-    };
+    let json = format!("{:?}", "x".repeat(bytes));
+    let mut catalog = Catalog::empty(name.parse().expect("a name"), "files".parse().expect("a name"));
+    catalog.tools = vec![Definition::new("tool", json)];
     let resources = vec![tenant(name), document::parse(server).expect("a valid server")];
     [Command::Apply(resources), Command::PutCatalog(catalog)]
 }

@@ -87,8 +87,8 @@ async fn record(plane: &Plane, catalog: Catalog) {
     let (tenant, server) = (catalog.tenant.clone(), catalog.server.clone());
     let mut last = None;
     for attempt in 1..=ATTEMPTS_MAX {
-        let stored = plane.consensus.feed().latest().state;
-        if stored.catalog(&tenant, &server).is_some_and(|stored| **stored == catalog) {
+        let state = plane.consensus.feed().latest().state;
+        if state.catalog_after(&catalog).is_none() {
             return plane.fleet.failures.clear(&tenant, &server);
         }
         match plane.consensus.propose(Command::PutCatalog(catalog.clone())).await {

@@ -6,7 +6,10 @@ use gantry_control_state::{Command, Outcome};
 use gantry_model::resource::{CredentialSpec, Resource, TenantSpec};
 use gantry_model::{Revision, Spec};
 use gantry_node::seal::NodeSealKey;
+use gantry_wire::sync_v1::{NodeKeys, SealKey};
+use prost::Message;
 
+use super::envelope::KEY_BYTES;
 use super::*;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -142,6 +145,7 @@ fn a_node_gets_the_keys_that_hash_agent_keys() -> Result {
     let keys = NodeKeys::decode(keys.expose().as_slice())?;
     assert_eq!((keys.key_hash_key.len(), keys.session_key.len()), (KEY_BYTES, KEY_BYTES));
     assert_ne!(keys.key_hash_key, keys.session_key);
+    assert_eq!(keys.seal_keys, [SealKey { generation: 1, key: keys.session_key }]);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &keys.key_hash_key);
     let secret = [9; KEY_SECRET_BYTES];
     let hash = fixture.vault.hash_agent_key(&Secret::new(secret));

@@ -6,11 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use gantry_model::catalog::ApproveError;
 use gantry_model::key::KeyId;
 use gantry_model::nearest::nearest;
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::reference::{dangling, references};
-use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId, Revision, TenantName};
+use gantry_model::{
+    AgentKey, Approval, Catalog, Kind, Resource, ResourceId, Revision, ServerName, TenantName,
+};
 use gantry_wire::Command;
 
 use crate::outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
@@ -33,6 +36,9 @@ impl State {
             Command::RevokeKey { tenant, id } => draft.revoke_key(tenant, *id),
             Command::PutSecret { secret, tenant_key } => draft.put_secret(secret, tenant_key.as_ref()),
             Command::PutCatalog(catalog) => draft.put_catalog(catalog),
+            Command::ApproveCatalog { tenant, server, approvals } => {
+                draft.approve_catalog(tenant, server, approvals)
+            }
         };
         match outcome {
             Ok(done) => {
@@ -199,13 +205,25 @@ impl Draft {
 
     fn put_catalog(&mut self, catalog: &Catalog) -> Done {
         self.require(&ResourceId::server(&catalog.tenant, &catalog.server))?;
-        if self
-            .state
-            .catalog(&catalog.tenant, &catalog.server)
-            .is_none_or(|stored| stored.as_ref() != catalog)
-        {
-            self.put(RecordValue::Catalog(Arc::new(catalog.clone())));
+        if let Some(catalog) = self.state.catalog_after(catalog) {
+            self.put(RecordValue::Catalog(Arc::new(catalog)));
         }
+        Ok(Vec::new())
+    }
+
+    fn approve_catalog(&mut self, tenant: &TenantName, server: &ServerName, approvals: &[Approval]) -> Done {
+        self.require(&ResourceId::server(tenant, server))?;
+        if approvals.is_empty() {
+            return refused("the approval names no definition");
+        }
+        let Some(stored) = self.state.catalog(tenant, server) else {
+            return refused(format!("nothing is recorded of server {tenant}/{server} yet"));
+        };
+        let refusal = |error: ApproveError| Refusal::of(0, error.to_string());
+        let approved = stored
+            .approve(approvals)
+            .map_err(|errors| errors.into_iter().map(refusal).collect::<Vec<_>>())?;
+        self.put(RecordValue::Catalog(Arc::new(approved)));
         Ok(Vec::new())
     }
 

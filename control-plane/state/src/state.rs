@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gantry_model::digest::Digest;
 use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
-use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId};
+use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId, Spec};
 use gantry_wire::{WireError, decode_record, encode_record};
 use rpds::RedBlackTreeMapSync;
 
@@ -150,6 +150,20 @@ impl State {
         match &self.record(&RecordKey::of(tenant, RecordKind::Catalog, server))?.value {
             RecordValue::Catalog(catalog) => Some(catalog),
             _ => None,
+        }
+    }
+
+    /// What is to be recorded when a node reports a catalog; `None`: nothing, or its server is not there.
+    pub fn catalog_after(&self, reported: &Catalog) -> Option<Catalog> {
+        let id = ResourceId::server(&reported.tenant, &reported.server);
+        let Spec::Server(server) = &self.resource(&id)?.0.spec else { return None };
+        let stored = self.catalog(&reported.tenant, &reported.server).map(AsRef::as_ref);
+        // A node has nothing to say about quarantine.
+        if reported.quarantined.is_empty() {
+            Catalog::record(stored, reported, server.pin)
+        } else {
+            let reported = Catalog { quarantined: Vec::new(), ..reported.clone() };
+            Catalog::record(stored, &reported, server.pin)
         }
     }
 

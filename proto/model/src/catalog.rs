@@ -1,15 +1,25 @@
 //! A server's catalog: what it offers, as recorded, each definition with its hash.
 //!
-//! Always holds: a definition's `hash` is the blake3 of its `json`, byte for byte; definitions of a kind are in
-//! the server's order and have unique names; the bounds below are kept.
+//! Always holds: a definition's `hash` is that of the meaning of its `json` (`catalog/hash.rs` has the form);
+//! definitions of a kind are in the server's order and have unique names, those in quarantine included; the bounds
+//! below are kept. What stands in `tools`, `prompts`, `resources` and `resource_templates` is in force; what is in
+//! quarantine is not.
 
+mod hash;
+mod pin;
+
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::name::{ServerName, TenantName};
 
+pub use pin::{Approval, ApproveError};
+
 /// Most definitions of one kind: an agent's model cannot use more, and it bounds the list answers that a node keeps.
 pub const DEFINITIONS_MAX: usize = 2_048;
-/// Most bytes of all definitions of a server, so that a catalog stays one Raft command and one stream message.
+/// Most bytes of all definitions that a server offers, so that a catalog stays one Raft command. A recorded one may
+/// have as much again of approved definitions that the quarantined ones are compared with.
 pub const CATALOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One tool, prompt, resource or template as the server described it.
@@ -19,8 +29,41 @@ pub struct Definition {
     pub name: Arc<str>,
     /// The definition as JSON, as the server sent it.
     pub json: Arc<str>,
-    /// blake3 of `json`.
+    /// Of the meaning of `json`: the same for definitions that say the same.
     pub hash: [u8; 32],
+}
+
+/// What sort of thing a definition defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum DefinitionKind {
+    Tool,
+    Prompt,
+    Resource,
+    ResourceTemplate,
+}
+
+/// A definition that is withheld until an admin approves it: neither listed nor callable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// What sort of thing it defines.
+    pub kind: DefinitionKind,
+    /// What the server now says.
+    pub definition: Definition,
+    /// Why it is withheld.
+    pub reason: QuarantineReason,
+}
+
+/// Why a definition is in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuarantineReason {
+    /// It differs from the one that was in force, which is withheld too: the server no longer does what it says.
+    Changed {
+        /// The one that was in force.
+        approved: Definition,
+    },
+    /// There was none of that name.
+    New,
 }
 
 /// What one server offers.
@@ -44,6 +87,9 @@ pub struct Catalog {
     pub initialize_result: Option<Arc<str>>,
     /// Its answer to `server/discover` as JSON, when it speaks the modern era.
     pub discover_result: Option<Arc<str>>,
+    /// What is withheld until an admin approves it, in the order of kinds and of the server. Always empty in what a
+    /// node reports.
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// A catalog that cannot be recorded.
@@ -74,10 +120,59 @@ pub enum CatalogError {
 }
 
 impl Definition {
-    /// Records a definition with its hash.
+    /// Records a definition with its hash. Takes time by the length of `json`, which it reads.
     pub fn new(name: impl Into<Arc<str>>, json: impl Into<Arc<str>>) -> Definition {
         let json = json.into();
-        Definition { name: name.into(), hash: *blake3::hash(json.as_bytes()).as_bytes(), json }
+        Definition { name: name.into(), hash: hash::of_definition(&json), json }
+    }
+
+    fn bytes(&self) -> usize {
+        self.name.len() + self.json.len()
+    }
+}
+
+impl DefinitionKind {
+    /// Every kind, in the order of a catalog.
+    pub const ALL: [DefinitionKind; 4] = [
+        DefinitionKind::Tool,
+        DefinitionKind::Prompt,
+        DefinitionKind::Resource,
+        DefinitionKind::ResourceTemplate,
+    ];
+
+    /// The kind as people read and write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DefinitionKind::Tool => "tool",
+            DefinitionKind::Prompt => "prompt",
+            DefinitionKind::Resource => "resource",
+            DefinitionKind::ResourceTemplate => "resource-template",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            DefinitionKind::Tool => "tools",
+            DefinitionKind::Prompt => "prompts",
+            DefinitionKind::Resource => "resources",
+            DefinitionKind::ResourceTemplate => "resource templates",
+        }
+    }
+}
+
+impl fmt::Display for DefinitionKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Quarantined {
+    /// What was in force under that name before.
+    pub fn approved(&self) -> Option<&Definition> {
+        match &self.reason {
+            QuarantineReason::Changed { approved } => Some(approved),
+            QuarantineReason::New => None,
+        }
     }
 }
 
@@ -94,37 +189,57 @@ impl Catalog {
             revisions: Vec::new(),
             initialize_result: None,
             discover_result: None,
+            quarantined: Vec::new(),
+        }
+    }
+
+    /// The definitions of a kind that are in force.
+    pub fn definitions(&self, kind: DefinitionKind) -> &[Definition] {
+        match kind {
+            DefinitionKind::Tool => &self.tools,
+            DefinitionKind::Prompt => &self.prompts,
+            DefinitionKind::Resource => &self.resources,
+            DefinitionKind::ResourceTemplate => &self.resource_templates,
+        }
+    }
+
+    /// What is withheld under a name; `None` when nothing is.
+    pub fn quarantined(&self, kind: DefinitionKind, name: &str) -> Option<&Quarantined> {
+        self.quarantined.iter().find(|held| held.kind == kind && &*held.definition.name == name)
+    }
+
+    fn definitions_mut(&mut self, kind: DefinitionKind) -> &mut Vec<Definition> {
+        match kind {
+            DefinitionKind::Tool => &mut self.tools,
+            DefinitionKind::Prompt => &mut self.prompts,
+            DefinitionKind::Resource => &mut self.resources,
+            DefinitionKind::ResourceTemplate => &mut self.resource_templates,
         }
     }
 
     /// Checks the bounds and the uniqueness of names.
     pub fn check(&self) -> Result<(), CatalogError> {
-        let mut bytes = 0;
-        for (what, definitions) in self.kinds() {
-            if definitions.len() > DEFINITIONS_MAX {
-                return Err(CatalogError::TooMany { what, count: definitions.len() });
-            }
-            let mut names = std::collections::HashSet::with_capacity(definitions.len());
-            for definition in definitions {
-                bytes += definition.json.len() + definition.name.len();
+        let mut offered = 0;
+        for kind in DefinitionKind::ALL {
+            let what = kind.plural();
+            let held = self.quarantined.iter().filter(|held| held.kind == kind);
+            let mut names = HashSet::new();
+            for definition in self.definitions(kind).iter().chain(held.map(|held| &held.definition)) {
+                offered += definition.bytes();
                 if !names.insert(&definition.name) {
                     return Err(CatalogError::Duplicate { what, name: definition.name.clone() });
                 }
             }
+            if names.len() > DEFINITIONS_MAX {
+                return Err(CatalogError::TooMany { what, count: names.len() });
+            }
         }
+        let approved = self.quarantined.iter().filter_map(Quarantined::approved).map(Definition::bytes).sum();
+        let bytes = offered.max(approved);
         if bytes > CATALOG_BYTES_MAX {
             return Err(CatalogError::TooLarge { bytes });
         }
         Ok(())
-    }
-
-    fn kinds(&self) -> [(&'static str, &[Definition]); 4] {
-        [
-            ("tools", &self.tools),
-            ("prompts", &self.prompts),
-            ("resources", &self.resources),
-            ("resource templates", &self.resource_templates),
-        ]
     }
 }
 

@@ -178,6 +178,11 @@ mod tests {
             json!({"kind": "Server", "tenant": "acme", "name": "time",
                 "spec": {"command": ["uvx", "time"], "env": {"TZ": "UTC"}, "timeout_ms": 60000}}),
             json!({"kind": "Endpoint", "tenant": "acme", "name": "main", "spec": {"servers": ["files"]}}),
+            json!({"kind": "Server", "tenant": "acme", "name": "time", "spec": {"command": ["uvx"],
+                "timeout_ms": 5, "pin": "review", "concurrency": 8, "processes": 2, "memory_mb": 512}}),
+            json!({"kind": "Endpoint", "tenant": "acme", "name": "both", "spec": {"servers": ["files", "time"],
+                "naming": "prefixed", "aliases": {"ask": {"server": "time", "prompt": "question"},
+                "read": {"server": "files", "tool": "read_file"}}}}),
             json!({"kind": "Agent", "tenant": "acme", "name": "bot", "spec": {"groups": ["ops"]}}),
             json!({"kind": "Policy", "tenant": "acme", "name": "all", "spec": {"cedar": "permit(principal, action, resource);"}}),
             json!({"kind": "Limit", "tenant": "acme", "name": "slow",
@@ -219,5 +224,62 @@ mod tests {
         assert_eq!(refused(header).0, "spec.header");
         let name = json!({"kind": "Agent", "tenant": "a", "name": "B"});
         assert_eq!(refused(name).0, "name");
+    }
+
+    #[test]
+    fn what_belongs_to_a_command_is_refused_beside_a_url() {
+        let url = json!({"url": "http://h/"});
+        for (field, value) in [("processes", json!(2)), ("memory_mb", json!(64)), ("env", json!({"A": "b"}))]
+        {
+            let mut spec = url.clone();
+            spec[field] = value;
+            let (path, message, _) =
+                refused(json!({"kind": "Server", "tenant": "a", "name": "b", "spec": spec}));
+            assert_eq!(
+                (path, message.as_str()),
+                (format!("spec.{field}"), "belongs to a `command`, not to a `url`")
+            );
+        }
+        for (field, value) in [
+            ("concurrency", json!(0)),
+            ("concurrency", json!(4097)),
+            ("processes", json!(257)),
+            ("memory_mb", json!(1)),
+        ] {
+            let spec = json!({"command": ["x"], field: value});
+            let server = json!({"kind": "Server", "tenant": "a", "name": "b", "spec": spec});
+            assert_eq!(refused(server).0, format!("spec.{field}"));
+        }
+        let pin =
+            json!({"kind": "Server", "tenant": "a", "name": "b", "spec": {"command": ["x"], "pin": "reviw"}});
+        let (path, _, nearest) = refused(pin);
+        assert_eq!((path.as_str(), nearest.as_deref()), ("spec.pin", Some("review")));
+    }
+
+    #[test]
+    fn a_refused_endpoint_names_the_place() {
+        let long = "x".repeat(65);
+        let cases = [
+            (json!({"servers": []}), "spec.servers"),
+            (json!({"servers": ["x", "y"], "naming": "bare"}), "spec.servers"),
+            (json!({"servers": ["x", "x"], "naming": "prefixed"}), "spec.servers[1]"),
+            (json!({"servers": ["x"], "naming": "both"}), "spec.naming"),
+            (json!({"servers": ["x"], "aliases": {"read": {"server": "x", "tool": "r"}}}), "spec.aliases"),
+            (alias("read", json!({"server": "y", "tool": "r"})), "spec.aliases.read.server"),
+            (alias("read", json!({"server": "x"})), "spec.aliases.read"),
+            (alias("read", json!({"server": "x", "tool": "r", "prompt": "r"})), "spec.aliases.read"),
+            (alias("read", json!({"server": "x", "tool": ""})), "spec.aliases.read.tool"),
+            (alias("read", json!({"server": "x", "tol": "r"})), "spec.aliases.read.tol"),
+            (alias("re ad", json!({"server": "x", "tool": "r"})), "spec.aliases.re ad"),
+            (alias(&long, json!({"server": "x", "tool": "r"})), &format!("spec.aliases.{long}")),
+        ];
+        for (spec, path) in cases {
+            let endpoint = json!({"kind": "Endpoint", "tenant": "a", "name": "b", "spec": spec});
+            assert_eq!(refused(endpoint.clone()).0, path, "{endpoint}");
+        }
+    }
+
+    fn alias(name: &str, alias: Value) -> Value {
+        json!({"servers": ["x"], "naming": "aliased", "aliases": {name: alias}})
     }
 }

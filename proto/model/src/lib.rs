@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod digest;
 pub mod document;
+pub mod exposed;
 pub mod key;
 pub mod name;
 pub mod nearest;
@@ -16,7 +17,7 @@ pub mod resource;
 pub mod revision;
 pub mod secret;
 
-pub use catalog::{Catalog, Definition};
+pub use catalog::{Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined};
 pub use key::AgentKey;
 pub use name::{
     AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,

@@ -4,25 +4,30 @@
 //! is one). Whether it is valid beside other resources is [`crate::reference`]'s question. The serde form of a
 //! `...Spec` is the `spec` of a document; unknown fields are refused.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use self::check::error;
 use crate::name::{
     AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,
     ToolName,
 };
 
 mod check;
+mod endpoint;
+mod server;
 
-/// How long a call may take when the server's specification is silent, in milliseconds.
-pub const TIMEOUT_MS_DEFAULT: u32 = 60_000;
-/// Longest deadline of a call, in milliseconds: an hour, beyond which a task is the right form.
-pub const TIMEOUT_MS_MAX: u32 = 3_600_000;
+pub use endpoint::{
+    ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
+};
+pub(crate) use server::ServerDocument;
+pub use server::{
+    CONCURRENCY_DEFAULT, CONCURRENCY_MAX, MEMORY_MB_MAX, MEMORY_MB_MIN, PROCESSES_DEFAULT, PROCESSES_MAX,
+    Pin, ServerSpec, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX, Transport,
+};
+
 /// Most bytes of a policy's text: Cedar's parser is quick, a reader is not.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
 /// Longest window of a limit that a single node counts, in seconds: a day. Longer ones need to survive a restart.
@@ -181,45 +186,6 @@ pub struct TenantSpec {
     pub description: String,
 }
 
-/// An upstream MCP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSpec {
-    /// How it is reached.
-    pub transport: Transport,
-    /// The credential that is used towards it.
-    pub credential: Option<CredentialName>,
-    /// How long a call may take, in milliseconds.
-    pub timeout_ms: u32,
-}
-
-/// How a server is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transport {
-    /// Streamable HTTP.
-    Http {
-        /// The MCP endpoint of the server: `http` or `https`, with a host.
-        url: Url,
-    },
-    /// A child process of the node.
-    Stdio {
-        /// Program and arguments; not empty. No shell reads it.
-        command: Vec<String>,
-        /// Set besides the few variables that a child inherits.
-        environment: BTreeMap<String, String>,
-    },
-}
-
-/// A URL handed to agents: `/{tenant}/{endpoint}/mcp`. Names of the one server stand unchanged (naming mode `bare`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EndpointSpec {
-    /// The servers behind it: exactly one in this release.
-    pub servers: Vec<ServerName>,
-    /// Whether callers without a key are served, as the agent `anonymous`. Loopback listeners only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub anonymous: bool,
-}
-
 /// A program that calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -296,57 +262,10 @@ fn authorization() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct SpecError {
-    /// The field, below `spec`.
-    pub path: &'static str,
+    /// The field, below `spec`, such as `aliases.read`.
+    pub path: Cow<'static, str>,
     /// What is wrong with it.
     pub message: String,
-}
-
-/// The document form of a [`ServerSpec`].
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ServerDocument {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    url: Option<Url>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    command: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    env: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    credential: Option<CredentialName>,
-    #[serde(default = "default_timeout")]
-    timeout_ms: u32,
-}
-
-fn default_timeout() -> u32 {
-    TIMEOUT_MS_DEFAULT
-}
-
-impl TryFrom<ServerDocument> for ServerSpec {
-    type Error = SpecError;
-
-    fn try_from(document: ServerDocument) -> Result<ServerSpec, SpecError> {
-        let transport = match (document.url, document.command) {
-            (Some(url), None) if document.env.is_empty() => Transport::Http { url },
-            (Some(_), None) => return Err(error("env", "belongs to a `command`, not to a `url`")),
-            (None, Some(command)) => Transport::Stdio { command, environment: document.env },
-            (Some(_), Some(_)) => {
-                return Err(error("url", "stands beside `command`; a server has one of them"));
-            }
-            (None, None) => return Err(error("url", "is missing; a server has a `url` or a `command`")),
-        };
-        Ok(ServerSpec { transport, credential: document.credential, timeout_ms: document.timeout_ms })
-    }
-}
-
-impl From<&ServerSpec> for ServerDocument {
-    fn from(spec: &ServerSpec) -> ServerDocument {
-        let (url, command, env) = match &spec.transport {
-            Transport::Http { url } => (Some(url.clone()), None, BTreeMap::new()),
-            Transport::Stdio { command, environment } => (None, Some(command.clone()), environment.clone()),
-        };
-        ServerDocument { url, command, env, credential: spec.credential.clone(), timeout_ms: spec.timeout_ms }
-    }
 }
 
 macro_rules! name_of_id {

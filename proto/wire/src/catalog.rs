@@ -2,23 +2,15 @@
 
 use std::sync::Arc;
 
-use gantry_model::{Catalog, Definition};
+use gantry_model::{Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined};
 
 use crate::convert::{WireError, name};
 use crate::resource_v1 as wire;
 
 impl From<&Catalog> for wire::Catalog {
     fn from(catalog: &Catalog) -> wire::Catalog {
-        let definitions = |definitions: &[Definition]| {
-            definitions
-                .iter()
-                .map(|definition| wire::Definition {
-                    name: definition.name.to_string(),
-                    json: definition.json.to_string(),
-                    hash: definition.hash.to_vec(),
-                })
-                .collect()
-        };
+        let definitions =
+            |definitions: &[Definition]| definitions.iter().map(wire::Definition::from).collect();
         let json = |json: &Option<Arc<str>>| json.as_deref().unwrap_or_default().to_owned();
         wire::Catalog {
             tenant: catalog.tenant.to_string(),
@@ -30,7 +22,72 @@ impl From<&Catalog> for wire::Catalog {
             revisions: catalog.revisions.clone(),
             initialize_result: json(&catalog.initialize_result),
             discover_result: json(&catalog.discover_result),
+            quarantined: catalog.quarantined.iter().map(wire::Quarantined::from).collect(),
         }
+    }
+}
+
+impl From<&Definition> for wire::Definition {
+    fn from(definition: &Definition) -> wire::Definition {
+        wire::Definition {
+            name: definition.name.to_string(),
+            json: definition.json.to_string(),
+            hash: definition.hash.to_vec(),
+        }
+    }
+}
+
+impl From<&Quarantined> for wire::Quarantined {
+    fn from(held: &Quarantined) -> wire::Quarantined {
+        wire::Quarantined {
+            kind: wire::DefinitionKind::from(held.kind) as i32,
+            definition: Some((&held.definition).into()),
+            approved: held.approved().map(Into::into),
+        }
+    }
+}
+
+impl From<DefinitionKind> for wire::DefinitionKind {
+    fn from(kind: DefinitionKind) -> wire::DefinitionKind {
+        match kind {
+            DefinitionKind::Tool => wire::DefinitionKind::Tool,
+            DefinitionKind::Prompt => wire::DefinitionKind::Prompt,
+            DefinitionKind::Resource => wire::DefinitionKind::Resource,
+            DefinitionKind::ResourceTemplate => wire::DefinitionKind::ResourceTemplate,
+        }
+    }
+}
+
+/// Reads the kind of a definition from the number that stands for it.
+pub fn definition_kind(number: i32) -> Result<DefinitionKind, WireError> {
+    match wire::DefinitionKind::try_from(number) {
+        Ok(wire::DefinitionKind::Tool) => Ok(DefinitionKind::Tool),
+        Ok(wire::DefinitionKind::Prompt) => Ok(DefinitionKind::Prompt),
+        Ok(wire::DefinitionKind::Resource) => Ok(DefinitionKind::Resource),
+        Ok(wire::DefinitionKind::ResourceTemplate) => Ok(DefinitionKind::ResourceTemplate),
+        Ok(wire::DefinitionKind::Unspecified) | Err(_) => {
+            Err(WireError::invalid("kind", format!("{number} is no kind of a definition")))
+        }
+    }
+}
+
+impl From<&wire::Definition> for Definition {
+    /// Reads a definition; its hash is computed anew, not believed.
+    fn from(definition: &wire::Definition) -> Definition {
+        Definition::new(definition.name.as_str(), definition.json.as_str())
+    }
+}
+
+impl TryFrom<&wire::Quarantined> for Quarantined {
+    type Error = WireError;
+
+    fn try_from(held: &wire::Quarantined) -> Result<Quarantined, WireError> {
+        let reason = match &held.approved {
+            Some(approved) => QuarantineReason::Changed { approved: approved.into() },
+            None => QuarantineReason::New,
+        };
+        let definition = held.definition.as_ref().ok_or(WireError::Missing("definition"))?.into();
+        Ok(Quarantined { kind: definition_kind(held.kind)?, definition, reason })
     }
 }
 
@@ -39,12 +96,8 @@ impl TryFrom<&wire::Catalog> for Catalog {
 
     /// Reads a catalog and checks its bounds; hashes are computed anew, not believed.
     fn try_from(catalog: &wire::Catalog) -> Result<Catalog, WireError> {
-        let definitions = |definitions: &[wire::Definition]| {
-            definitions
-                .iter()
-                .map(|definition| Definition::new(definition.name.as_str(), definition.json.as_str()))
-                .collect()
-        };
+        let definitions =
+            |definitions: &[wire::Definition]| definitions.iter().map(Definition::from).collect();
         let json = |json: &str| (!json.is_empty()).then(|| Arc::from(json));
         let catalog = Catalog {
             tenant: name("tenant", &catalog.tenant)?,
@@ -56,6 +109,7 @@ impl TryFrom<&wire::Catalog> for Catalog {
             revisions: catalog.revisions.clone(),
             initialize_result: json(&catalog.initialize_result),
             discover_result: json(&catalog.discover_result),
+            quarantined: catalog.quarantined.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         };
         catalog.check().map_err(|problem| WireError::invalid("catalog", problem))?;
         Ok(catalog)

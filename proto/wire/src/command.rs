@@ -5,11 +5,12 @@
 
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
-use gantry_model::{AgentKey, Catalog, Resource, ResourceId, TenantName};
+use gantry_model::{AgentKey, Approval, Catalog, Resource, ResourceId, ServerName, TenantName};
 use prost::Message;
 
-use crate::convert::{WireError, name};
-use crate::raft_v1 as wire;
+use crate::catalog::definition_kind;
+use crate::convert::{WireError, bytes, name};
+use crate::{raft_v1 as wire, resource_v1};
 
 /// A change that is proposed to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +37,17 @@ pub enum Command {
         /// The data key that it is sealed under, when the tenant had none.
         tenant_key: Option<TenantKey>,
     },
-    /// Records what a server offers.
+    /// Records what a server offers, as far as its pin lets that be in force.
     PutCatalog(Catalog),
+    /// Puts quarantined definitions of a server in force.
+    ApproveCatalog {
+        /// The tenant of the server.
+        tenant: TenantName,
+        /// The server.
+        server: ServerName,
+        /// What the admin saw.
+        approvals: Vec<Approval>,
+    },
 }
 
 /// Bytes that are no command that this build knows.
@@ -78,6 +88,13 @@ impl From<&Command> for wire::Command {
             Command::PutCatalog(catalog) => {
                 To::PutCatalog(wire::PutCatalog { catalog: Some(catalog.into()) })
             }
+            Command::ApproveCatalog { tenant, server, approvals } => {
+                To::ApproveCatalog(wire::ApproveCatalog {
+                    tenant: tenant.to_string(),
+                    server: server.to_string(),
+                    approvals: approvals.iter().map(Into::into).collect(),
+                })
+            }
         };
         wire::Command { command: Some(command) }
     }
@@ -106,6 +123,33 @@ impl TryFrom<&wire::Command> for Command {
                 tenant_key: put.tenant_key.as_ref().map(TryInto::try_into).transpose()?,
             },
             From::PutCatalog(put) => Command::PutCatalog(required("catalog", &put.catalog)?),
+            From::ApproveCatalog(approve) => Command::ApproveCatalog {
+                tenant: name("tenant", &approve.tenant)?,
+                server: name("server", &approve.server)?,
+                approvals: approve.approvals.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            },
+        })
+    }
+}
+
+impl From<&Approval> for wire::Approval {
+    fn from(approval: &Approval) -> wire::Approval {
+        wire::Approval {
+            kind: resource_v1::DefinitionKind::from(approval.kind) as i32,
+            name: approval.name.to_string(),
+            hash: approval.hash.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<&wire::Approval> for Approval {
+    type Error = WireError;
+
+    fn try_from(approval: &wire::Approval) -> Result<Approval, WireError> {
+        Ok(Approval {
+            kind: definition_kind(approval.kind)?,
+            name: approval.name.as_str().into(),
+            hash: bytes("hash", &approval.hash)?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The error of conversions from messages, and the small steps that they share.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use gantry_model::name::NameError;
@@ -14,7 +15,7 @@ pub enum WireError {
     #[error("{field}: {message}")]
     Invalid {
         /// The field.
-        field: &'static str,
+        field: Cow<'static, str>,
         /// What is wrong.
         message: String,
     },
@@ -25,8 +26,8 @@ pub enum WireError {
 
 impl WireError {
     /// A field with a value that it may not have.
-    pub(crate) fn invalid(field: &'static str, message: impl ToString) -> WireError {
-        WireError::Invalid { field, message: message.to_string() }
+    pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, message: impl ToString) -> WireError {
+        WireError::Invalid { field: field.into(), message: message.to_string() }
     }
 }
 

@@ -10,6 +10,7 @@ mod convert;
 mod record;
 mod resource;
 
+pub use catalog::definition_kind;
 pub use command::{Command, CommandError};
 pub use convert::WireError;
 pub use record::{decode_record, encode_record};
@@ -27,5 +28,6 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/protocol.rs"));
 }
 
-/// Longest gRPC message that a peer may send, in bytes: a catalog at its bound with room for the rest.
-pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest gRPC message that a peer may send, in bytes: a recorded catalog at its bound, which has its definitions and
+/// as much of approved ones, with room for the rest.
+pub const MESSAGE_BYTES_MAX: usize = 12 * 1024 * 1024;

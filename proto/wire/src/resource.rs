@@ -2,9 +2,12 @@
 
 use gantry_model::name::{Name, TenantName};
 use gantry_model::resource::{
-    AgentSpec, CredentialSpec, EndpointSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId,
-    ServerSpec, Spec, TenantSpec, Transport,
+    AgentSpec, CredentialSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId, Spec,
+    TenantSpec,
 };
+
+mod endpoint;
+mod server;
 
 use crate::convert::{WireError, name, name_or_none, text_or_empty};
 use crate::resource_v1 as wire;
@@ -49,10 +52,7 @@ impl From<&Spec> for wire::resource::Spec {
         match spec {
             Spec::Tenant(spec) => To::TenantSpec(wire::TenantSpec { description: spec.description.clone() }),
             Spec::Server(spec) => To::ServerSpec(spec.into()),
-            Spec::Endpoint(spec) => To::EndpointSpec(wire::EndpointSpec {
-                servers: spec.servers.iter().map(ToString::to_string).collect(),
-                anonymous: spec.anonymous,
-            }),
+            Spec::Endpoint(spec) => To::EndpointSpec(spec.into()),
             Spec::Agent(spec) => To::AgentSpec(wire::AgentSpec {
                 description: spec.description.clone(),
                 groups: spec.groups.iter().map(ToString::to_string).collect(),
@@ -63,30 +63,6 @@ impl From<&Spec> for wire::resource::Spec {
                 header: spec.header.clone(),
                 prefix: spec.prefix.clone(),
             }),
-        }
-    }
-}
-
-impl From<&ServerSpec> for wire::ServerSpec {
-    fn from(spec: &ServerSpec) -> wire::ServerSpec {
-        use wire::server_spec::Transport as To;
-        let transport = match &spec.transport {
-            Transport::Http { url } => To::Http(wire::HttpTransport { url: url.to_string() }),
-            Transport::Stdio { command, environment } => To::Stdio(wire::StdioTransport {
-                command: command.clone(),
-                environment: environment
-                    .iter()
-                    .map(|(name, value)| wire::EnvironmentVariable {
-                        name: name.clone(),
-                        value: value.clone(),
-                    })
-                    .collect(),
-            }),
-        };
-        wire::ServerSpec {
-            transport: Some(transport),
-            credential: text_or_empty(spec.credential.as_ref()),
-            timeout_ms: spec.timeout_ms,
         }
     }
 }
@@ -130,14 +106,10 @@ impl TryFrom<&wire::resource::Spec> for Spec {
 
     fn try_from(spec: &wire::resource::Spec) -> Result<Spec, WireError> {
         use wire::resource::Spec as From;
-        let names =
-            |names: &[String]| names.iter().map(|text| name("servers", text)).collect::<Result<_, _>>();
         let spec = match spec {
             From::TenantSpec(spec) => Spec::Tenant(TenantSpec { description: spec.description.clone() }),
             From::ServerSpec(spec) => Spec::Server(spec.try_into()?),
-            From::EndpointSpec(spec) => {
-                Spec::Endpoint(EndpointSpec { servers: names(&spec.servers)?, anonymous: spec.anonymous })
-            }
+            From::EndpointSpec(spec) => Spec::Endpoint(spec.try_into()?),
             From::AgentSpec(spec) => Spec::Agent(AgentSpec {
                 description: spec.description.clone(),
                 groups: spec.groups.iter().map(|text| name("groups", text)).collect::<Result<_, _>>()?,
@@ -150,32 +122,6 @@ impl TryFrom<&wire::resource::Spec> for Spec {
         };
         spec.check().map_err(|problem| WireError::invalid(problem.path, problem.message))?;
         Ok(spec)
-    }
-}
-
-impl TryFrom<&wire::ServerSpec> for ServerSpec {
-    type Error = WireError;
-
-    fn try_from(spec: &wire::ServerSpec) -> Result<ServerSpec, WireError> {
-        use wire::server_spec::Transport as From;
-        let transport = match spec.transport.as_ref().ok_or(WireError::Missing("transport"))? {
-            From::Http(http) => Transport::Http {
-                url: http.url.parse().map_err(|problem| WireError::invalid("url", problem))?,
-            },
-            From::Stdio(stdio) => Transport::Stdio {
-                command: stdio.command.clone(),
-                environment: stdio
-                    .environment
-                    .iter()
-                    .map(|variable| (variable.name.clone(), variable.value.clone()))
-                    .collect(),
-            },
-        };
-        Ok(ServerSpec {
-            transport,
-            credential: name_or_none("credential", &spec.credential)?,
-            timeout_ms: spec.timeout_ms,
-        })
     }
 }
 

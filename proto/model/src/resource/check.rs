@@ -2,13 +2,12 @@
 //!
 //! Always holds: a refusal names the field below `spec`. What needs other resources is [`crate::reference`]'s.
 
-use super::{
-    CredentialSpec, LIST_MAX, LimitSpec, POLICY_BYTES_MAX, ServerSpec, Spec, SpecError, TIMEOUT_MS_MAX,
-    Transport, WINDOW_SECONDS_MAX,
-};
+use std::borrow::Cow;
 
-pub(super) fn error(path: &'static str, message: impl Into<String>) -> SpecError {
-    SpecError { path, message: message.into() }
+use super::{CredentialSpec, LIST_MAX, LimitSpec, POLICY_BYTES_MAX, Spec, SpecError, WINDOW_SECONDS_MAX};
+
+pub(super) fn error(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> SpecError {
+    SpecError { path: path.into(), message: message.into() }
 }
 
 impl Spec {
@@ -18,14 +17,7 @@ impl Spec {
         match self {
             Spec::Tenant(_) => Ok(()),
             Spec::Server(spec) => spec.check(),
-            Spec::Endpoint(spec) => match spec.servers.len() {
-                1 => Ok(()),
-                0 => Err(error("servers", "is empty; an endpoint has one server")),
-                count => Err(error(
-                    "servers",
-                    format!("has {count} servers; this release serves one server per endpoint"),
-                )),
-            },
+            Spec::Endpoint(spec) => spec.check(),
             Spec::Agent(spec) if spec.groups.len() > LIST_MAX => {
                 Err(error("groups", format!("has more than {LIST_MAX} elements")))
             }
@@ -37,40 +29,6 @@ impl Spec {
             Spec::Policy(_) => Ok(()),
             Spec::Limit(spec) => spec.check(),
             Spec::Credential(spec) => spec.check(),
-        }
-    }
-}
-
-impl ServerSpec {
-    fn check(&self) -> Result<(), SpecError> {
-        if self.timeout_ms == 0 || self.timeout_ms > TIMEOUT_MS_MAX {
-            return Err(error("timeout_ms", format!("must be from 1 to {TIMEOUT_MS_MAX}")));
-        }
-        match &self.transport {
-            Transport::Http { url } => {
-                if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-                    return Err(error("url", "must be http or https, with a host"));
-                }
-                if !url.username().is_empty() || url.password().is_some() {
-                    return Err(error(
-                        "url",
-                        "holds a secret; put it with `gantry credential put` and name the credential",
-                    ));
-                }
-                Ok(())
-            }
-            Transport::Stdio { command, environment } => {
-                if command.first().is_none_or(String::is_empty) {
-                    return Err(error("command", "is empty"));
-                }
-                if command.len() > LIST_MAX || environment.len() > LIST_MAX {
-                    return Err(error("command", format!("has more than {LIST_MAX} elements")));
-                }
-                if self.credential.is_some() {
-                    return Err(error("credential", "is sent as a header, which a `command` has not"));
-                }
-                Ok(())
-            }
         }
     }
 }

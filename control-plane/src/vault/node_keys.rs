@@ -1,0 +1,62 @@
+//! The keys that all nodes share: making them, reading them.
+//!
+//! Always holds: what [`NodeKeySet::read`] gives is whole: a key for hashes and one or two generations of keys for
+//! seals, newest first. It is wiped when it is dropped.
+
+use aws_lc_rs::hmac;
+use gantry_model::Secret;
+use gantry_wire::sync_v1::{NodeKeys, SealKey};
+use prost::Message;
+use zeroize::Zeroize;
+
+use super::envelope::{CryptoError, KEY_BYTES, Key};
+
+/// Generations of seal keys that nodes hold: the one that seals, and the one before it, which opens still.
+const SEAL_KEYS_MAX: usize = 2;
+
+/// The keys that all nodes share.
+pub(super) struct NodeKeySet(NodeKeys);
+
+impl NodeKeySet {
+    /// New keys, of generation 1.
+    pub(super) fn random() -> Result<NodeKeySet, CryptoError> {
+        let (hash, seal) = (Key::random()?, Key::random()?);
+        Ok(NodeKeySet(NodeKeys {
+            key_hash_key: hash.expose().to_vec(),
+            session_key: seal.expose().to_vec(),
+            seal_keys: vec![SealKey { generation: 1, key: seal.expose().to_vec() }],
+        }))
+    }
+
+    /// Reads encoded keys; `None` when they are not whole. A cluster of a build before generations has one key, which
+    /// is its first generation.
+    pub(super) fn read(encoded: &Secret<Vec<u8>>) -> Option<NodeKeySet> {
+        let mut set = NodeKeySet(NodeKeys::decode(encoded.expose().as_slice()).ok()?);
+        let keys = &mut set.0;
+        if keys.seal_keys.is_empty() {
+            keys.seal_keys.push(SealKey { generation: 1, key: keys.session_key.clone() });
+        }
+        let whole = |key: &SealKey| key.key.len() == KEY_BYTES && key.generation > 0;
+        let newest_first = keys.seal_keys.is_sorted_by(|newer, older| newer.generation > older.generation);
+        let all_whole = keys.key_hash_key.len() == KEY_BYTES && keys.seal_keys.iter().all(whole);
+        (all_whole && newest_first && keys.seal_keys.len() <= SEAL_KEYS_MAX).then_some(set)
+    }
+
+    /// The keys as nodes receive them.
+    pub(super) fn encode(&self) -> Secret<Vec<u8>> {
+        Secret::new(self.0.encode_to_vec())
+    }
+
+    /// What hashes agents' keys.
+    pub(super) fn agent_key_hasher(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.0.key_hash_key)
+    }
+}
+
+impl Drop for NodeKeySet {
+    fn drop(&mut self) {
+        self.0.key_hash_key.zeroize();
+        self.0.session_key.zeroize();
+        self.0.seal_keys.iter_mut().for_each(|seal| seal.key.zeroize());
+    }
+}
