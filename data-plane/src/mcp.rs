@@ -3,6 +3,7 @@
 //! Always holds: a message is kept as the bytes that came; only the fields that route it are read. What a peer sent
 //! is never trusted to be well formed and never panics. Policy, limits and upstreams are not known here.
 
+pub(crate) mod batch;
 pub(crate) mod headers;
 pub(crate) mod json;
 pub(crate) mod message;

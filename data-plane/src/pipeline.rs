@@ -14,7 +14,7 @@ mod receive;
 mod redact;
 mod validate;
 
-pub(crate) use receive::Inbound;
+pub(crate) use receive::{Front, Inbound, is_json};
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::Response;
 use http::request::Parts;
 
-use crate::audit::entry::{Entry, Outcome};
+use crate::audit::entry::{Entry, Facts, Outcome};
 use crate::config::Config;
 use crate::config::tenant::{Agent, Endpoint, Tenant};
 use crate::mcp::Era;
@@ -48,6 +48,7 @@ pub(crate) struct Received {
     /// `None`: the client opens (GET) or ends (DELETE) a legacy stream or session.
     pub(crate) message: Option<Message>,
     pub(crate) method: http::Method,
+    pub(crate) front: Front,
 }
 
 impl Caller {
@@ -96,6 +97,37 @@ pub(crate) async fn serve(
     }
 }
 
+/// Who calls, for a front that asks before it takes messages. Nothing is recorded: every message is, in [`serve`].
+pub(crate) fn identify(
+    node: &Node,
+    path: EndpointPath<'_>,
+    headers: &http::HeaderMap,
+) -> Result<Caller, Rejection> {
+    let authenticated =
+        authenticate::authenticate(node.config(), path, headers, circumstances(node), &mut Facts::default())?;
+    Ok(authenticated.caller)
+}
+
+/// Lets a caller in whose messages come later, by a connection that stays. The record says by which.
+pub(crate) async fn admit(
+    node: &Arc<Node>,
+    path: EndpointPath<'_>,
+    headers: &http::HeaderMap,
+    opened: (&str, http::StatusCode),
+) -> Result<Caller, Response<Body>> {
+    let Ok(mut entry) = node.audit.open().await else { return Err(unavailable()) };
+    let facts = &mut entry.facts;
+    facts.method = Some(opened.0.to_owned());
+    match authenticate::authenticate(node.config(), path, headers, circumstances(node), facts) {
+        Ok(authenticated) => {
+            facts.status = Some(opened.1.as_u16());
+            entry.close(Outcome::Ok);
+            Ok(authenticated.caller)
+        }
+        Err(rejection) => Err(reject(entry, &rejection, &Answering { id: None, era: Era::Legacy })),
+    }
+}
+
 /// Refuses a request for an endpoint before the first stage.
 pub(crate) async fn refuse(node: &Arc<Node>, rejection: &Rejection) -> Response<Body> {
     let Ok(mut entry) = node.audit.open().await else {
@@ -128,7 +160,7 @@ async fn run(
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
     let config = node.config();
-    let circumstances = authenticate::Circumstances { now_ms: now_ms(), on_loopback: node.on_loopback };
+    let circumstances = circumstances(node);
     let authenticated =
         authenticate::authenticate(config, path, &head.headers, circumstances, &mut entry.facts)?;
     let received = receive::receive(head, inbound, answering).await?;
@@ -151,6 +183,10 @@ async fn run(
 async fn settle(node: &Node, caller: &Caller) -> bool {
     let server = &caller.endpoint.server;
     node.discovery.settle(&server.tenant, &server.name).await
+}
+
+fn circumstances(node: &Node) -> authenticate::Circumstances {
+    authenticate::Circumstances { now_ms: now_ms(), on_loopback: node.on_loopback }
 }
 
 fn now_ms() -> u64 {

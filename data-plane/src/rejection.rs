@@ -185,11 +185,7 @@ impl Rejection {
     /// The HTTP answer.
     pub(crate) fn respond(&self, context: Context<'_>) -> Response<Body> {
         let status = self.status(context.era);
-        let body = match self {
-            Rejection::Arguments { tool, problems } => arguments_result(tool, problems, context),
-            _ => self.error_body(context),
-        };
-        let mut response = Response::new(Body::full(body));
+        let mut response = Response::new(Body::full(self.message_for(context)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -207,6 +203,14 @@ impl Rejection {
             _ => {}
         }
         response
+    }
+
+    /// The answer as a JSON-RPC message alone, for a front without HTTP's words.
+    pub(crate) fn message_for(&self, context: Context<'_>) -> Bytes {
+        match self {
+            Rejection::Arguments { tool, problems } => arguments_result(tool, problems, context),
+            _ => self.error_body(context),
+        }
     }
 
     /// Failures of the call itself stay 200, as MCP's errors of tools do, so that every client hands the JSON-RPC

@@ -119,7 +119,7 @@ async fn a_body_that_is_no_message_is_refused_before_anything_is_done() {
         invalid(
             "a batch",
             r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
-            "a batch is not served; send each message by itself",
+            "a batch belongs to version 2025-03-26 alone; send each message by itself",
         )
         .without_id(),
         invalid("no version", r#"{"id":1,"method":"ping"}"#, r#"field `jsonrpc` must be "2.0""#),

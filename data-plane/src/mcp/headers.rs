@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::message::{Kind, Method, Params};
 use super::{Era, VERSION_MODERN};
@@ -72,6 +72,30 @@ pub(crate) fn check_modern(headers: &HeaderMap, method: &Method, params: &Params
     Ok(())
 }
 
+/// Gives a message that came without a head the headers that repeat it, so that whoever checks or forwards them finds
+/// them. Other values of theirs are replaced.
+pub(crate) fn repeat(headers: &mut HeaderMap, kind: &Kind) {
+    let (Kind::Request { method, params, .. } | Kind::Notification { method, params }) = kind else { return };
+    let Some(version) = params.meta.protocol_version.as_deref() else { return };
+    let name = named(method, params);
+    for (header, text) in [(PROTOCOL_VERSION, Some(version)), (METHOD, Some(method.as_str())), (NAME, name)] {
+        headers.remove(&header);
+        headers.extend(text.and_then(encode).map(|value| (header, value)));
+    }
+}
+
+/// The value of a header that says a text: as it is where a header can, else in the `=?base64?...?=` form.
+pub(crate) fn encode(text: &str) -> Option<HeaderValue> {
+    let plain = !text.is_empty()
+        && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && text.trim_matches(' ').len() == text.len()
+        && !text.starts_with(SENTINEL_BEGIN);
+    if plain {
+        return HeaderValue::from_str(text).ok();
+    }
+    HeaderValue::from_str(&format!("{SENTINEL_BEGIN}{}{SENTINEL_END}", STANDARD.encode(text))).ok()
+}
+
 /// What `Mcp-Name` repeats of a request; `None` where it has no meaning.
 pub(crate) fn named<'a>(method: &Method, params: &'a Params) -> Option<&'a str> {
     match method {
@@ -126,9 +150,10 @@ pub(crate) fn decode(name: &HeaderName, value: &str) -> Result<String, HeaderErr
 
 #[cfg(test)]
 mod tests {
-    use http::header::HeaderValue;
+    use bytes::Bytes;
 
     use super::*;
+    use crate::mcp::message::Id;
 
     fn call(name: &str) -> Params {
         let mut params = Params { name: Some(name.to_owned()), ..Params::default() };
@@ -175,6 +200,20 @@ mod tests {
             check_modern(&doubled, &Method::ToolsCall, &call("echo")),
             mismatch("header mcp-name stands twice")
         );
+    }
+
+    #[test]
+    fn headers_made_of_a_message_agree_with_it() {
+        for name in ["echo", "é", " a", "", "=?base64?x"] {
+            let kind = Kind::Request {
+                id: Id(Bytes::from_static(b"1")),
+                method: Method::ToolsCall,
+                params: call(name),
+            };
+            let mut made = headers(&[("mcp-protocol-version", "2025-11-25"), ("mcp-name", "other")]);
+            repeat(&mut made, &kind);
+            assert_eq!(check_modern(&made, &Method::ToolsCall, &call(name)), Ok(()), "{name:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::batch::{self, BatchError};
 use super::json::{self, JsonError};
 
 /// A message as it came.
@@ -156,9 +157,10 @@ impl Message {
     pub(crate) fn parse(body: Bytes) -> Result<Message, MessageError> {
         let text = json::check_text(&body)?;
         if text.trim_ascii_start().starts_with('[') {
-            // Batches were part of 2025-03-26 only; they are absent in this release.
             json::strict_value(text).map_err(JsonError::Syntax)?;
-            return Err(invalid(None, "a batch is not served; send each message by itself"));
+            // Whoever serves batches takes them apart before.
+            let reason = batch::split(&body).err().unwrap_or(BatchError::Version);
+            return Err(invalid(None, reason.to_string()));
         }
         let kind = parse_kind(&body, text)?;
         Ok(Message { kind, body })
@@ -310,7 +312,8 @@ mod tests {
     fn what_is_no_message_is_refused_with_the_reason() {
         for (text, reason) in [
             ("{", "EOF while parsing an object at line 1 column 1"),
-            ("[]", "a batch is not served; send each message by itself"),
+            ("[]", "a batch has at least one message"),
+            ("[1]", "a batch belongs to version 2025-03-26 alone; send each message by itself"),
             ("1", "invalid type: integer `1`, expected an object at line 1 column 1"),
             (r#"{"id":1,"method":"ping"}"#, "field `jsonrpc` must be \"2.0\""),
             (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, "field `id` must be a string or a number"),

@@ -32,6 +32,8 @@ pub(crate) enum Purpose {
     Task,
     /// The id of a request that the client is asked.
     Request,
+    /// The stream of an HTTP+SSE client (2024-11-05).
+    Stream,
 }
 
 /// Whom a token belongs to.
@@ -183,6 +185,7 @@ fn aad(purpose: Purpose, owner: Owner<'_>) -> String {
         Purpose::State => "state",
         Purpose::Task => "task",
         Purpose::Request => "request",
+        Purpose::Stream => "stream",
     };
     format!("gantry {purpose}/{}/{}/{}", owner.tenant, owner.endpoint, owner.agent)
 }

@@ -32,6 +32,18 @@ pub(crate) struct Inbound {
     body: Source,
     /// Whether its client sends it, or waits to be asked for it, or takes too long.
     comes: bool,
+    /// What reading it came to, when it was read before its stage.
+    gathered: Option<Result<Bytes, Rejection>>,
+}
+
+/// How a message came in. A front that is no HTTP puts it among the extensions of the head that it makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Front {
+    /// As a request of its own.
+    #[default]
+    Http,
+    /// Over a connection that carries messages without heads: what a head would repeat is taken from the message.
+    Message,
 }
 
 pub(super) async fn receive(
@@ -39,7 +51,8 @@ pub(super) async fn receive(
     inbound: &mut Inbound,
     answering: &mut Answering,
 ) -> Result<Received, Rejection> {
-    let Parts { method, headers, .. } = head;
+    let Parts { method, mut headers, extensions, .. } = head;
+    let front = extensions.get::<Front>().copied().unwrap_or_default();
     match method {
         http::Method::POST => {}
         http::Method::GET | http::Method::DELETE => {
@@ -48,16 +61,12 @@ pub(super) async fn receive(
             // The modern era has neither streams nor sessions of their own.
             return match era {
                 Some(Era::Modern) => Err(Rejection::HttpMethod),
-                _ => Ok(Received { era: Era::Legacy, headers, message: None, method }),
+                _ => Ok(Received { era: Era::Legacy, headers, message: None, method, front }),
             };
         }
         _ => return Err(Rejection::HttpMethod),
     }
-    let is_json = |value: &http::HeaderValue| {
-        let text = value.to_str().unwrap_or_default();
-        text.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
-    };
-    if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
+    if !is_json(&headers) {
         return Err(Rejection::MediaType);
     }
     let body = inbound.collect().await?;
@@ -69,9 +78,18 @@ pub(super) async fn receive(
         }
     })?;
     answering.id = message.kind.id().cloned();
+    if front == Front::Message {
+        headers::repeat(&mut headers, &message.kind);
+    }
     answering.era = headers::era_of(&headers, &message.kind);
     check_version(&headers, answering.era, &message.kind)?;
-    Ok(Received { era: answering.era, headers, message: Some(message), method })
+    Ok(Received { era: answering.era, headers, message: Some(message), method, front })
+}
+
+/// Whether a body is said to be JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
 }
 
 enum Source {
@@ -82,15 +100,26 @@ enum Source {
 impl Inbound {
     /// The body of a request that comes over HTTP.
     pub(crate) fn of_http(headers: &HeaderMap, body: Incoming) -> Inbound {
-        Inbound { body: Source::Http(body), comes: !headers.contains_key(EXPECT) }
+        Inbound { body: Source::Http(body), comes: !headers.contains_key(EXPECT), gathered: None }
     }
 
     /// A message that another front received as a whole.
     pub(crate) fn of_message(message: Bytes) -> Inbound {
-        Inbound { body: Source::Message(message), comes: false }
+        Inbound { body: Source::Message(message), comes: false, gathered: None }
+    }
+
+    /// Reads the body before its stage, for a front that looks into it. What comes of it is the stage's to tell.
+    pub(crate) async fn gather(&mut self) -> Option<Bytes> {
+        let gathered = self.collect().await;
+        let body = gathered.as_ref().ok().cloned();
+        self.gathered = Some(gathered);
+        body
     }
 
     async fn collect(&mut self) -> Result<Bytes, Rejection> {
+        if let Some(gathered) = self.gathered.take() {
+            return gathered;
+        }
         let body = match &mut self.body {
             Source::Http(body) => body,
             Source::Message(message) if message.len() > REQUEST_BODY_MAX => {

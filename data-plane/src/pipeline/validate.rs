@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::authorise::Authorised;
 use super::discover::Subject;
-use super::{Caller, Received};
-use crate::config::tool::Tool;
+use super::{Caller, Front, Received};
+use crate::config::tool::{Mirrored, Tool};
 use crate::mcp::Era;
 use crate::mcp::headers::{self, HeaderError};
 use crate::mcp::message::Kind;
@@ -28,15 +28,17 @@ pub(super) struct Validated {
 }
 
 pub(super) fn validate(authorised: Authorised) -> Result<Validated, Rejection> {
-    let Authorised { caller, received, subject, .. } = authorised;
+    let Authorised { caller, mut received, subject, .. } = authorised;
     if let Subject::Tool(access) = &subject {
         let empty = Value::Object(serde_json::Map::new());
         let arguments = match received.message.as_ref().map(|message| &message.kind) {
             Some(Kind::Request { params, .. }) => params.arguments.as_ref().unwrap_or(&empty),
             _ => &empty,
         };
-        if received.era == Era::Modern {
-            check_mirrored(&access.tool, arguments, &received.headers)?;
+        match (received.era, received.front) {
+            (Era::Modern, Front::Http) => check_mirrored(&access.tool, arguments, &received.headers)?,
+            (Era::Modern, Front::Message) => mirror(&access.tool, arguments, &mut received.headers),
+            (Era::Legacy, _) => {}
         }
         check_arguments(&access.tool, arguments)?;
     }
@@ -65,13 +67,7 @@ fn check_arguments(tool: &Tool, arguments: &Value) -> Result<(), Rejection> {
 /// repeated by its header, and a header must not tell of one that is not.
 fn check_mirrored(tool: &Tool, arguments: &Value, headers: &http::HeaderMap) -> Result<(), Rejection> {
     for mirrored in &tool.mirrored {
-        let value = mirrored.path.iter().try_fold(arguments, |value, field| value.get(field));
-        let expected = match value {
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Bool(value)) => Some(value.to_string()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            _ => None,
-        };
+        let expected = expected(mirrored, arguments);
         let sent = headers::single(headers, &mirrored.header).map_err(Rejection::Headers)?;
         let mismatch = |message: String| Err(Rejection::Headers(HeaderError::Mismatch(message)));
         match (expected, sent) {
@@ -96,6 +92,26 @@ fn check_mirrored(tool: &Tool, arguments: &Value, headers: &http::HeaderMap) -> 
         }
     }
     Ok(())
+}
+
+/// Makes the headers that a message without a head cannot bring.
+fn mirror(tool: &Tool, arguments: &Value, headers: &mut http::HeaderMap) {
+    for mirrored in &tool.mirrored {
+        if let Some(value) = expected(mirrored, arguments).and_then(|text| headers::encode(&text)) {
+            headers.insert(mirrored.header.clone(), value);
+        }
+    }
+}
+
+/// What the header of an annotated argument says; `None` where the argument is not there.
+fn expected(mirrored: &Mirrored, arguments: &Value) -> Option<String> {
+    let value = mirrored.path.iter().try_fold(arguments, |value, field| value.get(field));
+    match value {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Bool(value)) => Some(value.to_string()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// Numbers compare by value: `42.0` says what `42` says.
