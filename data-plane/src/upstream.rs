@@ -8,8 +8,11 @@ pub(crate) mod exchange;
 pub(crate) mod http;
 pub(crate) mod legacy;
 pub(crate) mod modern;
+#[cfg(test)]
+mod peer;
 pub(crate) mod router;
 pub(crate) mod session;
+pub(crate) mod sse;
 pub(crate) mod stdio;
 
 use std::sync::Arc;

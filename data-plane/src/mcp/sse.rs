@@ -5,12 +5,15 @@
 
 /// Most bytes of one event's data that are kept for inspection. Larger events pass, and are not looked into.
 pub(crate) const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of an event's name that are kept; longer ones are cut, and none that means something is so long.
+const NAME_BYTES_MAX: usize = 32;
 
 /// Finds events in a stream of bytes.
 #[derive(Debug)]
 pub(crate) struct EventScanner {
     bytes_max: usize,
     line: Vec<u8>,
+    name: Vec<u8>,
     data: Vec<u8>,
     overlong: bool,
     after_return: bool,
@@ -25,11 +28,23 @@ impl Default for EventScanner {
 impl EventScanner {
     /// A scanner that keeps up to `bytes_max` bytes of an event.
     pub(crate) fn with_limit(bytes_max: usize) -> EventScanner {
-        EventScanner { bytes_max, line: Vec::new(), data: Vec::new(), overlong: false, after_return: false }
+        EventScanner {
+            bytes_max,
+            line: Vec::new(),
+            name: Vec::new(),
+            data: Vec::new(),
+            overlong: false,
+            after_return: false,
+        }
     }
 
     /// Looks at the next bytes; calls `event` with the data of each event that they complete.
-    pub(crate) fn scan(&mut self, mut bytes: &[u8], mut event: impl FnMut(&[u8])) {
+    pub(crate) fn scan(&mut self, bytes: &[u8], mut event: impl FnMut(&[u8])) {
+        self.scan_named(bytes, |_, data| event(data));
+    }
+
+    /// As [`EventScanner::scan`], with the event's name before its data; empty when it has none.
+    pub(crate) fn scan_named(&mut self, mut bytes: &[u8], mut event: impl FnMut(&[u8], &[u8])) {
         if !bytes.is_empty() && std::mem::take(&mut self.after_return) {
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
@@ -55,11 +70,12 @@ impl EventScanner {
         }
     }
 
-    fn end_line(&mut self, event: &mut impl FnMut(&[u8])) {
+    fn end_line(&mut self, event: &mut impl FnMut(&[u8], &[u8])) {
         if self.line.is_empty() {
             if !self.data.is_empty() && !self.overlong {
-                event(&self.data);
+                event(&self.name, &self.data);
             }
+            self.name.clear();
             self.data.clear();
             self.overlong = false;
         } else if let Some(data) = self.line.strip_prefix(b"data:") {
@@ -72,6 +88,10 @@ impl EventScanner {
             } else {
                 self.overlong = true;
             }
+        } else if let Some(name) = self.line.strip_prefix(b"event:") {
+            let name = name.strip_prefix(b" ").unwrap_or(name);
+            self.name.clear();
+            self.name.extend_from_slice(name.get(..NAME_BYTES_MAX).unwrap_or(name));
         }
         self.line.clear();
     }
@@ -100,6 +120,23 @@ mod tests {
         assert_eq!(events(&single), expected);
         assert_eq!(events(&["data: x\r", "", "\n\r", "\n"]), vec!["x".to_owned()]);
         assert_eq!(events(&["data: unfinished"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_event_has_the_last_name_that_it_was_given_and_leaves_none_to_the_next() {
+        let mut scanner = EventScanner::default();
+        let mut found = Vec::new();
+        let long = "n".repeat(2 * NAME_BYTES_MAX);
+        let stream = format!(
+            "event: a\nevent:endpoint\ndata: x\n\ndata: y\n\nevent: lost\n\ndata: z\nevent: {long}\n\n"
+        );
+        for byte in stream.as_bytes() {
+            scanner.scan_named(&[*byte], |name, data| {
+                found.push(String::from_utf8_lossy(&[name, b"=", data].concat()).into_owned());
+            });
+        }
+        let cut = format!("{}=z", "n".repeat(NAME_BYTES_MAX));
+        assert_eq!(found, ["endpoint=x", "=y", &cut]);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! it, and that it did nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -28,8 +28,10 @@ use crate::upstream::session::{AskFailure, Carrier, INITIALIZED, Opened, Opening
 const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the end of a session may take; nobody waits for it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a stream that broke is opened again.
+/// How often a stream that breaks soon is opened again.
 const REOPENINGS_MAX: u32 = 10;
+/// A stream that lived so long was sound: many servers and proxies cut one that is silent for a minute.
+const SOUND_AFTER: Duration = Duration::from_secs(20);
 /// Pause before a stream that broke is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
@@ -51,7 +53,7 @@ struct Wire {
     /// The session, its version and the credential.
     headers: HeaderMap,
     timeout: Duration,
-    over: AtomicBool,
+    over: CancellationToken,
 }
 
 impl HttpSession {
@@ -61,16 +63,17 @@ impl HttpSession {
         if let Some((name, value)) = &opening.credential {
             headers.insert(name, value.clone());
         }
-        let over = AtomicBool::new(false);
+        let over = CancellationToken::new();
         let mut wire = Wire { http: http.clone(), uri: uri.clone(), headers, timeout: opening.timeout, over };
         let response = wire.post(opening.initialize(), opening.timeout).await?;
-        check(response.status())?;
+        let status = response.status();
+        check(status)?;
         let session = response.headers().get(SESSION_ID).cloned();
         let answer = tokio::time::timeout(opening.timeout, async {
             Exchange::of_response(response, None).await?.answer().await
         });
         let answer = answer.await.map_err(|_| Upstream::Timeout(opening.timeout))??;
-        let initialized = Opening::read_answer(&answer).ok_or(Upstream::Protocol)?;
+        let initialized = Opening::read_answer(&answer).ok_or_else(|| refusal(status))?;
         if let Some(version) = version_of(&initialized) {
             wire.headers.insert(PROTOCOL_VERSION, version);
         }
@@ -93,7 +96,7 @@ impl HttpSession {
         let response = sent.inspect_err(|_| self.router.close(ask.id))?;
         if response.status() == StatusCode::NOT_FOUND && self.has_session() {
             self.router.close(ask.id);
-            self.wire.over.store(true, Ordering::Release);
+            self.wire.over.cancel();
             return Err(AskFailure::Expired);
         }
         check(response.status()).inspect_err(|_| self.router.close(ask.id))?;
@@ -104,7 +107,7 @@ impl HttpSession {
         let response = self.wire.post(message, self.wire.timeout).await?;
         match response.status() {
             StatusCode::NOT_FOUND if self.has_session() => {
-                self.wire.over.store(true, Ordering::Release);
+                self.wire.over.cancel();
                 Err(AskFailure::Expired)
             }
             status => Ok(check(status)?),
@@ -112,11 +115,17 @@ impl HttpSession {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.wire.over.load(Ordering::Acquire)
+        self.wire.over.is_cancelled()
+    }
+
+    /// Waits until the session is known to be over.
+    pub(crate) async fn ended(&self) {
+        self.wire.over.cancelled().await;
     }
 
     pub(crate) async fn close(&self) {
-        if self.has_session() && !self.wire.over.swap(true, Ordering::AcqRel) {
+        if self.has_session() && !self.is_over() {
+            self.wire.over.cancel();
             let _ = self.wire.send(Method::DELETE, ANY, Bytes::new(), CLOSE_TIMEOUT).await;
         }
     }
@@ -153,15 +162,23 @@ async fn listen(wire: &Arc<Wire>, router: &Arc<Router>) -> AbortOnDropHandle<()>
     let (wire, router, first) = (wire.clone(), router.clone(), opened.clone().drop_guard());
     let task = tokio::spawn(async move {
         let mut first = Some(first);
-        for _ in 0..REOPENINGS_MAX {
+        let (mut was_open, mut reopenings) = (false, 0);
+        while reopenings < REOPENINGS_MAX {
+            let asked = Instant::now();
             // The stream stays silent as long as the server has nothing to say; only its head has a deadline.
             let response = wire.send(Method::GET, EVENT_STREAM, Bytes::new(), wire.timeout).await;
             first.take();
             match response {
                 Ok(response) if response.status().is_success() => deliver(response, &router).await,
+                // The server forgot the session. Where there was no stream yet, it may have none to give.
+                Ok(response) if was_open && response.status() == StatusCode::NOT_FOUND => {
+                    return wire.over.cancel();
+                }
                 // 405: the server has no such stream. Anything else is no better.
                 _ => return,
             }
+            was_open = true;
+            reopenings = if asked.elapsed() < SOUND_AFTER { reopenings + 1 } else { 0 };
             tokio::time::sleep(REOPEN_PAUSE).await;
         }
     });
@@ -175,6 +192,11 @@ async fn deliver(response: Response<Incoming>, router: &Router) {
         let (Event::Notification(message) | Event::Request { message, .. } | Event::Answer(message)) = event;
         router.deliver(&message);
     }
+}
+
+/// What an answer to `initialize` without a result says. With a 4xx, the server may speak another transport.
+fn refusal(status: StatusCode) -> Upstream {
+    if status.is_success() { Upstream::Protocol } else { Upstream::Status(status) }
 }
 
 fn version_of(initialized: &Bytes) -> Option<HeaderValue> {

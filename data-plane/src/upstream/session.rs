@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gantry_model::SessionCarrier;
 use http::header::{HeaderName, HeaderValue};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -20,6 +21,7 @@ use crate::rejection::Upstream;
 use crate::upstream::Upstreams;
 use crate::upstream::exchange::{Ask, Event, Exchange};
 use crate::upstream::legacy::HttpSession;
+use crate::upstream::sse::SseSession;
 
 /// What a session is opened with.
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ pub(crate) struct LegacySession {
 pub(crate) enum Carrier {
     /// Streamable HTTP.
     Http(HttpSession),
+    /// HTTP+SSE of 2024-11-05.
+    Sse(Box<SseSession>),
 }
 
 /// A session that was just opened by its carrier.
@@ -98,15 +102,29 @@ pub(crate) const INITIALIZED: Bytes =
     Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
 
 impl LegacySession {
-    /// Opens a session.
+    /// Opens a session, over what the server was found to speak.
     pub(crate) async fn open(
         upstreams: &Upstreams,
         server: &Server,
         opening: &Opening,
     ) -> Result<LegacySession, Upstream> {
-        let opened = match &server.uri {
-            Some(uri) => HttpSession::open(&upstreams.http, uri, opening).await?,
-            None => return Err(Upstream::Unreachable),
+        let carrier = server.offer.as_ref().map(|offer| offer.catalog.carrier).unwrap_or_default();
+        LegacySession::open_over(upstreams, server, carrier, opening).await
+    }
+
+    /// Opens a session over a carrier that may not be known yet to be the server's.
+    pub(crate) async fn open_over(
+        upstreams: &Upstreams,
+        server: &Server,
+        carrier: SessionCarrier,
+        opening: &Opening,
+    ) -> Result<LegacySession, Upstream> {
+        let opened = match (&server.uri, carrier) {
+            (Some(uri), SessionCarrier::StreamableHttp) => {
+                HttpSession::open(&upstreams.http, uri, opening).await?
+            }
+            (Some(uri), SessionCarrier::HttpSse) => SseSession::open(&upstreams.http, uri, opening).await?,
+            (None, _) => return Err(Upstream::Unreachable),
         };
         let Opened { carrier, initialized, unbound } = opened;
         Ok(LegacySession {
@@ -127,6 +145,7 @@ impl LegacySession {
     pub(crate) async fn ask(&self, ask: &Ask, timeout: Duration) -> Result<Exchange, AskFailure> {
         match &self.carrier {
             Carrier::Http(session) => session.ask(ask, timeout).await,
+            Carrier::Sse(session) => session.ask(ask, timeout).await,
         }
     }
 
@@ -134,6 +153,7 @@ impl LegacySession {
     pub(crate) async fn tell(&self, message: Bytes) -> Result<(), AskFailure> {
         match &self.carrier {
             Carrier::Http(session) => session.tell(message).await,
+            Carrier::Sse(session) => session.tell(message).await,
         }
     }
 
@@ -153,6 +173,15 @@ impl LegacySession {
     pub(crate) fn is_over(&self) -> bool {
         match &self.carrier {
             Carrier::Http(session) => session.is_over(),
+            Carrier::Sse(session) => session.is_over(),
+        }
+    }
+
+    /// Waits until the session is known to be over.
+    pub(crate) async fn ended(&self) {
+        match &self.carrier {
+            Carrier::Http(session) => session.ended().await,
+            Carrier::Sse(session) => session.ended().await,
         }
     }
 
@@ -160,6 +189,7 @@ impl LegacySession {
     pub(crate) async fn close(&self) {
         match &self.carrier {
             Carrier::Http(session) => session.close().await,
+            Carrier::Sse(session) => session.close(),
         }
     }
 }

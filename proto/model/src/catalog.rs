@@ -83,6 +83,8 @@ pub struct Catalog {
     pub resource_templates: Vec<Definition>,
     /// The protocol revisions that it answered, such as `2025-11-25`.
     pub revisions: Vec<String>,
+    /// How it carries the legacy era, where it speaks that and has a URL.
+    pub carrier: SessionCarrier,
     /// Its answer to `initialize` as JSON, when it speaks the legacy era.
     pub initialize_result: Option<Arc<str>>,
     /// Its answer to `server/discover` as JSON, when it speaks the modern era.
@@ -90,6 +92,17 @@ pub struct Catalog {
     /// What is withheld until an admin approves it, in the order of kinds and of the server. Always empty in what a
     /// node reports.
     pub quarantined: Vec<Quarantined>,
+}
+
+/// What carries the sessions of a server with a URL. No revision tells it: a server may answer `2024-11-05` over
+/// either, and `2025-11-25` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionCarrier {
+    /// Streamable HTTP, from 2025-03-26.
+    #[default]
+    StreamableHttp,
+    /// HTTP+SSE of 2024-11-05: one stream, and a URL that is named there.
+    HttpSse,
 }
 
 /// A catalog that cannot be recorded.
@@ -187,6 +200,7 @@ impl Catalog {
             resources: Vec::new(),
             resource_templates: Vec::new(),
             revisions: Vec::new(),
+            carrier: SessionCarrier::StreamableHttp,
             initialize_result: None,
             discover_result: None,
             quarantined: Vec::new(),

@@ -17,7 +17,9 @@ pub mod resource;
 pub mod revision;
 pub mod secret;
 
-pub use catalog::{Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined};
+pub use catalog::{
+    Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, SessionCarrier,
+};
 pub use key::AgentKey;
 pub use name::{
     AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_model::{Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined};
+use gantry_model::{Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, SessionCarrier};
 
 use crate::convert::{WireError, name};
 use crate::resource_v1 as wire;
@@ -23,6 +23,11 @@ impl From<&Catalog> for wire::Catalog {
             initialize_result: json(&catalog.initialize_result),
             discover_result: json(&catalog.discover_result),
             quarantined: catalog.quarantined.iter().map(wire::Quarantined::from).collect(),
+            carrier: match catalog.carrier {
+                SessionCarrier::StreamableHttp => wire::SessionCarrier::StreamableHttp,
+                SessionCarrier::HttpSse => wire::SessionCarrier::HttpSse,
+            }
+            .into(),
         }
     }
 }
@@ -107,6 +112,10 @@ impl TryFrom<&wire::Catalog> for Catalog {
             resources: definitions(&catalog.resources),
             resource_templates: definitions(&catalog.resource_templates),
             revisions: catalog.revisions.clone(),
+            carrier: match catalog.carrier() {
+                wire::SessionCarrier::HttpSse => SessionCarrier::HttpSse,
+                wire::SessionCarrier::StreamableHttp => SessionCarrier::StreamableHttp,
+            },
             initialize_result: json(&catalog.initialize_result),
             discover_result: json(&catalog.discover_result),
             quarantined: catalog.quarantined.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,

@@ -142,6 +142,7 @@ impl Catalog {
         let mine: HashMap<_, _> =
             self.quarantined.iter().map(|held| ((held.kind, &*held.definition.name), held)).collect();
         self.revisions == other.revisions
+            && self.carrier == other.carrier
             && self.initialize_result == other.initialize_result
             && self.discover_result == other.discover_result
             && DefinitionKind::ALL.into_iter().all(same_kind)
