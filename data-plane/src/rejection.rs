@@ -4,6 +4,8 @@
 //! servers, errors of libraries, policy text). Codes of our own stand outside the range that JSON-RPC and MCP
 //! reserve. A rejection that an agent's model can act on says what to do.
 
+mod upstream;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use serde_json::json;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
+pub(crate) use crate::rejection::upstream::Upstream;
 use crate::reply::Body;
 
 /// Why a request stopped.
@@ -106,23 +109,6 @@ pub(crate) enum Unauthenticated {
     Missing,
     /// What was presented is not a key that is valid here and now.
     Invalid,
-}
-
-/// How a server failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Upstream {
-    /// It cannot be reached.
-    Unreachable,
-    /// It did not answer within the deadline.
-    Timeout(Duration),
-    /// It refused the gateway's credential.
-    Refused(StatusCode),
-    /// It answered with a failure of its own.
-    Status(StatusCode),
-    /// It answered with what is no MCP.
-    Protocol,
-    /// Too many requests are under way at it.
-    Busy,
 }
 
 /// Longest message in characters.
@@ -336,6 +322,11 @@ impl Rejection {
                 data["retryAfterSeconds"] = json!(seconds(*retry_after));
                 data["limit"] = json!(limit.as_str());
             }
+            Rejection::Upstream(failure) => {
+                if let Some(retry_after) = failure.retry_after() {
+                    data["retryAfterSeconds"] = json!(seconds(retry_after));
+                }
+            }
             Rejection::Headers(HeaderError::Version(requested)) => {
                 data["requested"] = json!(requested);
                 data["supported"] = json!([VERSION_MODERN]);
@@ -348,22 +339,6 @@ impl Rejection {
         }
         let error = json!({"code": self.code(), "message": self.message(), "data": data});
         envelope(context.id, "error", &error.to_string())
-    }
-}
-
-impl Upstream {
-    /// What the caller reads.
-    pub(crate) fn message(&self) -> String {
-        match self {
-            Upstream::Unreachable => "the server cannot be reached".to_owned(),
-            Upstream::Timeout(deadline) => {
-                format!("the server did not answer within {} ms", deadline.as_millis())
-            }
-            Upstream::Refused(_) => "the server refused the gateway's credential".to_owned(),
-            Upstream::Status(status) => format!("the server answered with HTTP status {}", status.as_u16()),
-            Upstream::Protocol => "the server's answer is not MCP".to_owned(),
-            Upstream::Busy => "too many requests are under way at the server".to_owned(),
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use crate::audit::entry::{Entry, Outcome};
 use crate::mcp::json;
 use crate::mcp::sse::EventScanner;
+use crate::upstream::health::Permit;
 
 /// Most bytes of a JSON answer that are kept to find out whether it is an error. A larger one counts as a result.
 const INSPECTED_BYTES_MAX: usize = 64 * 1024;
@@ -25,6 +26,8 @@ const INSPECTED_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Body {
     source: Source,
     watch: Option<Watch>,
+    /// The place that the request has at its server until its answer is through.
+    _permit: Option<Permit>,
 }
 
 enum Source {
@@ -67,33 +70,42 @@ enum Form {
 impl Body {
     /// A body that is there as a whole.
     pub(crate) fn full(bytes: Bytes) -> Body {
-        Body { source: Source::Pieces(vec![bytes]), watch: None }
+        Body::of(Source::Pieces(vec![bytes]))
     }
 
     /// No body.
     pub(crate) fn empty() -> Body {
-        Body { source: Source::Pieces(Vec::new()), watch: None }
+        Body::of(Source::Pieces(Vec::new()))
     }
 
     /// A body of several pieces, none of which is copied.
     pub(crate) fn pieces(mut pieces: Vec<Bytes>) -> Body {
         pieces.reverse();
-        Body { source: Source::Pieces(pieces), watch: None }
+        Body::of(Source::Pieces(pieces))
     }
 
     /// What a server sends.
     pub(crate) fn upstream(incoming: Incoming) -> Body {
-        Body { source: Source::Upstream(incoming), watch: None }
+        Body::of(Source::Upstream(incoming))
     }
 
     /// Events that are made here.
     pub(crate) fn events(events: mpsc::Receiver<Bytes>) -> Body {
-        Body { source: Source::Events(events), watch: None }
+        Body::of(Source::Events(events))
     }
 
     /// The same body, with an eye on it.
     pub(crate) fn watched(self, watch: Watch) -> Body {
-        Body { source: self.source, watch: Some(watch) }
+        Body { watch: Some(watch), ..self }
+    }
+
+    /// The same body, with its request's place at the server until it is through.
+    pub(crate) fn holding(self, permit: Permit) -> Body {
+        Body { _permit: Some(permit), ..self }
+    }
+
+    fn of(source: Source) -> Body {
+        Body { source, watch: None, _permit: None }
     }
 }
 

@@ -51,8 +51,9 @@ pub(super) async fn forward(node: &Arc<Node>, credentialed: Credentialed) -> Res
         return Ok(Forwarded { caller, response, sent, deadline: None, from_server: false, _private: () });
     }
     let deadline = (!is_endless(&received)).then(|| sent + timeout);
-    let response = match &caller.endpoint.server.uri {
-        None => node.upstreams.stdio(&caller.endpoint.server)?.serve(&received, timeout).await?,
+    let pass = node.upstreams.health(&caller.endpoint.server).admit().await?;
+    let answered = match &caller.endpoint.server.uri {
+        None => node.upstreams.stdio(&caller.endpoint.server)?.serve(&received, timeout).await,
         Some(uri) => {
             let outbound = Outbound {
                 uri,
@@ -61,11 +62,13 @@ pub(super) async fn forward(node: &Arc<Node>, credentialed: Credentialed) -> Res
                 body: received.message.as_ref().map_or_else(Bytes::new, |message| message.body.clone()),
                 timeout,
             };
-            let response = node.upstreams.http.send(outbound).await.map_err(Rejection::Upstream)?;
-            note_end(node, &received, response.status());
-            pass_on(&caller, &received, response)?
+            let sent = node.upstreams.http.send(outbound).await.map_err(Rejection::Upstream);
+            sent.and_then(|response| pass_on(node, &caller, &received, response))
         }
     };
+    let (response, permit) = pass.judge(answered)?;
+    // A stream that lives as long as its client listens keeps no call from the server.
+    let response = if deadline.is_some() { response.map(|body| body.holding(permit)) } else { response };
     Ok(Forwarded { caller, response, sent, deadline, from_server: true, _private: () })
 }
 
@@ -153,10 +156,12 @@ fn request_headers(
 
 /// Turns the server's answer into the client's: chosen headers, the sealed session id, the body as it comes.
 fn pass_on(
+    node: &Node,
     caller: &Caller,
     received: &Received,
     response: Response<hyper::body::Incoming>,
 ) -> Result<Response<Body>, Rejection> {
+    note_end(node, received, response.status());
     let (head, body) = response.into_parts();
     check_status(head.status)?;
     let mut answer = Response::new(Body::upstream(body));

@@ -15,6 +15,7 @@ use crate::mcp::headers::{METHOD, PROTOCOL_VERSION, SESSION_ID};
 use crate::mcp::sse::EventScanner;
 use crate::mcp::{Era, VERSION_LEGACY, VERSION_MODERN};
 use crate::upstream::Upstreams;
+use crate::upstream::health::is_out_of_order;
 use crate::upstream::http::Outbound;
 
 /// Most bytes of one answer: a page of definitions.
@@ -92,7 +93,9 @@ impl<'a> Conversation<'a> {
         if let Transport::Stdio { .. } = self.server.spec.transport {
             let process =
                 self.upstreams.stdio(self.server).map_err(|_| failed("this node does not run processes"))?;
-            return process.ask(message, self.timeout).await;
+            let asked = process.ask(message, self.timeout).await;
+            self.tell_health(asked.is_ok());
+            return asked;
         }
         let body = Bytes::from(message.to_string());
         let response = self.send(Method::POST, Some(method), body).await?;
@@ -150,7 +153,15 @@ impl<'a> Conversation<'a> {
         let credential = self.server.credential_header().map_err(|rejection| failed(rejection.message()))?;
         headers.extend(credential.map(|(name, value)| (Some(name), value)));
         let outbound = Outbound { uri, method: http_method, headers, body, timeout: self.timeout };
-        self.upstreams.http.send(outbound).await.map_err(|failure| failed(failure.message()))
+        let sent = self.upstreams.http.send(outbound).await;
+        self.tell_health(sent.as_ref().is_ok_and(|response| !is_out_of_order(response.status())));
+        sent.map_err(|failure| failed(failure.message()))
+    }
+
+    /// Agents' calls may go to a server again as soon as it answers the gateway.
+    fn tell_health(&self, answered: bool) {
+        let health = self.upstreams.health(self.server);
+        if answered { health.answered() } else { health.unanswered() }
     }
 }
 
