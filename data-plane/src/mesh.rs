@@ -8,7 +8,7 @@
 //!   nobody; reserving takes at most [`OPEN_DEADLINE`];
 //! - a peer that does not answer is a *suspect*: no living member, asked for nothing, until it answers a probe or the
 //!   control plane tells of it anew. Probes go on as long as it is a member;
-//! - a peer that vanishes is noticed within [`IDLE_TIMEOUT`].
+//! - a peer that vanishes is noticed within [`IDLE_TIMEOUT`] and one more [`KEEP_ALIVE`].
 //!
 //! It does not know what requests, notices and datagrams mean, and keeps no order between any two of them. It routes
 //! nothing: a message goes to the peer that it is for, directly, or not at all.
@@ -35,6 +35,8 @@ use gantry_wire::sync_v1 as sync_wire;
 
 use self::accept::Acceptor;
 use self::dial::Dialer;
+#[cfg_attr(not(test), expect(unused_imports, reason = "for those who will ask peers"))]
+pub(crate) use self::exchange::Frames;
 pub(crate) use self::exchange::{Outbound, Replies};
 use self::frame::FRAME_BYTES_MAX;
 use self::identity::{Identity, IdentityError};

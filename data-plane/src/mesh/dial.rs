@@ -29,10 +29,9 @@ use super::{
     Unreachable,
 };
 
-/// Before each attempt to reach a peer. A connection that is refused or lost is made again: the peer may not have
+/// Between attempts to reach a peer. A connection that is refused or lost is made again: the peer may not have
 /// heard of this node yet, or have been started anew. Together they stay within [`OPEN_DEADLINE`].
-const ATTEMPT_PAUSES: [Duration; 5] = [
-    Duration::ZERO,
+const ATTEMPT_PAUSES: [Duration; 4] = [
     Duration::from_millis(10),
     Duration::from_millis(40),
     Duration::from_millis(160),
@@ -204,15 +203,13 @@ impl Dialer {
         link: &Arc<Link>,
         purpose: Purpose,
     ) -> Result<Streams, Unreachable> {
-        let mut last = Unreachable::Late;
         for pause in ATTEMPT_PAUSES {
-            sleep(pause).await;
             match self.attempt(link, &purpose).await {
-                Err(error @ (Unreachable::Lost(_) | Unreachable::Cut)) => last = error,
+                Err(Unreachable::Lost(_) | Unreachable::Cut) => sleep(pause).await,
                 settled => return settled,
             }
         }
-        Err(last)
+        self.attempt(link, &purpose).await
     }
 
     async fn attempt(

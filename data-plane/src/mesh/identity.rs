@@ -246,3 +246,11 @@ impl ClientCertVerifier for Checker {
         self.schemes()
     }
 }
+
+/// For tests: checks that the other end shows this certificate.
+#[cfg(test)]
+pub(super) fn accepting(fingerprint: &[u8]) -> Arc<dyn ServerCertVerifier> {
+    let expected = Fingerprint::from_bytes(fingerprint);
+    let accepts = Box::new(move |shown: &Fingerprint| Some(*shown) == expected);
+    Arc::new(Checker { accepts, provider: Arc::new(provider::default_provider()) })
+}

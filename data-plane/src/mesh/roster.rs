@@ -50,6 +50,7 @@ impl Roster {
         let by_fingerprint = links.values().map(|link| (link.member.fingerprint, link.clone())).collect();
         let after = Arc::new(Table { links, by_fingerprint });
         self.table.store(after.clone());
+        tracing::info!(peers = after.links.len(), "the control plane told of the mesh");
         // Only now, so that nobody finds a retired link.
         for link in before.links.values() {
             if !after.links.get(&link.member.peer).is_some_and(|now| Arc::ptr_eq(now, link)) {
