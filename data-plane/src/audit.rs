@@ -61,6 +61,11 @@ impl Audit {
         Ok(Entry::new(permit, format!("{}-{number:06x}", self.id_prefix), self.node.clone()))
     }
 
+    /// The node's name, as records have it.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Records that were not reported to the control plane because it did not keep up.
     pub(crate) fn dropped(&self) -> u64 {
         self.writer.dropped()

@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod front;
 mod limiter;
 mod listen;
 mod mcp;

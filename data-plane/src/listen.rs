@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderMap, ORIGIN};
+use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,7 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::front::{Hold, batch, socket, sse};
 use crate::mcp::Era;
 use crate::node::Node;
 use crate::pipeline::{self, Inbound};
@@ -79,14 +82,15 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let builder = Arc::new(connection_builder());
+        let lasting = TaskTracker::new();
         loop {
             let Some(accepted) = stop.run_until_cancelled(self.accept(&places)).await else { break };
             let Some((stream, place)) = accepted else { continue };
             let (node, tls, hosts) = (node.clone(), self.tls.clone(), self.hosts);
             let (builder, watcher) = (builder.clone(), graceful.watcher());
+            let hold = Hold { connection: Arc::new(place), tasks: lasting.clone(), stop: stop.clone() };
             tokio::spawn(async move {
-                let _place = place;
-                let service = service_fn(move |request| answer(node.clone(), hosts, request));
+                let service = service_fn(move |request| answer(node.clone(), hosts, hold.clone(), request));
                 match tls {
                     None => drive(watcher.watch(connection(&builder, stream, service)).await),
                     Some(acceptor) => {
@@ -98,7 +102,9 @@ impl Listener {
                 }
             });
         }
-        if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
+        lasting.close();
+        let drained = async { tokio::join!(graceful.shutdown(), lasting.wait()) };
+        if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {
             tracing::warn!(deadline = ?DRAIN_DEADLINE, "requests were still under way at shutdown");
         }
     }
@@ -141,14 +147,14 @@ fn connection<S, F, I>(
     builder: &auto::Builder<TokioExecutor>,
     stream: I,
     service: S,
-) -> auto::Connection<'static, TokioIo<I>, S, TokioExecutor>
+) -> auto::UpgradeableConnection<'static, TokioIo<I>, S, TokioExecutor>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = F>,
     S: Send + 'static,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    builder.serve_connection(TokioIo::new(stream), service).into_owned()
+    builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
 }
 
 fn drive(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
@@ -161,27 +167,43 @@ fn drive(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 async fn answer(
     node: Arc<Node>,
     hosts: Hosts,
+    hold: Hold,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
     let route = Route::of(&path);
     if !hosts.allow(request.uri(), request.headers()) {
         return Ok(match route {
-            Route::Endpoint(_) => pipeline::refuse(&node, &Rejection::Origin).await,
+            Route::Endpoint(_) | Route::Stream(_) | Route::Posted(_) => {
+                pipeline::refuse(&node, &Rejection::Origin).await
+            }
             Route::Health | Route::Ready | Route::Nowhere => plain(&Rejection::Origin),
         });
     }
     Ok(match route {
+        Route::Endpoint(path) if socket::is_asked_for(&request) => {
+            socket::open(&node, path, request, hold).await
+        }
         Route::Endpoint(path) => {
-            let (head, body) = request.into_parts();
-            let inbound = Inbound::of_http(&head.headers, body);
-            pipeline::serve(&node, path, head, inbound).await
+            let (head, inbound) = parts(request);
+            batch::serve(&node, path, head, inbound, &hold).await
+        }
+        Route::Stream(path) => sse::open(&node, path, &request.into_parts().0, hold).await,
+        Route::Posted(path) => {
+            let (head, inbound) = parts(request);
+            sse::post(&node, path, &head, inbound).await
         }
         Route::Health => status(StatusCode::OK),
         Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),
         Route::Ready => status(StatusCode::SERVICE_UNAVAILABLE),
         Route::Nowhere => plain(&Rejection::NoEndpoint),
     })
+}
+
+fn parts(request: Request<Incoming>) -> (Parts, Inbound) {
+    let (head, body) = request.into_parts();
+    let inbound = Inbound::of_http(&head.headers, body);
+    (head, inbound)
 }
 
 impl Hosts {

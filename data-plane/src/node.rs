@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::config::tenant::Server;
+use crate::front::sse::Streams;
 use crate::mcp::session::Ended;
 use crate::mesh::Mesh;
 use crate::upstream::Upstreams;
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
     pub(crate) ended: Ended,
+    pub(crate) streams: Streams,
     pub(crate) mesh: Arc<Mesh>,
     /// Whether agents can connect from this machine only.
     pub(crate) on_loopback: bool,
@@ -48,6 +50,7 @@ impl Node {
             upstreams,
             discovery,
             ended: Ended::default(),
+            streams: Streams::default(),
             mesh: Arc::new(mesh),
             on_loopback,
         }

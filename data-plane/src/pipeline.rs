@@ -14,7 +14,7 @@ mod receive;
 mod redact;
 mod validate;
 
-pub(crate) use receive::{Front, Inbound, is_json};
+pub(crate) use receive::{Front, Inbound, REQUEST_BODY_MAX, is_json};
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -187,6 +187,11 @@ async fn settle(node: &Node, caller: &Caller) -> bool {
 
 fn circumstances(node: &Node) -> authenticate::Circumstances {
     authenticate::Circumstances { now_ms: now_ms(), on_loopback: node.on_loopback }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_seconds() -> u64 {
+    now_ms() / 1_000
 }
 
 fn now_ms() -> u64 {

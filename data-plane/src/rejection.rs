@@ -4,6 +4,7 @@
 //! servers, errors of libraries, policy text). Codes of our own stand outside the range that JSON-RPC and MCP
 //! reserve. A rejection that an agent's model can act on says what to do.
 
+mod code;
 mod upstream;
 
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub(crate) enum Rejection {
     SessionGone,
     /// The node has no catalog of the server yet.
     NotReady,
+    /// As much as there may be is open or waits already.
+    Busy,
     /// The server has no such tool.
     UnknownTool {
         /// The name in the call.
@@ -114,24 +117,6 @@ pub(crate) enum Unauthenticated {
 /// Longest message in characters.
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
-/// JSON-RPC error codes.
-mod code {
-    pub(super) const PARSE: i32 = -32700;
-    pub(super) const INVALID_REQUEST: i32 = -32600;
-    pub(super) const METHOD_NOT_FOUND: i32 = -32601;
-    pub(super) const INVALID_PARAMS: i32 = -32602;
-    pub(super) const HEADER_MISMATCH: i32 = -32020;
-    pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
-    /// A legacy server's answer to a request outside a session.
-    pub(super) const SESSION: i32 = -32001;
-    // Our own, outside -32768..-32000, after the HTTP status that says the same.
-    pub(super) const UNAUTHENTICATED: i32 = -31401;
-    pub(super) const DENIED: i32 = -31403;
-    pub(super) const LIMITED: i32 = -31429;
-    pub(super) const UPSTREAM: i32 = -31502;
-    pub(super) const NOT_READY: i32 = -31503;
-}
-
 /// What a rejection is answered with, besides what it says itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -163,7 +148,7 @@ impl Rejection {
             | Rejection::Arguments { .. }
             | Rejection::Schema { .. } => "invalid",
             Rejection::Denied { .. } => "denied",
-            Rejection::Limited { .. } => "limited",
+            Rejection::Limited { .. } | Rejection::Busy => "limited",
             Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
         }
     }
@@ -216,6 +201,7 @@ impl Rejection {
             | Rejection::Version { .. } => StatusCode::BAD_REQUEST,
             Rejection::Method(_) if era == Era::Modern => StatusCode::NOT_FOUND,
             Rejection::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::Method(_)
             | Rejection::InvalidParams(_)
             | Rejection::NotReady
@@ -243,7 +229,7 @@ impl Rejection {
             Rejection::Method(_) => code::METHOD_NOT_FOUND,
             Rejection::SessionGone => code::SESSION,
             Rejection::Denied { .. } => code::DENIED,
-            Rejection::Limited { .. } => code::LIMITED,
+            Rejection::Limited { .. } | Rejection::Busy => code::LIMITED,
             Rejection::NotReady => code::NOT_READY,
             Rejection::NoCredential(_) | Rejection::Upstream(_) | Rejection::Schema { .. } => code::UPSTREAM,
             Rejection::NoEndpoint
@@ -293,6 +279,9 @@ impl Rejection {
             }
             Rejection::NotReady => {
                 "what the server offers is not known yet; try again in a moment".to_owned()
+            }
+            Rejection::Busy => {
+                "as much as is served at once is open or waits already; try again in a moment".to_owned()
             }
             Rejection::UnknownTool { name, nearest: Some(nearest) } => {
                 format!("unknown tool {name:?}; the nearest is {nearest:?}")

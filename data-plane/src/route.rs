@@ -5,6 +5,10 @@
 pub(crate) enum Route<'a> {
     /// `/{tenant}/{endpoint}/mcp`
     Endpoint(EndpointPath<'a>),
+    /// `/{tenant}/{endpoint}/sse`: the stream of HTTP+SSE (2024-11-05).
+    Stream(EndpointPath<'a>),
+    /// `/{tenant}/{endpoint}/message`: what its client says.
+    Posted(EndpointPath<'a>),
     /// `/healthz`: the process runs.
     Health,
     /// `/readyz`: it has a configuration.
@@ -27,8 +31,14 @@ impl<'a> Route<'a> {
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some("healthz"), None, None, None) => Route::Health,
             (Some("readyz"), None, None, None) => Route::Ready,
-            (Some(tenant), Some(endpoint), Some("mcp"), None) => {
-                Route::Endpoint(EndpointPath { tenant, endpoint })
+            (Some(tenant), Some(endpoint), Some(last), None) => {
+                let path = EndpointPath { tenant, endpoint };
+                match last {
+                    "mcp" => Route::Endpoint(path),
+                    "sse" => Route::Stream(path),
+                    "message" => Route::Posted(path),
+                    _ => Route::Nowhere,
+                }
             }
             _ => Route::Nowhere,
         }
@@ -46,6 +56,9 @@ mod tests {
         for path in ["/", "/acme", "/acme/main", "/acme/main/mcp/", "/acme/main/mcp/x", "//main/mcp/"] {
             assert_eq!(Route::of(path), Route::Nowhere, "{path}");
         }
+        let main = EndpointPath { tenant: "acme", endpoint: "main" };
+        assert_eq!(Route::of("/acme/main/sse"), Route::Stream(main));
+        assert_eq!(Route::of("/acme/main/message"), Route::Posted(main));
         assert_eq!(Route::of("/healthz"), Route::Health);
     }
 }

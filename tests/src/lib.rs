@@ -15,3 +15,4 @@ pub mod governed;
 pub mod peers;
 pub mod process;
 pub mod refusal;
+pub mod socket;

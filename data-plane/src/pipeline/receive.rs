@@ -116,7 +116,8 @@ impl Inbound {
         body
     }
 
-    async fn collect(&mut self) -> Result<Bytes, Rejection> {
+    /// Reads the body, within bounds.
+    pub(crate) async fn collect(&mut self) -> Result<Bytes, Rejection> {
         if let Some(gathered) = self.gathered.take() {
             return gathered;
         }
@@ -143,7 +144,7 @@ impl Inbound {
 
     /// Reads what a refusal left unread, within bounds, and throws it away. A client that writes all of its body
     /// before it reads would otherwise meet a closed connection instead of the refusal.
-    pub(super) async fn discard(mut self) {
+    pub(crate) async fn discard(mut self) {
         let Source::Http(body) = &mut self.body else { return };
         if !self.comes || body.is_end_stream() {
             return;

@@ -1,0 +1,87 @@
+//! Other ways in than a POST for each message: WebSocket, HTTP+SSE of 2024-11-05, and batches of 2025-03-26.
+//!
+//! Always holds: a front adapts and decides nothing. Every message of it goes through [`crate::pipeline::serve`] as if
+//! it were POSTed by itself, with the credentials of whoever sent it, so each is authenticated, governed and recorded.
+
+pub(crate) mod batch;
+mod conversation;
+mod replies;
+pub(crate) mod socket;
+pub(crate) mod sse;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::node::Node;
+use crate::route::EndpointPath;
+
+/// How often a quiet connection says that it is there: under the half minute after which common proxies close one.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Messages that wait to be written to a client; beyond, their servers wait. Each has at most 16 MiB.
+const OUT_MAX: usize = 16;
+
+/// The headers that may say who calls.
+const CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, HeaderName::from_static("x-api-key")];
+
+/// What says who calls, as it came.
+#[derive(Clone)]
+pub(crate) struct Credentials(HeaderMap);
+
+/// A message, and who sent it.
+pub(crate) struct Posted {
+    pub(crate) credentials: Credentials,
+    pub(crate) message: bytes::Bytes,
+}
+
+/// Where the messages of a connection go. The names are not known to exist.
+#[derive(Clone)]
+struct Place {
+    node: Arc<Node>,
+    tenant: String,
+    endpoint: String,
+}
+
+/// What a connection that outlives its request holds on to.
+#[derive(Clone)]
+pub(crate) struct Hold {
+    /// Its place among the listener's connections.
+    pub(crate) connection: Arc<OwnedSemaphorePermit>,
+    /// Who waits for its tasks.
+    pub(crate) tasks: TaskTracker,
+    /// Asks it to end.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Credentials {
+    /// Those among the headers of a request.
+    pub(crate) fn of(headers: &HeaderMap) -> Credentials {
+        let mut found = HeaderMap::new();
+        for name in CREDENTIALS {
+            found.extend(headers.get(&name).map(|value| (name, value.clone())));
+        }
+        Credentials(found)
+    }
+
+    /// The headers of a message that is served as if it were POSTed.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = self.0.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers
+    }
+}
+
+impl Place {
+    fn new(node: &Arc<Node>, path: EndpointPath<'_>) -> Place {
+        Place { node: node.clone(), tenant: path.tenant.to_owned(), endpoint: path.endpoint.to_owned() }
+    }
+
+    fn path(&self) -> EndpointPath<'_> {
+        EndpointPath { tenant: &self.tenant, endpoint: &self.endpoint }
+    }
+}

@@ -1,0 +1,16 @@
+//! JSON-RPC error codes. Our own stand outside the range that JSON-RPC and MCP reserve.
+
+pub(super) const PARSE: i32 = -32700;
+pub(super) const INVALID_REQUEST: i32 = -32600;
+pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+pub(super) const INVALID_PARAMS: i32 = -32602;
+pub(super) const HEADER_MISMATCH: i32 = -32020;
+pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
+/// A legacy server's answer to a request outside a session.
+pub(super) const SESSION: i32 = -32001;
+// Our own, outside -32768..-32000, after the HTTP status that says the same.
+pub(super) const UNAUTHENTICATED: i32 = -31401;
+pub(super) const DENIED: i32 = -31403;
+pub(super) const LIMITED: i32 = -31429;
+pub(super) const UPSTREAM: i32 = -31502;
+pub(super) const NOT_READY: i32 = -31503;
