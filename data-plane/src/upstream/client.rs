@@ -1,34 +1,43 @@
-//! Gantry's own questions to a server, as an MCP client: one request, one answer, as JSON or as the last event of a
-//! stream. Used to learn what a server offers; agents' calls do not come this way.
+//! Gantry's own questions to a server, as an MCP client: one request, one answer. Used to learn what a server
+//! offers; agents' calls do not come this way.
+//!
+//! Always holds: each answer is bounded in time and bytes. The client declares what clients can be asked for, because
+//! some servers offer the tools that need it only then; a server that does ask is refused.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_model::resource::Transport;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http::header::HeaderMap;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::config::tenant::Server;
-use crate::mcp::headers::{METHOD, PROTOCOL_VERSION, SESSION_ID};
-use crate::mcp::sse::EventScanner;
-use crate::mcp::{Era, VERSION_LEGACY, VERSION_MODERN};
-use crate::upstream::Upstreams;
-use crate::upstream::health::is_out_of_order;
-use crate::upstream::http::Outbound;
+use crate::mcp::VERSION_MODERN;
+use crate::mcp::message::Method;
+use crate::rejection::Upstream;
+use crate::upstream::exchange::{Ask, Event, Exchange};
+use crate::upstream::session::{AskFailure, LegacySession, Opening};
+use crate::upstream::stdio::StdioServer;
+use crate::upstream::{Upstreams, modern};
 
-/// Most bytes of one answer: a page of definitions.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest message of a server's error that is shown to admins, in characters.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// What agents' clients may be able to do. Nobody stands behind this client to do it.
+const CAPABILITIES: &str = r#"{"elicitation":{"form":{},"url":{}},"roots":{},"sampling":{}}"#;
 
 /// A conversation with one server.
 pub(crate) struct Conversation<'a> {
-    upstreams: &'a Upstreams,
-    server: &'a Server,
-    era: Era,
-    session: Option<HeaderValue>,
+    way: Way<'a>,
     timeout: Duration,
-    next_id: u64,
+}
+
+enum Way<'a> {
+    Modern { upstreams: &'a Upstreams, server: &'a Server, ids: AtomicU64 },
+    Session(Arc<LegacySession>),
+    Process { process: Arc<StdioServer>, ids: AtomicU64 },
 }
 
 /// Why a server gave no result.
@@ -37,6 +46,9 @@ pub(crate) enum AskError {
     /// It could not be asked; the message is for admins.
     #[error("{0}")]
     Failed(String),
+    /// It failed.
+    #[error("{}", .0.message())]
+    Server(Upstream),
     /// It answered with a JSON-RPC error.
     #[error("the server answered with error {code}: {message}")]
     Refused {
@@ -47,136 +59,136 @@ pub(crate) enum AskError {
     },
 }
 
-impl<'a> Conversation<'a> {
-    pub(crate) fn new(upstreams: &'a Upstreams, server: &'a Server, era: Era, timeout: Duration) -> Self {
-        Conversation { upstreams, server, era, session: None, timeout, next_id: 1 }
-    }
-
-    /// Asks for a method's result.
-    pub(crate) async fn ask(&mut self, method: &'static str, mut params: Value) -> Result<Value, AskError> {
-        let id = self.next_id;
-        self.next_id += 1;
-        if self.era == Era::Modern {
-            params["_meta"] = json!({
-                "io.modelcontextprotocol/protocolVersion": VERSION_MODERN,
-                "io.modelcontextprotocol/clientCapabilities": {},
-                "io.modelcontextprotocol/clientInfo": {"name": "gantry", "version": env!("CARGO_PKG_VERSION")},
-            });
+impl From<AskFailure> for AskError {
+    fn from(failure: AskFailure) -> AskError {
+        match failure {
+            AskFailure::Expired => failed("the server ended the session"),
+            AskFailure::Failed(failure) => AskError::Server(failure),
         }
-        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        let answer =
-            self.exchange(method, message).await?.ok_or_else(|| failed("the server gave no answer"))?;
-        if let Some(error) = answer.get("error") {
-            return Err(AskError::Refused {
-                code: error["code"].as_i64().unwrap_or(0),
-                message: error["message"].as_str().unwrap_or_default().chars().take(300).collect(),
-            });
-        }
-        answer.get("result").cloned().ok_or_else(|| failed("the server's answer has no result"))
-    }
-
-    /// Tells the server something that it does not answer.
-    pub(crate) async fn tell(&mut self, method: &'static str) -> Result<(), AskError> {
-        let message = json!({"jsonrpc": "2.0", "method": method});
-        self.exchange(method, message).await.map(|_| ())
-    }
-
-    /// Ends the session, if there is one; a server that does not care is fine.
-    pub(crate) async fn end(mut self) {
-        if self.session.is_some() {
-            let _ = self.send(Method::DELETE, None, Bytes::new()).await;
-            self.session = None;
-        }
-    }
-
-    async fn exchange(&mut self, method: &'static str, message: Value) -> Result<Option<Value>, AskError> {
-        if let Transport::Stdio { .. } = self.server.spec.transport {
-            let process =
-                self.upstreams.stdio(self.server).map_err(|_| failed("this node does not run processes"))?;
-            let asked = process.ask(message, self.timeout).await;
-            self.tell_health(asked.is_ok());
-            return asked;
-        }
-        let body = Bytes::from(message.to_string());
-        let response = self.send(Method::POST, Some(method), body).await?;
-        let (head, body) = response.into_parts();
-        if let Some(session) = head.headers.get(SESSION_ID) {
-            self.session = Some(session.clone());
-        }
-        if head.status == StatusCode::ACCEPTED || head.status == StatusCode::NO_CONTENT {
-            return Ok(None);
-        }
-        let collected =
-            tokio::time::timeout(self.timeout, Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
-        let bytes = match collected {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(_)) => return Err(failed("the server's answer broke off or is too large")),
-            Err(_) => return Err(failed("the server's answer was late")),
-        };
-        let is_stream = head
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("text/event-stream"));
-        let answer = if is_stream { answer_in_stream(&bytes) } else { serde_json::from_slice(&bytes).ok() };
-        match answer {
-            Some(answer) => Ok(Some(answer)),
-            None => Err(failed(format!("the server answered with HTTP status {}", head.status.as_u16()))),
-        }
-    }
-
-    async fn send(
-        &self,
-        http_method: Method,
-        method: Option<&'static str>,
-        body: Bytes,
-    ) -> Result<http::Response<hyper::body::Incoming>, AskError> {
-        let Some(uri) = &self.server.uri else {
-            return Err(failed("the server is not reached over HTTP"));
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match (self.era, method) {
-            (Era::Modern, Some(method)) => {
-                headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(VERSION_MODERN));
-                headers.insert(METHOD, HeaderValue::from_static(method));
-            }
-            (Era::Legacy, Some("initialize")) => {}
-            _ => {
-                headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(VERSION_LEGACY));
-            }
-        }
-        if let Some(session) = &self.session {
-            headers.insert(SESSION_ID, session.clone());
-        }
-        let credential = self.server.credential_header().map_err(|rejection| failed(rejection.message()))?;
-        headers.extend(credential.map(|(name, value)| (Some(name), value)));
-        let outbound = Outbound { uri, method: http_method, headers, body, timeout: self.timeout };
-        let sent = self.upstreams.http.send(outbound).await;
-        self.tell_health(sent.as_ref().is_ok_and(|response| !is_out_of_order(response.status())));
-        sent.map_err(|failure| failed(failure.message()))
-    }
-
-    /// Agents' calls may go to a server again as soon as it answers the gateway.
-    fn tell_health(&self, answered: bool) {
-        let health = self.upstreams.health(self.server);
-        if answered { health.answered() } else { health.unanswered() }
     }
 }
 
-fn answer_in_stream(bytes: &[u8]) -> Option<Value> {
-    let mut answer = None;
-    EventScanner::with_limit(ANSWER_BYTES_MAX).scan(bytes, |data| {
-        if let Ok(message) = serde_json::from_slice::<Value>(data)
-            && (message.get("result").is_some() || message.get("error").is_some())
-        {
-            answer = Some(message);
-        }
+impl<'a> Conversation<'a> {
+    /// Over HTTP with 2026-07-28, without a session.
+    pub(crate) fn modern(upstreams: &'a Upstreams, server: &'a Server, timeout: Duration) -> Self {
+        Conversation { way: Way::Modern { upstreams, server, ids: AtomicU64::new(1) }, timeout }
+    }
+
+    /// Within a session of the legacy era.
+    pub(crate) fn within(session: Arc<LegacySession>, timeout: Duration) -> Self {
+        Conversation { way: Way::Session(session), timeout }
+    }
+
+    /// With a process, over its standard input and output.
+    pub(crate) fn with_process(process: Arc<StdioServer>, timeout: Duration) -> Self {
+        Conversation { way: Way::Process { process, ids: AtomicU64::new(1) }, timeout }
+    }
+
+    /// Asks for a method's result.
+    pub(crate) async fn ask(&self, method: Method, params: Value) -> Result<Value, AskError> {
+        let asking = async {
+            match &self.way {
+                Way::Modern { upstreams, server, ids } => {
+                    let id = ids.fetch_add(1, Ordering::Relaxed);
+                    let exchange = ask_modern(upstreams, server, id, method, params, self.timeout).await?;
+                    read(&exchange.answer().await.map_err(AskError::Server)?)
+                }
+                Way::Session(session) => {
+                    let id = session.next_id();
+                    let body = request(id, &method, &params);
+                    let ask = Ask { id, method, headers: HeaderMap::new(), body };
+                    let mut exchange = session.ask(&ask, self.timeout).await?;
+                    while let Some(event) = exchange.next().await {
+                        match event.map_err(AskError::Server)? {
+                            Event::Answer(answer) => return read(&answer),
+                            Event::Request { id, message } => respond(session, &id, &message).await,
+                            Event::Notification(_) => {}
+                        }
+                    }
+                    Err(AskError::Server(Upstream::Unreachable))
+                }
+                Way::Process { process, ids } => {
+                    let id = ids.fetch_add(1, Ordering::Relaxed);
+                    let body = request(id, &method, &params);
+                    let question = serde_json::from_slice(&body).unwrap_or_default();
+                    let answer = process.ask(question, self.timeout).await?;
+                    result_of(answer.ok_or_else(|| failed("the server gave no answer"))?)
+                }
+            }
+        };
+        let late = |_| AskError::Server(Upstream::Timeout(self.timeout));
+        tokio::time::timeout(self.timeout, asking).await.map_err(late)?
+    }
+}
+
+/// Sends a request of the gateway's own to a server of the modern era.
+pub(crate) async fn ask_modern(
+    upstreams: &Upstreams,
+    server: &Server,
+    id: u64,
+    method: Method,
+    mut params: Value,
+    timeout: Duration,
+) -> Result<Exchange, AskError> {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": VERSION_MODERN,
+        "io.modelcontextprotocol/clientCapabilities": capabilities()?,
+        "io.modelcontextprotocol/clientInfo": {"name": "gantry", "version": env!("CARGO_PKG_VERSION")},
     });
-    answer
+    let mut headers = HeaderMap::new();
+    let credential = server.credential_header().map_err(|rejection| failed(rejection.message()))?;
+    headers.extend(credential.map(|(name, value)| (Some(name), value)));
+    let body = request(id, &method, &params);
+    let ask = Ask { id, method, headers, body };
+    modern::ask(upstreams, server, &ask, timeout).await.map_err(AskError::Server)
+}
+
+/// What the gateway's own session with a server is opened with: it belongs to no agent.
+pub(crate) fn own_opening(server: &Server, timeout: Duration) -> Result<Opening, AskError> {
+    let credential = server.credential_header().map_err(|rejection| failed(rejection.message()))?;
+    Ok(Opening { capabilities: capabilities()?, credential, listens: true, timeout })
+}
+
+/// Answers what a server asks the gateway itself: it is there, and can do nothing else.
+pub(crate) async fn respond(session: &LegacySession, id: &Bytes, request: &Bytes) {
+    let Ok(Value::Object(request)) = serde_json::from_slice(request) else { return };
+    let Ok(id) = serde_json::from_slice::<Value>(id) else { return };
+    let answer = match request.get("method").and_then(Value::as_str) {
+        Some("ping") => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
+        _ => {
+            let error = json!({"code": -32601, "message": "nobody is there to be asked"});
+            json!({"jsonrpc": "2.0", "id": id, "error": error})
+        }
+    };
+    // A session that does not take it is found to be over by the next question.
+    let _ = session.tell(answer.to_string().into()).await;
+}
+
+fn capabilities() -> Result<Box<RawValue>, AskError> {
+    RawValue::from_string(CAPABILITIES.to_owned()).map_err(|error| failed(error.to_string()))
 }
 
 pub(crate) fn failed(message: impl Into<String>) -> AskError {
     AskError::Failed(message.into())
+}
+
+fn request(id: u64, method: &Method, params: &Value) -> Bytes {
+    json!({"jsonrpc": "2.0", "id": id, "method": method.as_str(), "params": params}).to_string().into()
+}
+
+fn read(answer: &Bytes) -> Result<Value, AskError> {
+    result_of(serde_json::from_slice(answer).map_err(|_| AskError::Server(Upstream::Protocol))?)
+}
+
+fn result_of(mut answer: Value) -> Result<Value, AskError> {
+    if let Some(error) = answer.get("error") {
+        return Err(AskError::Refused {
+            code: error["code"].as_i64().unwrap_or(0),
+            message: error["message"].as_str().unwrap_or_default().chars().take(MESSAGE_CHARS_MAX).collect(),
+        });
+    }
+    match answer.get_mut("result") {
+        Some(result) => Ok(result.take()),
+        None => Err(AskError::Server(Upstream::Protocol)),
+    }
 }

@@ -1,29 +1,32 @@
 //! Discovery: asking each server what it speaks and offers, and reporting it to the control plane.
 //!
 //! Always holds: what a server is asked depends on the server only, never on a client; each server is asked by one
-//! task at a time; the answer is bounded ([`PAGES_MAX`], the catalog's own limits). Lists that agents see come from
-//! what the control plane recorded of these reports, not from the reports themselves.
+//! task at a time, and at most every [`QUESTIONS_APART`]; the answer is bounded (by pages, and the catalog's own
+//! limits). Lists that agents see come from what the control plane recorded of these reports, not from the reports
+//! themselves.
+
+mod link;
+mod probe;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gantry_model::resource::Transport;
-use gantry_model::{Catalog, Definition, ServerName, TenantName};
-use serde_json::{Value, json};
+use gantry_model::{Catalog, ServerName, TenantName};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::tenant::{Credential, Server};
-use crate::mcp::{Era, VERSION_LEGACY, VERSION_MODERN};
+use crate::mcp::Era;
 use crate::node::Node;
-use crate::upstream::client::{AskError, Conversation, failed};
+use crate::upstream::client::AskError;
+use crate::upstream::discovery::link::Link;
+use crate::upstream::health::is_of_transport;
 
-/// Most pages of one list.
-const PAGES_MAX: usize = 64;
 /// How long a server may take for each question.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a server is asked again when nothing else gives a reason.
@@ -32,7 +35,12 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Pause before a woken task asks, so that a burst of changes is asked about once.
 const SETTLE: Duration = Duration::from_millis(50);
-
+/// The least time from one question to the next, however many changes a server tells of.
+const QUESTIONS_APART: Duration = Duration::from_millis(500);
+/// The least time between two doubts about a server's era: agents' requests can cause them.
+const DOUBTS_APART: Duration = Duration::from_secs(10);
+/// How long the end of sessions may take when the node ends.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a list waits for a change that its server announced, and how long a report may take to come back.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
@@ -55,6 +63,7 @@ pub(crate) struct Wakeup {
 #[derive(Default)]
 struct Bell {
     notify: Notify,
+    doubted: Mutex<Option<Instant>>,
     rung: AtomicU64,
     answered: watch::Sender<u64>,
 }
@@ -64,6 +73,25 @@ impl Wakeup {
     pub(crate) fn wake(&self, tenant: &TenantName, server: &ServerName) {
         if let Some(bell) = self.tasks.get(&(tenant.clone(), server.clone())) {
             bell.rung.fetch_add(1, Ordering::AcqRel);
+            bell.notify.notify_one();
+        }
+    }
+
+    /// Has a server asked anew, soon, without a reason to hold its lists back.
+    pub(crate) fn nudge(&self, tenant: &TenantName, server: &ServerName) {
+        if let Some(bell) = self.tasks.get(&(tenant.clone(), server.clone())) {
+            bell.notify.notify_one();
+        }
+    }
+
+    /// Has a server asked anew that answered as one of another era than its catalog says ([`is_of_other_era`]). Now
+    /// and then only, because agents can cause such answers.
+    pub(crate) fn doubt(&self, tenant: &TenantName, server: &ServerName) {
+        let bell = self.tasks.get(&(tenant.clone(), server.clone())).map(|bell| bell.clone());
+        let Some(bell) = bell else { return };
+        let mut doubted = bell.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubted.is_none_or(|before| before.elapsed() >= DOUBTS_APART) {
+            *doubted = Some(Instant::now());
             bell.notify.notify_one();
         }
     }
@@ -81,6 +109,15 @@ impl Wakeup {
         // A server that does not answer in time has its lists served as they were.
         let _ = tokio::time::timeout(SETTLE_MAX, answered.wait_for(|answered| *answered >= rung)).await;
         true
+    }
+}
+
+/// Whether a JSON-RPC error to a request of an era's core methods says that the server is of the other one: the modern
+/// one has no sessions to miss and knows its own methods, and the legacy one has none of the modern codes.
+pub(crate) fn is_of_other_era(asked: Era, code: i64) -> bool {
+    match asked {
+        Era::Modern => matches!(code, -32601 | -32022 | -32000),
+        Era::Legacy => matches!(code, -32022..=-32020),
     }
 }
 
@@ -128,14 +165,21 @@ impl Discovery {
             self.running.insert(key, (Fingerprint::of(&server), stop.clone()));
             let (node, reports) = (self.node.clone(), self.reports.clone());
             self.tasks.spawn(async move {
-                stop.run_until_cancelled(keep_asking(node, server, reports, bell)).await;
+                let mut link = Link::new(node, server);
+                stop.run_until_cancelled(keep_asking(&mut link, reports, bell)).await;
+                link.end_session().await;
             });
         }
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Ends every task.
+    /// Ends every task, and the sessions with servers as far as they end soon.
     pub(crate) async fn stop(mut self) {
+        for (_, stop) in self.running.values() {
+            stop.cancel();
+        }
+        let ending = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STOP_TIMEOUT, ending).await;
         self.tasks.shutdown().await;
     }
 }
@@ -151,11 +195,14 @@ impl Fingerprint {
     }
 }
 
-async fn keep_asking(node: Arc<Node>, server: Arc<Server>, reports: mpsc::Sender<Report>, bell: Arc<Bell>) {
+async fn keep_asking(link: &mut Link, reports: mpsc::Sender<Report>, bell: Arc<Bell>) {
+    let (node, server) = (link.node.clone(), link.server.clone());
     let mut retry = RETRY_FIRST;
     loop {
         let rung = bell.rung.load(Ordering::Acquire);
-        let asked = ask_all(&node, &server).await;
+        let began = Instant::now();
+        let asked = probe::ask_all(link).await;
+        tell_health(&node, &server, &asked);
         let found = asked.as_ref().ok().cloned();
         let (report, pause) = match asked {
             Ok(catalog) => {
@@ -181,9 +228,23 @@ async fn keep_asking(node: Arc<Node>, server: Arc<Server>, reports: mpsc::Sender
         }
         bell.answered.send_replace(rung);
         tokio::select! {
-            () = bell.notify.notified() => tokio::time::sleep(SETTLE).await,
+            () = bell.notify.notified() => {
+                tokio::time::sleep_until((began + QUESTIONS_APART).max(Instant::now() + SETTLE)).await;
+            }
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Agents' calls may go to a server again as soon as it answers the gateway.
+fn tell_health(node: &Node, server: &Server, asked: &Result<Catalog, AskError>) {
+    let health = node.upstreams.health(server);
+    match asked {
+        Err(AskError::Server(failure)) if is_of_transport(failure) => health.unanswered(),
+        Ok(_) | Err(AskError::Server(_) | AskError::Refused { .. }) => health.answered(),
+        // Of a server with a URL it says that it was not asked, or is not understood.
+        Err(AskError::Failed(_)) if server.uri.is_some() => {}
+        Err(AskError::Failed(_)) => health.unanswered(),
     }
 }
 
@@ -195,113 +256,5 @@ fn offers(config: &Config, server: &Server, catalog: &Catalog) -> bool {
     offer.is_some_and(|offer| Catalog::record(Some(&offer.catalog), catalog, server.spec.pin).is_none())
 }
 
-/// Asks for everything, in both eras where the server speaks both; definitions come from the newer one.
-async fn ask_all(node: &Node, server: &Server) -> Result<Catalog, AskError> {
-    let mut catalog = Catalog::empty(server.tenant.clone(), server.name.clone());
-    if let Transport::Http { .. } = server.spec.transport {
-        ask_modern(node, server, &mut catalog).await?;
-    } else if !node.upstreams.allows_stdio() {
-        return Err(failed("this node does not run processes"));
-    }
-    if let Err(error) = ask_legacy(node, server, &mut catalog).await
-        && catalog.revisions.is_empty()
-    {
-        return Err(error);
-    }
-    catalog.check().map_err(|error| failed(error.to_string()))?;
-    Ok(catalog)
-}
-
-async fn ask_modern(node: &Node, server: &Server, catalog: &mut Catalog) -> Result<(), AskError> {
-    let mut conversation = Conversation::new(&node.upstreams, server, Era::Modern, QUESTION_TIMEOUT);
-    // Whatever else a server answers, it is not one of this era.
-    let Ok(discovered) = conversation.ask("server/discover", json!({})).await else { return Ok(()) };
-    let versions = discovered["supportedVersions"].as_array();
-    if !versions.is_some_and(|versions| versions.iter().any(|version| version == VERSION_MODERN)) {
-        return Ok(());
-    }
-    ask_lists(&mut conversation, &discovered["capabilities"], catalog).await?;
-    catalog.revisions.push(VERSION_MODERN.to_owned());
-    catalog.discover_result = Some(discovered.to_string().into());
-    Ok(())
-}
-
-async fn ask_legacy(node: &Node, server: &Server, catalog: &mut Catalog) -> Result<(), AskError> {
-    let mut conversation = Conversation::new(&node.upstreams, server, Era::Legacy, QUESTION_TIMEOUT);
-    let initialized = conversation
-        .ask(
-            "initialize",
-            json!({
-                "protocolVersion": VERSION_LEGACY,
-                "capabilities": {},
-                "clientInfo": {"name": "gantry", "version": env!("CARGO_PKG_VERSION")},
-            }),
-        )
-        .await?;
-    let Some(version) = initialized["protocolVersion"].as_str() else {
-        return Err(failed("the server's answer to initialize has no protocolVersion"));
-    };
-    let version = version.to_owned();
-    conversation.tell("notifications/initialized").await?;
-    let lists = match catalog.revisions.is_empty() {
-        true => ask_lists(&mut conversation, &initialized["capabilities"], catalog).await,
-        false => Ok(()),
-    };
-    conversation.end().await;
-    lists?;
-    catalog.revisions.push(version);
-    catalog.initialize_result = Some(initialized.to_string().into());
-    Ok(())
-}
-
-async fn ask_lists(
-    conversation: &mut Conversation<'_>,
-    capabilities: &Value,
-    catalog: &mut Catalog,
-) -> Result<(), AskError> {
-    let has = |capability: &str| capabilities.get(capability).is_some_and(|value| !value.is_null());
-    if has("tools") {
-        catalog.tools = ask_list(conversation, "tools/list", "tools", "name").await?;
-    }
-    if has("prompts") {
-        catalog.prompts = ask_list(conversation, "prompts/list", "prompts", "name").await?;
-    }
-    if has("resources") {
-        catalog.resources = ask_list(conversation, "resources/list", "resources", "uri").await?;
-        let templates =
-            ask_list(conversation, "resources/templates/list", "resourceTemplates", "uriTemplate").await;
-        // Many servers have resources and do not know the method.
-        catalog.resource_templates = match templates {
-            Err(AskError::Refused { .. }) => Vec::new(),
-            other => other?,
-        };
-    }
-    Ok(())
-}
-
-async fn ask_list(
-    conversation: &mut Conversation<'_>,
-    method: &'static str,
-    field: &'static str,
-    name: &'static str,
-) -> Result<Vec<Definition>, AskError> {
-    let mut definitions = Vec::new();
-    let mut params = json!({});
-    for _ in 0..PAGES_MAX {
-        let mut page = conversation.ask(method, params).await?;
-        let Value::Array(elements) = page[field].take() else {
-            return Err(failed(format!("the server's answer to {method} has no {field}")));
-        };
-        for element in elements {
-            match element[name].as_str() {
-                Some(text) => definitions.push(Definition::new(text, element.to_string())),
-                None => return Err(failed(format!("an element of {method} has no {name}"))),
-            }
-        }
-        match page["nextCursor"].take() {
-            Value::String(cursor) => params = json!({"cursor": cursor}),
-            _ => return Ok(definitions),
-        }
-    }
-    Err(failed(format!("{method} has more than {PAGES_MAX} pages")))
-}
+#[cfg(test)]
+mod tests;

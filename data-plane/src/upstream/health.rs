@@ -181,7 +181,8 @@ impl Drop for Call {
     }
 }
 
-fn is_of_transport(failure: &Upstream) -> bool {
+/// Whether a failure is of the transport, and so of the server's health.
+pub(crate) fn is_of_transport(failure: &Upstream) -> bool {
     match failure {
         Upstream::Unreachable | Upstream::Timeout(_) => true,
         Upstream::Status(status) => is_out_of_order(*status),
