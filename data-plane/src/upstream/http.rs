@@ -86,3 +86,45 @@ impl HttpUpstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http::header::LOCATION;
+    use serde_json::Value;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::upstream::peer::{self, Peer};
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_nothing_goes_where_it_points() {
+        let (seen, mut requests) = mpsc::unbounded_channel();
+        let elsewhere = Peer::start(move |asked| {
+            seen.send(asked.target).expect("read");
+            peer::json(StatusCode::OK, &Value::Null)
+        })
+        .await;
+        let target: HeaderValue = format!("{}/metadata", elsewhere.origin).parse().expect("a value");
+        for status in [301, 302, 303, 307, 308].map(|code| StatusCode::from_u16(code).expect("a status")) {
+            let target = target.clone();
+            let peer = Peer::start(move |_| {
+                let mut answer = peer::json(status, &Value::Null);
+                answer.headers_mut().insert(LOCATION, target.clone());
+                answer
+            })
+            .await;
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                let (headers, body) = (HeaderMap::new(), Bytes::from_static(b"{}"));
+                let timeout = Duration::from_secs(10);
+                let outbound = Outbound { uri: &peer.uri("/mcp"), method, headers, body, timeout };
+                let answer = HttpUpstream::new().send(outbound).await.map(|answer| answer.status());
+                assert_eq!(answer, Ok(status));
+                let failure = crate::upstream::legacy::check(status);
+                assert_eq!(failure, Err(Upstream::Status(status)));
+            }
+        }
+        drop(elsewhere);
+        assert_eq!(requests.recv().await, None);
+    }
+}
