@@ -2,8 +2,8 @@
 //!
 //! Always holds: data goes to standard output and talk to standard error; a command ends with 0 (done), 1 (error),
 //! 2 (usage), 3 (differs), 4 (denied) or 5 (unavailable); every error names what to do next; a secret is read from a
-//! file or standard input, never from the command line. Admin verbs speak gRPC; only `tool call` speaks MCP, because
-//! only the endpoint runs the whole pipeline.
+//! file or standard input, never from the command line. Admin verbs speak gRPC; only `tool call` and `connect` speak
+//! MCP, because only the endpoint runs the whole pipeline.
 
 mod admin;
 mod change;
@@ -32,6 +32,7 @@ use failure::{Exit, Failure};
 use output::Paint;
 use verb::apply::Apply;
 use verb::audit::Audit;
+use verb::connect::Connect;
 use verb::credential::Credential;
 use verb::data_plane::DataPlane;
 use verb::delete::Delete;
@@ -71,6 +72,7 @@ enum Verb {
     Credential(Credential),
     #[command(subcommand)]
     Audit(Audit),
+    Connect(Connect),
     Status(Status),
     #[command(subcommand)]
     DataPlane(DataPlane),
@@ -116,6 +118,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Policy(verb) => verb.run().await,
             Verb::Credential(verb) => verb.run().await,
             Verb::Audit(verb) => verb.run().await,
+            Verb::Connect(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
             Verb::DataPlane(verb) => verb.run().await,
         }

@@ -1,10 +1,14 @@
-//! A small MCP client over Streamable HTTP: enough to call one tool as an agent does, in either era.
+//! A small MCP client over Streamable HTTP: enough to call one tool as an agent does, in either era, and to relay for
+//! an agent that speaks standard input and output only ([`Relay`]).
 //!
 //! Always holds: the agent's key goes to the URL it was given for and nowhere else (redirects are not followed); an
-//! answer has at most [`ANSWER_BYTES_MAX`] bytes. It declares no capability, so a server cannot ask it for anything.
+//! answer has at most [`ANSWER_BYTES_MAX`] bytes. A call declares no capability, so a server cannot ask for anything.
 
 mod answer;
+mod envelope;
 mod events;
+mod lines;
+mod relay;
 mod transport;
 
 use std::fmt;
@@ -17,6 +21,7 @@ use url::Url;
 use crate::context::SecretText;
 use answer::Answer;
 pub(crate) use answer::{McpError, Refusal};
+pub(crate) use relay::Relay;
 use transport::Transport;
 
 /// Most bytes of an answer: far more than a terminal or a model takes.

@@ -1,10 +1,11 @@
-//! The verbs, a file each: arguments, one or two calls, what is printed. All but `data-plane` are an admin's.
+//! The verbs, a file each: arguments, one or two calls, what is printed. All but `connect` and `data-plane` are an admin's.
 //!
 //! Always holds: a verb returns how the command ends and prints its data through [`crate::output`].
 
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod call;
+pub(crate) mod connect;
 pub(crate) mod credential;
 pub(crate) mod data_plane;
 pub(crate) mod delete;

@@ -27,6 +27,11 @@ impl Events {
         finished
     }
 
+    /// How many bytes of an unfinished event are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.line.len() + self.data.len()
+    }
+
     fn end_line(&mut self) -> Option<Vec<u8>> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {

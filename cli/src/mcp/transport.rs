@@ -65,7 +65,7 @@ impl Transport {
         headers: &[(&str, &str)],
     ) -> Result<Answer, McpError> {
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        let response = self.send(Method::POST, Some(&message), headers).await?;
+        let response = self.post(&message, headers).await?;
         let status = response.status().as_u16();
         let text = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -82,7 +82,7 @@ impl Transport {
     /// Sends a notification.
     pub(super) async fn notify(&self, method: &str, headers: &[(&str, &str)]) -> Result<(), McpError> {
         let message = json!({"jsonrpc": "2.0", "method": method});
-        finish(self.send(Method::POST, Some(&message), headers).await?).await
+        finish(self.post(&message, headers).await?).await
     }
 
     /// Ends a session.
@@ -90,10 +90,15 @@ impl Transport {
         finish(self.send(Method::DELETE, None, headers).await?).await
     }
 
-    async fn send(
+    async fn post(&self, message: &Value, headers: &[(&str, &str)]) -> Result<Response<Incoming>, McpError> {
+        self.send(Method::POST, Some(Bytes::from(message.to_string())), headers).await
+    }
+
+    /// Sends a request with a message as it is, or with none, and waits for the head of its answer.
+    pub(super) async fn send(
         &self,
         method: Method,
-        message: Option<&Value>,
+        message: Option<Bytes>,
         headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>, McpError> {
         let mut request = Request::builder()
@@ -109,9 +114,8 @@ impl Transport {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let body = message.map(ToString::to_string).unwrap_or_default();
         let request = request
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(message.unwrap_or_default()))
             .map_err(|error| McpError::Setup(format!("the call cannot be sent: {error}")))?;
         self.client.request(request).await.map_err(|source| McpError::Unreachable { source })
     }
@@ -136,7 +140,8 @@ fn tls(target: &Target) -> Result<ClientConfig, McpError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether an answer is a stream of events.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }

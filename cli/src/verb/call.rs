@@ -166,7 +166,8 @@ impl Call {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, Failure> {
+/// Reads the URL of an endpoint.
+pub(super) fn parse_url(text: &str) -> Result<Url, Failure> {
     let next = "name it as `--endpoint http://HOST:PORT/TENANT/ENDPOINT/mcp`";
     let url = Url::parse(text)
         .map_err(|error| Failure::usage(format!("endpoint {text:?} is no URL: {error}"), next))?;
@@ -188,7 +189,8 @@ fn known_endpoint<'a>(context: &'a ContextFile, name: &str) -> Result<&'a str, F
     })
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL is of this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
