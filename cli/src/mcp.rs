@@ -8,6 +8,7 @@ mod answer;
 mod envelope;
 mod events;
 mod lines;
+mod reader;
 mod relay;
 mod transport;
 

@@ -1,8 +1,11 @@
 //! Other ways in than a POST for each message: WebSocket, HTTP+SSE of 2024-11-05, and batches of 2025-03-26.
 
-use gantry_tests::agent::{LEGACY, MODERN, Message, Protocol};
+use gantry_tests::agent::{Agent, Events, LEGACY, MODERN, Message, Protocol};
+use gantry_tests::dev;
 use gantry_tests::governed::Governed;
+use gantry_tests::peers::{Call, Client, Target, or_skip};
 use gantry_tests::socket::{Heard, Socket};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
@@ -46,6 +49,14 @@ fn brief(record: &Value) -> Value {
     json!([what, record["outcome"], record["status"]])
 }
 
+/// The first records in brief. A stream's record is written when its body ends, which is after its answer came.
+async fn briefs(governed: &Governed, count: usize) -> Vec<Value> {
+    let records = governed.trail().at_least(count).await;
+    let mut records: Vec<_> = records.iter().map(brief).collect();
+    records.sort_by_key(ToString::to_string);
+    records
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_carries_the_modern_era() {
     let governed = Governed::start().await;
@@ -74,17 +85,17 @@ async fn a_socket_carries_the_modern_era() {
     // A name that needs escaping in a header, and a request that is refused.
     let (answer, _) = socket.ask(&modern(5, "tools/call", json!({"name": "né", "arguments": {}}))).await;
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
-    let records = governed.trail().at_least(6).await;
-    let records: Vec<_> = records.iter().map(brief).collect();
-    let expected = [
-        json!(["websocket", "ok", 101]),
-        json!(["tools/list", "ok", 200]),
-        json!(["add", "ok", 200]),
-        json!(["test_tool_with_progress", "ok", 200]),
-        json!(["test_custom_header", "ok", 200]),
-        json!(["né", "invalid", 200]),
-    ];
-    assert_eq!(records, expected);
+    assert_eq!(
+        briefs(&governed, 6).await,
+        [
+            json!(["add", "ok", 200]),
+            json!(["né", "invalid", 200]),
+            json!(["test_custom_header", "ok", 200]),
+            json!(["test_tool_with_progress", "ok", 200]),
+            json!(["tools/list", "ok", 200]),
+            json!(["websocket", "ok", 101]),
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,16 +156,15 @@ async fn a_modern_request_on_a_socket_is_cancelled_by_a_notification_and_by_leav
     let (answer, _) = socket.ask(&modern(3, "tools/call", add(1, 1))).await;
     assert_eq!(answer["result"]["structuredContent"], json!({"sum": 2}), "{answer}");
     drop(socket);
-    let records = governed.trail().at_least(4).await;
-    let mut records: Vec<_> = records.iter().map(brief).collect();
-    records.sort_by_key(ToString::to_string);
-    let expected = [
-        json!(["add", "ok", 200]),
-        json!(["subscriptions/listen", "cancelled", 200]),
-        json!(["subscriptions/listen", "cancelled", 200]),
-        json!(["websocket", "ok", 101]),
-    ];
-    assert_eq!(records, expected);
+    assert_eq!(
+        briefs(&governed, 4).await,
+        [
+            json!(["add", "ok", 200]),
+            json!(["subscriptions/listen", "cancelled", 200]),
+            json!(["subscriptions/listen", "cancelled", 200]),
+            json!(["websocket", "ok", 101]),
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,4 +317,141 @@ async fn a_batch_of_the_one_version_that_has_them_is_answered_message_by_message
         let error = &answer.json()["error"];
         assert_eq!((answer.status, &error["code"], &error["message"]), (400, &json!(-32600), &json!(reason)));
     }
+}
+
+/// A stream of HTTP+SSE, and a second connection to POST by.
+struct Stream {
+    events: Events,
+    poster: Agent,
+    key: String,
+    // The stream lives as long as its connection.
+    _opener: Agent,
+}
+
+impl Stream {
+    async fn open(governed: &Governed) -> Self {
+        let url = &governed.dev().ready().endpoint;
+        let path = url.splitn(4, '/').nth(3).expect("a path").replace("mcp", "sse");
+        let mut opener = governed.connect(Protocol::Http1).await.at(&format!("/{path}"));
+        let get = Message::new("").with_key(governed.key()).by(http::Method::GET);
+        let mut response = opener.send(&get).await.expect("an answer");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &http::HeaderValue::from_static("text/event-stream"))
+        );
+        let frame = response.body_mut().frame().await.expect("a frame").expect("the connection holds");
+        let first = String::from_utf8(frame.into_data().expect("data").to_vec()).expect("text");
+        let address = first.strip_prefix("event: endpoint\ndata: ").expect("an address").trim_end();
+        let prefix = format!("/{}", path.replace("sse", "message?sessionId="));
+        assert!(address.starts_with(&prefix), "{address}");
+        let poster = governed.connect(Protocol::Http1).await.at(address);
+        let events = Events::of(response);
+        Self { events, poster, key: governed.key().to_owned(), _opener: opener }
+    }
+
+    async fn say(&mut self, body: &Value) {
+        let message = Message::new(body.to_string()).with_key(&self.key);
+        let answer = self.poster.ask(&message).await.expect("an answer");
+        assert_eq!((answer.status, answer.body.len()), (202, 0));
+    }
+
+    async fn next(&mut self) -> Value {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.events.next()).await;
+        next.expect("an event in time").expect("the connection holds").expect("an event")
+    }
+
+    async fn ask(&mut self, request: &Value) -> Value {
+        self.say(request).await;
+        loop {
+            let message = self.next().await;
+            if message["id"] == request["id"] && message.get("method").is_none() {
+                return message;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_the_first_revision_is_answered_by_its_events() {
+    let governed = Governed::start().await;
+    let mut stream = Stream::open(&governed).await;
+    let answer = stream.ask(&initialize("2024-11-05")).await;
+    assert_eq!(answer["result"]["protocolVersion"], "2024-11-05", "{answer}");
+    stream.say(&initialized()).await;
+    let answer = stream.ask(&legacy(1, "tools/call", add(2, 3))).await;
+    assert_eq!(answer["result"]["content"], json!([{"type": "text", "text": "{\"sum\":5}"}]), "{answer}");
+    let call = json!({"name": "test_sampling", "arguments": {"prompt": "Say it"}});
+    stream.say(&legacy(2, "tools/call", call)).await;
+    let request = stream.next().await;
+    assert_eq!(request["method"], "sampling/createMessage", "{request}");
+    let result = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "It"}});
+    stream.say(&json!({"jsonrpc": "2.0", "id": request["id"], "result": result})).await;
+    let answer = stream.next().await;
+    assert_eq!(answer["result"]["content"], json!([{"type": "text", "text": "LLM response: It"}]));
+
+    drop(stream);
+    let is_end = |record: &Value| record["method"] == "DELETE stream";
+    governed.trail().until("the end of the session", is_end).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_takes_messages_of_its_own_principal_only() {
+    let governed = Governed::start().await;
+    let mut stream = Stream::open(&governed).await;
+    let ping = Message::new(legacy(1, "ping", json!({})).to_string());
+    let answer = stream.poster.ask(&ping).await.expect("an answer");
+    assert_eq!(answer.status, 401);
+    let agent = |name: &str| json!({"kind": "Agent", "tenant": "dev", "name": name, "spec": {}}).to_string();
+    governed.apply(&agent("other")).await;
+    let other = governed.admin(&["key", "create", "--agent", "other"], "").await;
+    // What is applied later is there when the key is.
+    governed.apply(&agent("later")).await;
+    let answer = stream.poster.ask(&ping.clone().with_key(other.trim())).await.expect("an answer");
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!(-32001)));
+    let mut nowhere = governed.connect(Protocol::Http1).await.at("/dev/fixture/message?sessionId=x");
+    let answer = nowhere.ask(&ping.clone().with_key(governed.key())).await.expect("an answer");
+    assert_eq!(answer.status, 404);
+    let mut opener = governed.connect(Protocol::Http1).await.at("/dev/fixture/sse");
+    let get = Message::new("").by(http::Method::GET);
+    assert_eq!(opener.ask(&get).await.expect("an answer").status, 401);
+    let answer = opener.ask(&ping.with_key(governed.key())).await.expect("an answer");
+    assert_eq!(answer.status, 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_typescript_client_works_by_http_sse() {
+    let governed = Governed::start().await;
+    let ready = governed.dev().ready();
+    let target = Target::with_key(ready.endpoint.replace("/mcp", "/sse"), governed.key()).by_sse();
+    observe(&governed, Client::TypeScriptV1, &target, LEGACY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_standard_input_and_output_work_through_connect() {
+    let governed = Governed::start().await;
+    let key_file = governed.dev().data_dir().join("agent-key");
+    std::fs::write(&key_file, governed.key()).expect("the key is written");
+    let program = dev::sibling("gantry-under-test").expect("the program");
+    let words = [
+        program.display().to_string(),
+        "connect".to_owned(),
+        governed.dev().ready().endpoint.clone(),
+        "--key-file".to_owned(),
+        key_file.display().to_string(),
+    ];
+    let target = Target::by_command(&words);
+    observe(&governed, Client::TypeScriptV1, &target, LEGACY).await;
+    observe(&governed, Client::PythonAuto, &target, MODERN).await;
+}
+
+/// Lets a client list, call, and be refused.
+async fn observe(governed: &Governed, client: Client, target: &Target, protocol: &str) {
+    let call = Call::new("test_custom_header", json!({"value": "é"}));
+    let unknown = Call::new("no_such_tool", json!({}));
+    let observed = client.observe(target, &call, Some(&unknown)).await;
+    let Some(outcome) = or_skip(observed) else { return };
+    assert_eq!(outcome.protocol, protocol, "{}", governed.dev().output());
+    assert!(outcome.tools.len() > 30, "{:?}", outcome.tools);
+    assert_eq!(outcome.call["content"], json!([{"type": "text", "text": "value: é"}]), "{:?}", outcome.call);
+    assert_eq!(outcome.refused.expect("a second call")["error"]["code"], -32602);
 }

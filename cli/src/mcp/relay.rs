@@ -11,17 +11,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::envelope::{Envelope, Mirrors, failure};
-use super::events::Events;
 use super::lines::{self, LINE_BYTES_MAX, Line};
+use super::reader::{Reader, whole};
 use super::transport::{Transport, is_event_stream};
-use super::{ANSWER_BYTES_MAX, McpError, Target};
+use super::{McpError, Target};
 use crate::failure::{Failure, chain};
 use crate::output;
 use crate::signals::Signals;
@@ -351,47 +350,6 @@ impl Wire {
             let _ = whole(response.into_body()).await;
         }
     }
-}
-
-/// The messages of a stream of events.
-struct Reader {
-    body: Incoming,
-    events: Events,
-    ready: std::collections::VecDeque<Vec<u8>>,
-}
-
-impl Reader {
-    fn new(body: Incoming) -> Reader {
-        Reader { body, events: Events::default(), ready: std::collections::VecDeque::new() }
-    }
-
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, McpError> {
-        loop {
-            if let Some(message) = self.ready.pop_front() {
-                return Ok(Some(message));
-            }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
-            let Ok(data) = frame.map_err(McpError::Broken)?.into_data() else { continue };
-            // The empty event that opens a resumable stream is passed over.
-            self.ready.extend(self.events.push(&data).into_iter().filter(|event| !event.is_empty()));
-            if self.events.kept() > ANSWER_BYTES_MAX {
-                return Err(McpError::TooLarge);
-            }
-        }
-    }
-}
-
-async fn whole(mut body: Incoming) -> Result<Vec<u8>, McpError> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(McpError::Broken)?.into_data() {
-            bytes.extend_from_slice(&data);
-        }
-        if bytes.len() > ANSWER_BYTES_MAX {
-            return Err(McpError::TooLarge);
-        }
-    }
-    Ok(bytes)
 }
 
 /// Who refuses before the message is read answers without its id, which by HTTP is no loss. `None`: it is no JSON.

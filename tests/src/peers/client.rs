@@ -45,6 +45,8 @@ pub enum Client {
 pub struct Target {
     url: String,
     key: Option<String>,
+    /// What tells a script of another way than Streamable HTTP.
+    way: Option<(&'static str, String)>,
 }
 
 /// One call of a tool.
@@ -113,13 +115,25 @@ impl Target {
     /// An endpoint that asks for no key.
     #[must_use]
     pub fn open(url: impl Into<String>) -> Self {
-        Self { url: url.into(), key: None }
+        Self { url: url.into(), key: None, way: None }
     }
 
     /// An endpoint that wants a bearer key.
     #[must_use]
     pub fn with_key(url: impl Into<String>, key: impl Into<String>) -> Self {
-        Self { url: url.into(), key: Some(key.into()) }
+        Self { url: url.into(), key: Some(key.into()), way: None }
+    }
+
+    /// The same by HTTP+SSE of 2024-11-05, which only the first TypeScript client speaks here.
+    #[must_use]
+    pub fn by_sse(self) -> Self {
+        Self { way: Some(("MCP_TRANSPORT", "sse".to_owned())), ..self }
+    }
+
+    /// A server that the client starts as a child process. The clients written in Rust have no such way here.
+    #[must_use]
+    pub fn by_command(words: &[String]) -> Self {
+        Self { url: String::new(), key: None, way: Some(("MCP_COMMAND", json!(words).to_string())) }
     }
 }
 
@@ -189,6 +203,9 @@ async fn observe_script(
     command.env("MCP_URL", &target.url);
     if let Some(key) = &target.key {
         command.env("MCP_KEY", key);
+    }
+    if let Some((variable, value)) = &target.way {
+        command.env(variable, value);
     }
     for call in [Some(call), refused].into_iter().flatten() {
         command.arg(json!(call).to_string());
