@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -31,7 +31,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// Largest body of a request: what a node takes, and some more.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What happens before a request is sent on; it is given the number of that request, from 0. One at a time.
+/// What happens before a request is sent on while no POST is under way, so that nothing is cut off by it; it is given
+/// the number of that request, from 0. One at a time.
 pub type Interlude = Box<dyn Fn(usize) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// A running balancer; dropping it closes the listener and every connection.
@@ -59,6 +60,8 @@ struct Shared {
     turn: AtomicUsize,
     untaken: AtomicUsize,
     broken: AtomicUsize,
+    /// One for each POST whose answer has not ended, and one for itself.
+    under_way: Arc<()>,
     interlude: OnceLock<Interlude>,
     interluding: Mutex<()>,
 }
@@ -86,6 +89,7 @@ impl Balancer {
             turn: AtomicUsize::new(0),
             untaken: AtomicUsize::new(0),
             broken: AtomicUsize::new(0),
+            under_way: Arc::new(()),
             interlude: OnceLock::new(),
             interluding: Mutex::new(()),
         });
@@ -168,10 +172,15 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let number = self.arrived.fetch_add(1, Ordering::SeqCst);
-        if let Some(interlude) = self.interlude.get() {
+        let under_way = {
             let _one_at_a_time = self.interluding.lock().await;
-            interlude(number).await;
-        }
+            if let Some(interlude) = self.interlude.get()
+                && Arc::strong_count(&self.under_way) == 1
+            {
+                interlude(number).await;
+            }
+            (request.method() == Method::POST).then(|| Arc::clone(&self.under_way))
+        };
         let (head, body) = request.into_parts();
         let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or the client left");
@@ -190,6 +199,11 @@ impl Shared {
                 let (mut head, body) = response.into_parts();
                 head.headers.remove(CONNECTION);
                 head.headers.remove(TRANSFER_ENCODING);
+                // What is under way ends with the body.
+                let body = body.map_frame(move |frame| {
+                    let _ = &under_way;
+                    frame
+                });
                 Response::from_parts(head, body.boxed())
             }
             Err(error) => {

@@ -3,15 +3,17 @@
 //! The suite cannot present a key and its names are fixed, so the endpoint under test must be open and
 //! must not rename anything. What a server is measured by is the same server reached directly.
 
+mod exceptions;
 mod gateway;
 mod report;
 
 use std::path::Path;
 use std::time::Duration;
 
-pub use gateway::{CompareError, Comparison, run};
+pub use gateway::{CompareError, Comparison, Setting, Way, run};
 pub use report::{Check, CheckName, Difference, Report, ReportError, Status, compare};
 
+use crate::fixture::Era;
 use crate::peers::{InstallError, MayBeMissing, Node};
 use crate::process::{self, ProcessError};
 
@@ -80,6 +82,15 @@ impl Suite {
             Self::Released => 46,
             Self::Requirements20251125 => 83,
             Self::Requirements20260728 => 197,
+        }
+    }
+
+    /// Whether a server of an era speaks what the suite speaks.
+    #[must_use]
+    pub fn is_spoken_by(self, era: Era) -> bool {
+        match self {
+            Self::Released | Self::Requirements20251125 => era != Era::Modern,
+            Self::Requirements20260728 => era != Era::Legacy,
         }
     }
 

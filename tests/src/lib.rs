@@ -12,6 +12,7 @@ pub mod dev;
 pub mod eventually;
 pub mod fixture;
 pub mod governed;
+pub mod matrix;
 pub mod peers;
 pub mod process;
 pub mod refusal;

@@ -7,10 +7,12 @@
 mod client;
 mod everything;
 mod install;
+mod scripted;
 
 pub use client::{Call, Client, ClientError, Outcome, Target};
-pub use everything::Everything;
+pub use everything::{Everything, Speech};
 pub use install::{InstallError, Node, Python, folder};
+pub use scripted::Scripted;
 
 /// Set to `1` where everything has to be there, as in continuous integration.
 const REQUIRE_VARIABLE: &str = "GANTRY_REQUIRE_PEERS";

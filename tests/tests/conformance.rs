@@ -1,12 +1,14 @@
 //! The official conformance suite: the fixture passes all of it, so that it can measure a gateway.
 
-use gantry_tests::conformance::{self, Status, Suite};
+use gantry_tests::conformance::{self, Setting, Status, Suite, Way};
 use gantry_tests::dev::Options;
+use gantry_tests::fixture::Era;
 use gantry_tests::peers::or_skip;
 
-async fn check_direct(suite: Suite) {
+async fn check_direct(suite: Suite, upstream: Era) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = conformance::run(suite, folder.path(), None).await;
+    let setting = Setting { upstream, way: Way::Direct };
+    let run = conformance::run(suite, folder.path(), &setting).await;
     let Some(comparison) = or_skip(run) else {
         return;
     };
@@ -20,23 +22,30 @@ async fn check_direct(suite: Suite) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fixture_passes_the_released_suite() {
-    check_direct(Suite::Released).await;
+    check_direct(Suite::Released, Era::Dual).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fixture_passes_what_2025_11_25_requires() {
-    check_direct(Suite::Requirements20251125).await;
+    check_direct(Suite::Requirements20251125, Era::Dual).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fixture_passes_what_2026_07_28_requires() {
-    check_direct(Suite::Requirements20260728).await;
+    check_direct(Suite::Requirements20260728, Era::Dual).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixture_of_one_era_passes_what_that_era_requires() {
+    check_direct(Suite::Requirements20251125, Era::Legacy).await;
+    check_direct(Suite::Requirements20260728, Era::Modern).await;
 }
 
 /// The whole point of the fixture: nothing gets worse when Gantry stands in front of it.
 async fn check_through_the_gateway(suite: Suite) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = conformance::run(suite, folder.path(), Some(&Options::default())).await;
+    let setting = Setting { upstream: Era::Dual, way: Way::Gateway(Options::default()) };
+    let run = conformance::run(suite, folder.path(), &setting).await;
     let Some(comparison) = or_skip(run) else {
         return;
     };

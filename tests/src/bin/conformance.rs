@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use gantry_tests::conformance::{self, Status, Suite};
+use gantry_tests::conformance::{self, Setting, Status, Suite, Way};
 use gantry_tests::dev::Options;
+use gantry_tests::fixture::Era;
 use gantry_tests::peers::{chain, folder};
 
 /// Runs the MCP conformance suites, directly and through a gateway, and compares check by check.
@@ -23,6 +24,12 @@ struct Arguments {
     /// Only the server at this URL, without a comparison.
     #[arg(long, conflicts_with = "gateway")]
     url: Option<String>,
+    /// What the server behind the gateway speaks.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "url")]
+    upstream: Upstream,
+    /// How many nodes stand before the server.
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["url", "direct"])]
+    nodes: Nodes,
     /// The gateway's program, started as `GATEWAY dev --anonymous ...`; gantry from this work tree when absent.
     gateway: Option<PathBuf>,
 }
@@ -37,6 +44,28 @@ enum SuiteName {
     /// 0.2.0-alpha.12, requirements of revision 2026-07-28.
     #[value(name = "2026-07-28")]
     Requirements20260728,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Upstream {
+    /// Up to 2025-11-25.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+    /// All revisions.
+    #[default]
+    Dual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Nodes {
+    /// One.
+    #[default]
+    #[value(name = "1")]
+    One,
+    /// Three behind a balancer that sends every request to another one.
+    #[value(name = "3")]
+    Three,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -66,8 +95,17 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
             continue;
         }
         let options = Options { program: arguments.gateway.clone(), ..Options::default() };
-        let gateway = (!arguments.direct).then_some(&options);
-        let comparison = conformance::run(suite, &results, gateway).await?;
+        let way = match arguments.nodes {
+            _ if arguments.direct => Way::Direct,
+            Nodes::One => Way::Gateway(options),
+            Nodes::Three => Way::Balanced(options),
+        };
+        let upstream = match arguments.upstream {
+            Upstream::Legacy => Era::Legacy,
+            Upstream::Modern => Era::Modern,
+            Upstream::Dual => Era::Dual,
+        };
+        let comparison = conformance::run(suite, &results, &Setting { upstream, way }).await?;
         print!("{comparison}");
         is_good &= comparison.is_good();
     }

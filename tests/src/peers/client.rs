@@ -22,7 +22,7 @@ use crate::process::{ProcessError, run};
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A client, and the way it agrees on a protocol revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
     /// Python SDK, default mode: discovers, else initializes.
     PythonAuto,
@@ -184,7 +184,38 @@ impl Client {
         observe_script(command, target, call, refused).await
     }
 
-    fn lifecycle(self) -> ClientLifecycleMode {
+    /// All of them, in the order of a table.
+    pub const ALL: [Self; 7] = [
+        Self::PythonAuto,
+        Self::TypeScriptV1,
+        Self::TypeScriptV2,
+        Self::TypeScriptV2Pinned,
+        Self::RustAuto,
+        Self::RustInitialize,
+        Self::RustDiscover,
+    ];
+
+    /// A name for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::PythonAuto => "Python, auto",
+            Self::TypeScriptV1 => "TS v1",
+            Self::TypeScriptV2 => "TS v2, legacy",
+            Self::TypeScriptV2Pinned => "TS v2, 2026-07-28",
+            Self::RustAuto => "rmcp, discovers or initializes",
+            Self::RustInitialize => "rmcp, initializes",
+            Self::RustDiscover => "rmcp, discovers",
+        }
+    }
+
+    /// Whether it speaks 2026-07-28 with a server that speaks everything.
+    #[must_use]
+    pub fn is_modern(self) -> bool {
+        !matches!(self, Self::TypeScriptV1 | Self::TypeScriptV2 | Self::RustInitialize)
+    }
+
+    pub(crate) fn lifecycle(self) -> ClientLifecycleMode {
         let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
         match self {
             Self::RustDiscover => ClientLifecycleMode::Discover { preferred_versions },

@@ -17,24 +17,45 @@ pub struct Everything {
     url: String,
 }
 
+/// How the server is spoken to when it listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// Streamable HTTP, with sessions.
+    StreamableHttp,
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
+}
+
 impl Everything {
     /// Starts the server with Streamable HTTP on a free port of 127.0.0.1.
     ///
     /// # Errors
     /// When it cannot be installed, or does not listen in time.
     pub async fn start() -> Result<Self, InstallError> {
+        Self::start_as(Speech::StreamableHttp).await
+    }
+
+    /// Starts the server on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// As [`Everything::start`].
+    pub async fn start_as(speech: Speech) -> Result<Self, InstallError> {
+        let (word, path) = match speech {
+            Speech::StreamableHttp => ("streamableHttp", "mcp"),
+            Speech::Sse => ("sse", "sse"),
+        };
         let node = Node::install().await?;
         let mut command = tokio::process::Command::new(node.program());
         command
             .arg("--require")
             .arg(node.path("loopback.cjs"))
             .arg(node.path(SCRIPT))
-            .arg("streamableHttp")
+            .arg(word)
             .env("PORT", "0");
-        let (running, url) = Running::start(command, START_TIME_MAX, |stream, line| {
+        let (running, url) = Running::start(command, START_TIME_MAX, move |stream, line| {
             // The address follows other words on the same line.
             let (_, address) = line.split_once("listening on 127.0.0.1:")?;
-            (stream == Stream::Err).then(|| format!("http://127.0.0.1:{address}/mcp"))
+            (stream == Stream::Err).then(|| format!("http://127.0.0.1:{address}/{path}"))
         })
         .await?;
         Ok(Self { running, url })

@@ -28,13 +28,19 @@ const STAMP: &str = ".installed";
 
 const NODE_PACKAGE: &str = include_str!("../../peers/package.json");
 const NODE_LOCKFILE: &str = include_str!("../../peers/package-lock.json");
-const NODE_FILES: [(&str, &str); 3] = [
+const NODE_FILES: [(&str, &str); 5] = [
+    ("typescript-matrix.mjs", include_str!("../../peers/typescript-matrix.mjs")),
+    ("typescript-server.mjs", include_str!("../../peers/typescript-server.mjs")),
     ("typescript-v1.mjs", include_str!("../../peers/typescript-v1.mjs")),
     ("typescript-v2.mjs", include_str!("../../peers/typescript-v2.mjs")),
     ("loopback.cjs", include_str!("../../peers/loopback.cjs")),
 ];
 const PYTHON_REQUIREMENTS: &str = include_str!("../../peers/requirements.txt");
-const PYTHON_FILES: [(&str, &str); 1] = [("python-client.py", include_str!("../../peers/python-client.py"))];
+const PYTHON_FILES: [(&str, &str); 3] = [
+    ("python-client.py", include_str!("../../peers/python-client.py")),
+    ("python-matrix.py", include_str!("../../peers/python-matrix.py")),
+    ("python-server.py", include_str!("../../peers/python-server.py")),
+];
 
 /// The installed npm packages, and a Node that is new enough to run all of them.
 #[derive(Debug, Clone)]
@@ -174,9 +180,15 @@ impl Python {
     /// A command that runs one of our scripts.
     #[must_use]
     pub fn command(&self, script: &str) -> Command {
-        let mut command = Command::new(self.folder.join("venv/bin/python"));
+        let mut command = Command::new(self.program());
         command.arg(self.folder.join(script));
         command
+    }
+
+    /// The Python that finds the packages.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.folder.join("venv/bin/python")
     }
 }
 
