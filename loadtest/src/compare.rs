@@ -7,7 +7,6 @@
 
 mod report;
 pub mod slots;
-mod upstream_process;
 
 use std::{
     io,
@@ -17,10 +16,7 @@ use std::{
 };
 
 pub use self::report::Report;
-use self::{
-    slots::{BARS, CONNECTION_COUNT, Load, Slot, TOOL_COUNT, open_rate},
-    upstream_process::UpstreamProcess,
-};
+use self::slots::{BARS, CONNECTION_COUNT, Load, Slot, TOOL_COUNT, open_rate};
 use crate::{
     bars::judge,
     causes::on_one_line,
@@ -28,8 +24,9 @@ use crate::{
     figures::Figures,
     machine::Machine,
     pinning::Pinning,
-    process::{Meter, ProcessError, Usage},
+    process::{Meter, Usage},
     target::{self, Cause, Missing, Name, Site, Target, TargetError},
+    upstream::child::{ANYWHERE, Child, ChildError, Wanted},
 };
 
 /// Failures that a report shows; the count says how many there were.
@@ -58,12 +55,9 @@ pub enum CompareError {
     /// The files of the run.
     #[error("the files of the run cannot be written")]
     Files(#[source] io::Error),
-    /// The upstream did not start.
-    #[error("the upstream does not run")]
-    Process(#[from] ProcessError),
-    /// The upstream does not say what it has seen.
-    #[error("the upstream cannot be asked for its count")]
-    Upstream(#[source] io::Error),
+    /// The upstream does not run, or does not say what it has seen.
+    #[error("the upstream does not work")]
+    Upstream(#[from] ChildError),
     /// The upstream does not answer.
     #[error("the upstream does not answer")]
     Direct(#[from] TargetError),
@@ -79,7 +73,7 @@ pub enum CompareError {
 struct Run<'o> {
     options: &'o Options,
     meter: Meter,
-    upstream: &'o UpstreamProcess,
+    upstream: &'o Child,
     targets: &'o [Target],
     figures: Figures,
     failed_count: u64,
@@ -105,7 +99,8 @@ pub async fn run(
 ) -> Result<Report, CompareError> {
     let machine = Machine::this();
     let folder = tempfile::tempdir().map_err(CompareError::Files)?;
-    let upstream = UpstreamProcess::start(folder.path(), pinning, TOOL_COUNT).await?;
+    let wanted = Wanted { name: "upstream", listen: ANYWHERE, tool_count: TOOL_COUNT, delay: Duration::ZERO };
+    let upstream = Child::start(folder.path(), pinning, wanted).await?;
     let site = Site {
         folder: folder.path().to_owned(),
         pinning: pinning.clone(),
@@ -120,6 +115,7 @@ pub async fn run(
     };
     let (figures, failures) = run.finish(&missing);
     let report = Report {
+        scenario: "compare",
         machine,
         is_pinned: pinning.is_on(),
         options: options.clone(),
@@ -134,7 +130,7 @@ pub async fn run(
             process.stop().await.map_err(CompareError::Files)?;
         }
     }
-    upstream.process.stop().await.map_err(CompareError::Files)?;
+    upstream.stop().await.map_err(CompareError::Files)?;
     measured.map(|()| report)
 }
 
@@ -155,7 +151,7 @@ async fn start_targets(options: &Options, site: &Site) -> Result<(Vec<Target>, V
 }
 
 impl<'o> Run<'o> {
-    fn new(options: &'o Options, upstream: &'o UpstreamProcess, targets: &'o [Target]) -> Self {
+    fn new(options: &'o Options, upstream: &'o Child, targets: &'o [Target]) -> Self {
         Self {
             options,
             meter: Meter::of_this_machine(),
@@ -266,7 +262,7 @@ impl<'o> Run<'o> {
 
     fn read(&self, target: &Target) -> io::Result<Reading> {
         let proxy = target.process.as_ref().map(|process| self.meter.usage(process.id()));
-        let upstream = self.meter.usage(self.upstream.process.id())?;
+        let upstream = self.meter.usage(self.upstream.id())?;
         Ok(Reading { proxy: proxy.transpose()?, upstream })
     }
 

@@ -9,6 +9,7 @@ mod answer;
 pub mod call;
 pub mod closed_loop;
 pub mod connection;
+pub mod listener;
 pub mod open_loop;
 pub mod schedule;
 mod tally;

@@ -3,7 +3,7 @@
 //! What always holds: the report is on standard output and talk on standard error; exit code 0 is
 //! a report, 1 an error or a missed bar under `--check`, 2 a wrong command line.
 
-use std::{fs, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, io::Write, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use gantry_loadtest::{
@@ -12,7 +12,9 @@ use gantry_loadtest::{
         self, Options, Report,
         slots::{SLOTS, Slot},
     },
+    isolation, lists,
     pinning::Pinning,
+    report, scenario, streams,
     target::Name,
     upstream::{
         self,
@@ -22,9 +24,16 @@ use gantry_loadtest::{
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The scenarios that exist.
-const SCENARIOS: [(&str, &str); 1] =
-    [("compare", "direct, nginx and Gantry interleaved: rate, latency, processor time, memory")];
+const SCENARIOS: [(&str, &str); 4] = [
+    ("compare", "direct, nginx and Gantry interleaved: rate, latency, processor time, memory"),
+    ("isolation", "calls of healthy servers with and without calls to sick ones behind the same endpoint"),
+    ("lists", "processor time of a list of 300 tools beside that of a call"),
+    ("streams", "memory of many open listen streams, and how soon all hear of a change"),
+];
 const EXIT_USAGE: u8 = 2;
+
+type Failure = Box<dyn std::error::Error>;
+type Interrupted = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Measures Gantry beside what it is compared with.
 #[derive(Parser)]
@@ -38,14 +47,21 @@ struct CommandLine {
 enum Command {
     /// Scenario: direct, nginx and Gantry interleaved in one run.
     Compare(CompareArguments),
+    /// Scenario: healthy servers with and without sick ones behind the same endpoint.
+    Isolation(ScenarioArguments),
+    /// Scenario: lists of 300 tools and calls in one run.
+    Lists(ScenarioArguments),
+    /// Scenario: many open listen streams.
+    Streams(ScenarioArguments),
     /// The MCP server that scenarios put behind every target.
     Upstream(UpstreamArguments),
     #[command(external_subcommand)]
     Unknown(Vec<String>),
 }
 
+/// What all scenarios take.
 #[derive(Args)]
-struct CompareArguments {
+struct ScenarioArguments {
     /// End within a minute: fewer and shorter rounds.
     #[arg(long)]
     quick: bool,
@@ -61,9 +77,18 @@ struct CompareArguments {
     /// How often everything is measured [default: 5, quick: 3].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
-    /// How long each measurement takes [default: 2, quick: 0.5].
+    /// How long each measurement takes [default: by the scenario].
     #[arg(long, value_parser = parse_seconds)]
     seconds: Option<Duration>,
+    /// Streams to open, of `streams` [default: 10000, quick: 1000].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    streams: Option<u32>,
+}
+
+#[derive(Args)]
+struct CompareArguments {
+    #[command(flatten)]
+    scenario: ScenarioArguments,
     /// Only this target; may be repeated.
     #[arg(long = "target", value_parser = parse_target)]
     targets: Vec<Name>,
@@ -80,6 +105,9 @@ struct UpstreamArguments {
     /// How many tools to offer.
     #[arg(long, default_value_t = 300, value_parser = parse_tool_count)]
     tools: usize,
+    /// How long a call of a tool takes.
+    #[arg(long, default_value = "0", value_parser = parse_delay)]
+    delay_seconds: Duration,
     /// End when standard input does.
     #[arg(long)]
     end_with_input: bool,
@@ -89,6 +117,22 @@ fn main() -> ExitCode {
     let command = CommandLine::parse().command;
     let outcome = match command {
         Command::Compare(arguments) => run_compare(&arguments),
+        Command::Isolation(arguments) => {
+            // A breaker opens and closes within the time of one half of a round.
+            run_scenario(&arguments, [4.0, 2.0], async |options, pinning, interrupted| {
+                Ok(isolation::run(&options, &pinning, interrupted).await?)
+            })
+        }
+        Command::Lists(arguments) => {
+            run_scenario(&arguments, [2.0, 0.5], async |options, pinning, interrupted| {
+                Ok(lists::run(&options, &pinning, interrupted).await?)
+            })
+        }
+        Command::Streams(arguments) => {
+            run_scenario(&arguments, [1.0, 1.0], async |options, pinning, interrupted| {
+                Ok(streams::run(&options, &pinning, interrupted).await?)
+            })
+        }
         Command::Upstream(arguments) => run_upstream(&arguments),
         Command::Unknown(words) => Ok(refuse(words.first().map_or("", String::as_str))),
     };
@@ -98,39 +142,72 @@ fn main() -> ExitCode {
     })
 }
 
-fn run_compare(arguments: &CompareArguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+/// Runs a scenario; `seconds` is how long a measurement takes in full and in `--quick`.
+fn run_scenario(
+    arguments: &ScenarioArguments,
+    [seconds, seconds_quick]: [f64; 2],
+    run: impl AsyncFnOnce(scenario::Options, Pinning, Interrupted) -> Result<report::Report, Failure>,
+) -> Result<ExitCode, Failure> {
+    let measured = Duration::from_secs_f64(if arguments.quick { seconds_quick } else { seconds });
+    let streams = arguments.streams.unwrap_or(if arguments.quick { 1_000 } else { 10_000 });
+    let options = scenario::Options {
+        round_count: arguments.rounds.unwrap_or(if arguments.quick { 3 } else { 5 }),
+        measured: arguments.seconds.unwrap_or(measured),
+        gantry: gantry(arguments)?,
+        stream_count: streams as usize,
+    };
+    // Before the runtime, so that all its threads are where they belong.
+    let pinning = Pinning::of_this_process();
+    let report = runtime()?.block_on(async { run(options, pinning, interrupted()?).await })?;
+    finish(arguments, &report, report.flat(), report.is_failure())
+}
+
+fn run_compare(arguments: &CompareArguments) -> Result<ExitCode, Failure> {
     let options = options(arguments)?;
     // Before the runtime, so that all its threads are where they belong.
     let pinning = Pinning::of_this_process();
-    let report: Report = runtime()?.block_on(async {
-        compare::run(&options, &pinning, interrupted()?).await.map_err(Box::<dyn std::error::Error>::from)
-    })?;
+    let report: Report = runtime()?
+        .block_on(async { compare::run(&options, &pinning, interrupted()?).await.map_err(Failure::from) })?;
+    finish(&arguments.scenario, &report, report.flat(), report.is_failure())
+}
+
+/// Writes a report, and says how the program ends.
+fn finish(
+    arguments: &ScenarioArguments,
+    report: &impl std::fmt::Display,
+    flat: serde_json::Map<String, serde_json::Value>,
+    is_failure: bool,
+) -> Result<ExitCode, Failure> {
     if let Some(file) = &arguments.json {
-        fs::write(file, serde_json::to_string_pretty(&report.flat())? + "\n")?;
+        fs::write(file, serde_json::to_string_pretty(&flat)? + "\n")?;
     }
     write!(std::io::stdout(), "{report}")?;
-    let is_missed = arguments.check && report.is_failure();
+    let is_missed = arguments.check && is_failure;
     Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+fn gantry(arguments: &ScenarioArguments) -> Result<PathBuf, std::io::Error> {
+    match &arguments.gantry {
+        Some(path) => Ok(path.clone()),
+        None => Ok(std::env::current_exe()?.with_file_name("gantry")),
+    }
+}
+
 fn options(arguments: &CompareArguments) -> Result<Options, std::io::Error> {
-    let (round_count, measured, warm) = if arguments.quick {
+    let CompareArguments { scenario, .. } = arguments;
+    let (round_count, measured, warm) = if scenario.quick {
         (3, Duration::from_millis(500), Duration::from_millis(100))
     } else {
         (5, Duration::from_secs(2), Duration::from_millis(500))
     };
-    let measured = arguments.seconds.unwrap_or(measured);
-    let gantry = match &arguments.gantry {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?.with_file_name("gantry"),
-    };
+    let measured = scenario.seconds.unwrap_or(measured);
     let targets = Name::ALL.into_iter();
     let slots = SLOTS.into_iter();
     Ok(Options {
-        round_count: arguments.rounds.unwrap_or(round_count),
+        round_count: scenario.rounds.unwrap_or(round_count),
         measured,
         warm: warm.min(measured),
-        gantry,
+        gantry: gantry(scenario)?,
         targets: targets
             .filter(|name| arguments.targets.is_empty() || arguments.targets.contains(name))
             .collect(),
@@ -143,10 +220,11 @@ fn options(arguments: &CompareArguments) -> Result<Options, std::io::Error> {
     })
 }
 
-fn run_upstream(arguments: &UpstreamArguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let catalog = Catalog::with_tools(arguments.tools);
+fn run_upstream(arguments: &UpstreamArguments) -> Result<ExitCode, Failure> {
+    let UpstreamArguments { listen, tools, delay_seconds, end_with_input } = *arguments;
+    let catalog = Catalog::with_tools(tools);
     let runtime = runtime()?;
-    runtime.block_on(upstream::run_as_process(arguments.listen, catalog, arguments.end_with_input))?;
+    runtime.block_on(upstream::run_as_process(listen, catalog, delay_seconds, end_with_input))?;
     // Reading standard input may hold a thread that nothing can wake.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
@@ -158,15 +236,15 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Ends when this process is asked to end, so that it can end its own processes first.
-fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+fn interrupted() -> std::io::Result<Interrupted> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
+    Ok(Box::pin(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    })
+    }))
 }
 
 fn refuse(name: &str) -> ExitCode {
@@ -183,6 +261,11 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         return Err("not between 0.01 and 600".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 fn parse_target(text: &str) -> Result<Name, String> {

@@ -207,7 +207,7 @@ async fn first_answer(
 
 async fn try_first_answer(endpoint: &Endpoint, tool_count: usize) -> Result<Vec<String>, TargetError> {
     let mut connection = Connection::open(endpoint, Era::Legacy).await.map_err(TargetError::FirstAnswer)?;
-    let names = connection.tool_names(endpoint).await.map_err(TargetError::FirstAnswer)?;
+    let names = connection.tool_names(endpoint, Era::Legacy).await.map_err(TargetError::FirstAnswer)?;
     let expected = catalog::tool_names(tool_count);
     let is_complete =
         names.len() == expected.len() && expected.iter().all(|tool| exposed_name(&names, tool).is_some());

@@ -8,6 +8,7 @@
 
 mod body;
 pub mod catalog;
+pub mod child;
 mod protocol;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Limited};
@@ -50,6 +52,8 @@ pub struct Upstream {
 struct Shared {
     catalog: Catalog,
     call_count: AtomicU64,
+    /// How long a call of a tool takes.
+    delay: Duration,
 }
 
 impl Upstream {
@@ -59,8 +63,17 @@ impl Upstream {
     /// When the address cannot be bound.
     pub async fn bind(listen: SocketAddr, catalog: Catalog) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
-        let shared = Arc::new(Shared { catalog, call_count: AtomicU64::new(0) });
+        let shared = Arc::new(Shared { catalog, call_count: AtomicU64::new(0), delay: Duration::ZERO });
         Ok(Self { listener, shared })
+    }
+
+    /// Takes this long for every call of a tool.
+    ///
+    /// # Errors
+    /// When it serves already.
+    pub fn delayed(self, delay: Duration) -> io::Result<Self> {
+        let shared = Arc::into_inner(self.shared).ok_or_else(|| io::Error::other("it serves already"))?;
+        Ok(Self { shared: Arc::new(Shared { delay, ..shared }), ..self })
     }
 
     /// The address that was bound.
@@ -102,8 +115,13 @@ impl Upstream {
 ///
 /// # Errors
 /// When the address cannot be bound or the listener breaks.
-pub async fn run_as_process(listen: SocketAddr, catalog: Catalog, ends_with_input: bool) -> io::Result<()> {
-    let upstream = Upstream::bind(listen, catalog).await?;
+pub async fn run_as_process(
+    listen: SocketAddr,
+    catalog: Catalog,
+    delay: Duration,
+    ends_with_input: bool,
+) -> io::Result<()> {
+    let upstream = Upstream::bind(listen, catalog).await?.delayed(delay)?;
     let url = format!("http://{}{MCP_PATH}", upstream.address()?);
     let mut stdout = io::stdout();
     writeln!(stdout, "{}", serde_json::json!({ "url": url }))?;
@@ -139,7 +157,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         return Ok(respond(StatusCode::BAD_REQUEST, "text/plain", Pieces::empty()));
     };
     let body = body.to_bytes();
-    Ok(match protocol::reply(&shared.catalog, &parts.headers, &body) {
+    let reply = protocol::reply(&shared.catalog, &parts.headers, &body);
+    if !shared.delay.is_zero() && matches!(reply, Reply::ToolResult(_) | Reply::ToolEvents(_)) {
+        tokio::time::sleep(shared.delay).await;
+    }
+    Ok(match reply {
         Reply::Result(pieces) => respond(StatusCode::OK, "application/json", pieces),
         Reply::ToolResult(pieces) => {
             shared.call_count.fetch_add(1, Ordering::Relaxed);

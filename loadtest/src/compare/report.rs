@@ -25,6 +25,8 @@ const OTHERS_PERCENT_MAX: f64 = 5.0;
 /// The outcome of a run.
 #[derive(Debug)]
 pub struct Report {
+    /// Which scenario asked for it.
+    pub scenario: &'static str,
     /// Where.
     pub machine: Machine,
     /// Whether processes were pinned to cores.
@@ -82,7 +84,7 @@ impl Report {
         let mut flat = self.figures.flat();
         let machine = &self.machine;
         for (name, value) in [
-            ("scenario", json!("compare")),
+            ("scenario", json!(self.scenario)),
             ("loadtest_version", json!(env!("CARGO_PKG_VERSION"))),
             ("machine_processor", json!(machine.processor)),
             ("machine_processor_mhz", json!(machine.processor_mhz)),

@@ -131,6 +131,13 @@ impl Endpoint {
         self.call(era, "tools/list", json!({}), proof)
     }
 
+    /// A call of `subscriptions/listen`, for changes of the list of tools.
+    #[must_use]
+    pub fn listen(&self) -> Call {
+        let params = json!({ "notifications": { "toolsListChanged": true } });
+        self.call(Era::Modern, "subscriptions/listen", params, Proof::Anything)
+    }
+
     pub(super) fn initialize(&self) -> Call {
         let client = json!({ "name": "gantry-loadtest", "version": env!("CARGO_PKG_VERSION") });
         let params = json!({

@@ -143,8 +143,8 @@ impl Connection {
     ///
     /// # Errors
     /// When there is no such list.
-    pub async fn tool_names(&mut self, endpoint: &Endpoint) -> Result<Vec<String>, CallError> {
-        let call = endpoint.list_tools(Era::Legacy, Proof::Anything);
+    pub async fn tool_names(&mut self, endpoint: &Endpoint, era: Era) -> Result<Vec<String>, CallError> {
+        let call = endpoint.list_tools(era, Proof::Anything);
         let (response, id) = self.send(&call).await?;
         let status = response.status();
         let body = self.read(response).await?;

@@ -16,10 +16,16 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use super::{Missing, Name, Site, Target, TargetError, first_answer};
-use crate::{driver::call::Endpoint, pinning::Core, process::Process};
+use crate::{
+    driver::call::Endpoint,
+    pinning::{Core, Pinning},
+    process::Process,
+};
 
 /// The name under which the upstream is known to Gantry.
 const SERVER: &str = "bench";
+/// The tenant of `gantry dev`.
+pub const TENANT: &str = "dev";
 /// Where the admin commands look for a context by themselves.
 const DATA_FOLDER: &str = ".gantry";
 /// Variables that would lead an admin command to another Gantry.
@@ -53,30 +59,19 @@ pub async fn start(site: &Site, path: &Path) -> Result<Target, Missing> {
 }
 
 async fn start_program(site: &Site, path: &Path) -> Result<Target, TargetError> {
-    let path = fs::canonicalize(path)?;
-    let folder = site.folder.join("gantry");
-    fs::create_dir(&folder)?;
-    let mut command = at_home(site.pinning.command(Core::Gateway, &path), &folder);
-    command
-        .args(["dev", "--server", &format!("{SERVER}={}", site.upstream_url)])
-        .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--output", "json"])
-        .arg("--data-dir")
-        .arg(folder.join(DATA_FOLDER))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let started = Instant::now();
-    let mut process = Process::start(command, &folder, "gantry")?;
-    match become_ready(site, &path, &folder, started, &mut process).await {
+    let servers = [(SERVER.to_owned(), site.upstream_url.clone())];
+    let gateway = Gateway::start(&site.folder, &site.pinning, path, &servers).await?;
+    match become_ready(site, &gateway).await {
         Ok((endpoint, tool_names, start_to_first_answer)) => Ok(Target {
             name: Name::Gantry,
             endpoint: Arc::new(endpoint),
-            process: Some(process),
-            version: version(&path, &folder).await,
+            version: gateway.version().await,
+            process: Some(gateway.process),
             start_to_first_answer,
             tool_names,
         }),
         Err(error) => {
-            process.stop().await?;
+            gateway.process.stop().await?;
             Err(error)
         }
     }
@@ -84,32 +79,106 @@ async fn start_program(site: &Site, path: &Path) -> Result<Target, TargetError> 
 
 async fn become_ready(
     site: &Site,
-    path: &Path,
-    folder: &Path,
-    started: Instant,
-    process: &mut Process,
+    gateway: &Gateway,
 ) -> Result<(Endpoint, Vec<String>, std::time::Duration), TargetError> {
-    let line = process.first_line("gantry").await?;
-    let line: FirstLine = serde_json::from_str(&line).map_err(|_| TargetError::FirstLine)?;
-    let endpoint = Endpoint::parse(&line.endpoint, Some(&line.agent_key))?;
-    let (tool_names, start_to_first_answer) = first_answer(&endpoint, started, site.tool_count).await?;
-    govern(path, folder).await?;
+    let endpoint = gateway.endpoint(SERVER)?;
+    let (tool_names, start_to_first_answer) =
+        first_answer(&endpoint, gateway.started, site.tool_count).await?;
+    for document in GOVERNANCE {
+        gateway.apply(document).await?;
+    }
     Ok((endpoint, tool_names, start_to_first_answer))
 }
 
-/// Applies [`GOVERNANCE`] as an admin would.
-async fn govern(path: &Path, folder: &Path) -> Result<(), TargetError> {
-    for (index, document) in GOVERNANCE.iter().enumerate() {
-        let file: PathBuf = folder.join(format!("governance-{index}.yaml"));
+/// A running `gantry dev`.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Its process.
+    pub process: Process,
+    /// When it was started.
+    pub started: Instant,
+    program: PathBuf,
+    folder: PathBuf,
+    /// `http://HOST:PORT`.
+    origin: String,
+    agent_key: String,
+}
+
+impl Gateway {
+    /// Starts the program at `path` with these servers, each a name and a URL, in a folder within `folder`.
+    ///
+    /// # Errors
+    /// When it does not say that it is ready.
+    pub async fn start(
+        folder: &Path,
+        pinning: &Pinning,
+        path: &Path,
+        servers: &[(String, String)],
+    ) -> Result<Self, TargetError> {
+        let program = fs::canonicalize(path)?;
+        let folder = folder.join("gantry");
+        fs::create_dir(&folder)?;
+        let mut command = at_home(pinning.command(Core::Gateway, &program), &folder);
+        command.arg("dev");
+        for (name, url) in servers {
+            command.args(["--server", &format!("{name}={url}")]);
+        }
+        command
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--output", "json"])
+            .arg("--data-dir")
+            .arg(folder.join(DATA_FOLDER))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let started = Instant::now();
+        let mut process = Process::start(command, &folder, "gantry")?;
+        match read_first_line(&mut process).await {
+            Ok((origin, agent_key)) => Ok(Self { process, started, program, folder, origin, agent_key }),
+            Err(error) => {
+                process.stop().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// An endpoint by its name, with the agent's key.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint, TargetError> {
+        let url = format!("{}/{TENANT}/{name}/mcp", self.origin);
+        Ok(Endpoint::parse(&url, Some(&self.agent_key))?)
+    }
+
+    /// Applies a YAML document as an admin would.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn apply(&self, document: &str) -> Result<(), TargetError> {
+        let file = self.folder.join("applied.yaml");
         fs::write(&file, document)?;
-        let mut command = at_home(Command::new(path), folder);
+        let mut command = at_home(Command::new(&self.program), &self.folder);
         let output = command.args(["apply", "-f"]).arg(&file).output().await?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(TargetError::SetUp { words });
         }
+        Ok(())
     }
-    Ok(())
+
+    /// What it says of itself.
+    pub async fn version(&self) -> String {
+        let output = at_home(Command::new(&self.program), &self.folder).arg("--version").output().await;
+        let words = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        words.ok().and_then(|words| Some(words.split_once(' ')?.1.to_owned())).unwrap_or_default()
+    }
+}
+
+/// The origin of its endpoints and the agent's key.
+async fn read_first_line(process: &mut Process) -> Result<(String, String), TargetError> {
+    let line = process.first_line("gantry").await?;
+    let line: FirstLine = serde_json::from_str(&line).map_err(|_| TargetError::FirstLine)?;
+    let (origin, _) = line.endpoint.split_once(&format!("/{TENANT}/")).ok_or(TargetError::FirstLine)?;
+    Ok((origin.to_owned(), line.agent_key))
 }
 
 /// Keeps the contexts and data that a command finds or leaves within `folder`.
@@ -123,10 +192,4 @@ fn at_home(mut command: Command, folder: &Path) -> Command {
         command.env_remove(variable);
     }
     command
-}
-
-async fn version(path: &Path, folder: &Path) -> String {
-    let output = at_home(Command::new(path), folder).arg("--version").output().await;
-    let words = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    words.ok().and_then(|words| Some(words.split_once(' ')?.1.to_owned())).unwrap_or_default()
 }
