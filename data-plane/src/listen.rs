@@ -90,7 +90,10 @@ impl Listener {
             let (builder, watcher) = (builder.clone(), graceful.watcher());
             let hold = Hold { connection: Arc::new(place), tasks: lasting.clone(), stop: stop.clone() };
             tokio::spawn(async move {
-                let service = service_fn(move |request| answer(node.clone(), hosts, hold.clone(), request));
+                // hyper keeps the place of this future as long as the connection lives; in a box it takes a pointer
+                // there, and nothing of it is left while an answer streams.
+                let service =
+                    service_fn(move |request| Box::pin(answer(node.clone(), hosts, hold.clone(), request)));
                 match tls {
                     None => drive(watcher.watch(connection(&builder, stream, service)).await),
                     Some(acceptor) => {
