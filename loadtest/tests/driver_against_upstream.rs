@@ -182,6 +182,27 @@ fn gantry_is_started_measured_compared_and_stopped() -> TestResult {
 }
 
 #[test]
+fn lists_are_measured_beside_calls() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let json = folder.path().join("figures.json");
+    let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_in_gantry.sh");
+    let output = Command::new(env!("CARGO_BIN_EXE_gantry-loadtest"))
+        .args(["lists", "--rounds", "1", "--seconds", "0.2", "--gantry", stand_in, "--json"])
+        .arg(&json)
+        .output()?;
+    let table = String::from_utf8(output.stdout)?;
+    assert!(output.status.success(), "{table}");
+    let figures: Map<String, Value> = serde_json::from_slice(&std::fs::read(&json)?)?;
+    assert_eq!(figures["scenario"], "lists");
+    assert_eq!(figures["failed_calls_count_median"], 0.0);
+    for figure in ["gantry_list_300_calls_per_s", "gantry_call_200b_calls_per_s"] {
+        let figure = format!("{figure}_median");
+        assert!(figures.get(&figure).is_some_and(Value::is_f64), "{figure} in {figures:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_check_without_gantry_fails_and_says_which_bar() -> TestResult {
     let output = Command::new(env!("CARGO_BIN_EXE_gantry-loadtest"))
         .args(["compare", "--rounds", "1", "--seconds", "0.05", "--slot", "call_200b"])
@@ -202,7 +223,11 @@ fn an_unknown_scenario_prints_those_that_exist() -> TestResult {
     let output = Command::new(env!("CARGO_BIN_EXE_gantry-loadtest")).arg("comparison").output()?;
     assert_eq!(output.status.code(), Some(2));
     let expected = "error: there is no scenario \"comparison\"; there are:\n  \
-                    compare    direct, nginx and Gantry interleaved: rate, latency, processor time, memory\n";
+                    compare    direct, nginx and Gantry interleaved: rate, latency, processor time, memory\n  \
+                    isolation  calls of healthy servers with and without calls to sick ones behind the same \
+                    endpoint\n  \
+                    lists      processor time of a list of 300 tools beside that of a call\n  \
+                    streams    memory of many open listen streams, and how soon all hear of a change\n";
     assert_eq!(String::from_utf8(output.stderr)?, expected);
     Ok(())
 }

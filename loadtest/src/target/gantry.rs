@@ -81,7 +81,7 @@ async fn become_ready(
     site: &Site,
     gateway: &Gateway,
 ) -> Result<(Endpoint, Vec<String>, std::time::Duration), TargetError> {
-    let endpoint = gateway.endpoint(SERVER)?;
+    let endpoint = Endpoint::parse(&gateway.first_endpoint, Some(&gateway.agent_key))?;
     let (tool_names, start_to_first_answer) =
         first_answer(&endpoint, gateway.started, site.tool_count).await?;
     for document in GOVERNANCE {
@@ -99,8 +99,7 @@ pub struct Gateway {
     pub started: Instant,
     program: PathBuf,
     folder: PathBuf,
-    /// `http://HOST:PORT`.
-    origin: String,
+    first_endpoint: String,
     agent_key: String,
 }
 
@@ -132,7 +131,9 @@ impl Gateway {
         let started = Instant::now();
         let mut process = Process::start(command, &folder, "gantry")?;
         match read_first_line(&mut process).await {
-            Ok((origin, agent_key)) => Ok(Self { process, started, program, folder, origin, agent_key }),
+            Ok(FirstLine { endpoint: first_endpoint, agent_key }) => {
+                Ok(Self { process, started, program, folder, first_endpoint, agent_key })
+            }
             Err(error) => {
                 process.stop().await?;
                 Err(error)
@@ -145,7 +146,8 @@ impl Gateway {
     /// # Errors
     /// When it cannot be used.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, TargetError> {
-        let url = format!("{}/{TENANT}/{name}/mcp", self.origin);
+        let origin = self.first_endpoint.split_once(&format!("/{TENANT}/")).ok_or(TargetError::FirstLine)?.0;
+        let url = format!("{origin}/{TENANT}/{name}/mcp");
         Ok(Endpoint::parse(&url, Some(&self.agent_key))?)
     }
 
@@ -173,12 +175,9 @@ impl Gateway {
     }
 }
 
-/// The origin of its endpoints and the agent's key.
-async fn read_first_line(process: &mut Process) -> Result<(String, String), TargetError> {
+async fn read_first_line(process: &mut Process) -> Result<FirstLine, TargetError> {
     let line = process.first_line("gantry").await?;
-    let line: FirstLine = serde_json::from_str(&line).map_err(|_| TargetError::FirstLine)?;
-    let (origin, _) = line.endpoint.split_once(&format!("/{TENANT}/")).ok_or(TargetError::FirstLine)?;
-    Ok((origin.to_owned(), line.agent_key))
+    serde_json::from_str(&line).map_err(|_| TargetError::FirstLine)
 }
 
 /// Keeps the contexts and data that a command finds or leaves within `folder`.
