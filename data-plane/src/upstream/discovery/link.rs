@@ -44,7 +44,7 @@ struct Held {
     session: Arc<LegacySession>,
     carrier: SessionCarrier,
     opened: Instant,
-    _hearing: Option<AbortOnDropHandle<()>>,
+    hearing: Option<AbortOnDropHandle<()>>,
 }
 
 struct Stream {
@@ -76,8 +76,7 @@ impl Link {
             let (node, server) = (self.node.clone(), self.server.clone());
             AbortOnDropHandle::new(tokio::spawn(hear(node, server, session.clone(), unbound, self.pause)))
         });
-        self.session =
-            Some(Held { session: session.clone(), carrier, opened: Instant::now(), _hearing: hearing });
+        self.session = Some(Held { session: session.clone(), carrier, opened: Instant::now(), hearing });
         session
     }
 
@@ -86,6 +85,8 @@ impl Link {
         let Some(held) = self.session.take() else { return };
         let was_sound = held.opened.elapsed() >= SOUND_AFTER;
         self.pause = if was_sound { RETRY_FIRST } else { (self.pause * 2).min(INTERVAL) };
+        // What ends on purpose is no reason to ask anew.
+        drop(held.hearing);
         held.session.close().await;
     }
 
