@@ -3,6 +3,8 @@
 //! Always holds: a [`Config`] never changes; a new one replaces it by one pointer swap, so a request sees one
 //! revision from its first stage to its last. A tenant that cannot be compiled keeps its last good form.
 
+pub(crate) mod endpoint;
+pub(crate) mod greeting;
 pub(crate) mod holdings;
 pub(crate) mod tenant;
 pub(crate) mod tool;

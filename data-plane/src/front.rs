@@ -67,6 +67,26 @@ impl Credentials {
         Credentials(found)
     }
 
+    /// As another node is told them.
+    pub(crate) fn to_pairs(&self) -> Vec<(String, String)> {
+        let pairs = self
+            .0
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+        pairs.collect()
+    }
+
+    /// As another node told them.
+    pub(crate) fn of_pairs(pairs: &[(String, String)]) -> Credentials {
+        let mut told = HeaderMap::new();
+        for (name, value) in pairs {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                told.insert(name, value);
+            }
+        }
+        Credentials::of(&told)
+    }
+
     /// The headers of a message that is served as if it were POSTed.
     fn headers(&self) -> HeaderMap {
         let mut headers = self.0.clone();

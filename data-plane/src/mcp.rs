@@ -7,6 +7,7 @@ pub(crate) mod batch;
 pub(crate) mod headers;
 pub(crate) mod json;
 pub(crate) mod message;
+pub(crate) mod object;
 pub(crate) mod seal;
 pub(crate) mod session;
 pub(crate) mod sse;
@@ -15,8 +16,8 @@ pub(crate) mod sse;
 pub(crate) const VERSION_MODERN: &str = "2026-07-28";
 /// The newest protocol version with `initialize` and sessions.
 pub(crate) const VERSION_LEGACY: &str = "2025-11-25";
-/// Versions of the legacy era that Streamable HTTP carries.
-pub(crate) const VERSIONS_LEGACY: [&str; 3] = ["2025-03-26", "2025-06-18", VERSION_LEGACY];
+/// Versions of the legacy era, the oldest first.
+pub(crate) const VERSIONS_LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", VERSION_LEGACY];
 
 /// How a hop speaks. It belongs to the hop: a client's era says nothing about a server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,8 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use gantry_model::Revision;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
+use crate::bridge::handoff::Notice;
+use crate::bridge::home::Homes;
+use crate::bridge::parked::Parked;
 use crate::config::Config;
 use crate::config::tenant::Server;
 use crate::front::sse::Streams;
@@ -27,6 +32,16 @@ pub(crate) struct Node {
     pub(crate) ended: Ended,
     pub(crate) streams: Streams,
     pub(crate) mesh: Arc<Mesh>,
+    /// Sessions of legacy clients that are at home here.
+    pub(crate) homes: Homes,
+    /// Calls that wait here for their clients.
+    pub(crate) parked: Parked,
+    /// What serves requests beyond their connections.
+    pub(crate) tasks: TaskTracker,
+    /// No new requests are taken, and streams are to end.
+    pub(crate) stopping: CancellationToken,
+    /// What is still under way is to end.
+    pub(crate) leaving: CancellationToken,
     /// Whether agents can connect from this machine only.
     pub(crate) on_loopback: bool,
 }
@@ -52,6 +67,11 @@ impl Node {
             ended: Ended::default(),
             streams: Streams::default(),
             mesh: Arc::new(mesh),
+            homes: Homes::default(),
+            parked: Parked::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             on_loopback,
         }
     }
@@ -66,6 +86,18 @@ impl Node {
         let revision = config.revision;
         self.config.store(Arc::new(config));
         self.swapped.send_replace(revision);
+    }
+
+    /// Tells of each change of the configuration.
+    pub(crate) fn swaps(&self) -> watch::Receiver<Revision> {
+        self.swapped.subscribe()
+    }
+
+    /// Ends a session, here and on all nodes that can be reached soon.
+    pub(crate) async fn end_session(&self, token: &str) {
+        if self.ended.insert(token) {
+            self.mesh.tell_all(Notice::Ended(token.to_owned()).to_bytes()).await;
+        }
     }
 
     /// Waits until the configuration is as wanted.

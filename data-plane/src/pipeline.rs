@@ -14,6 +14,9 @@ mod receive;
 mod redact;
 mod validate;
 
+pub(crate) use discover::Subject;
+pub(crate) use forward::Outgoing;
+use forward::Place;
 pub(crate) use receive::{Front, Inbound, REQUEST_BODY_MAX, is_json};
 
 use std::sync::Arc;
@@ -23,11 +26,14 @@ use http::Response;
 use http::request::Parts;
 
 use crate::audit::entry::{Entry, Facts, Outcome};
+use crate::bridge::handoff::Handoff;
 use crate::config::Config;
-use crate::config::tenant::{Agent, Endpoint, Tenant};
+use crate::config::endpoint::Endpoint;
+use crate::config::tenant::{Agent, Tenant};
 use crate::mcp::Era;
 use crate::mcp::message::{Id, Kind, Message};
 use crate::mcp::seal::Owner;
+use crate::mcp::session::Session;
 use crate::node::Node;
 use crate::rejection::{Context, Rejection};
 use crate::reply::Body;
@@ -45,10 +51,19 @@ pub(crate) struct Caller {
 pub(crate) struct Received {
     pub(crate) era: Era,
     pub(crate) headers: http::HeaderMap,
+    /// The session that it belongs to, when it says one.
+    pub(crate) session: Option<ClientSession>,
     /// `None`: the client opens (GET) or ends (DELETE) a legacy stream or session.
     pub(crate) message: Option<Message>,
     pub(crate) method: http::Method,
     pub(crate) front: Front,
+}
+
+/// A session as its client holds it.
+#[derive(Clone)]
+pub(crate) struct ClientSession {
+    pub(crate) token: Arc<str>,
+    pub(crate) session: Session,
 }
 
 impl Caller {
@@ -163,7 +178,7 @@ async fn run(
     let circumstances = circumstances(node);
     let authenticated =
         authenticate::authenticate(config, path, &head.headers, circumstances, &mut entry.facts)?;
-    let received = receive::receive(head, inbound, answering).await?;
+    let received = receive::receive(node, &authenticated, head, inbound, answering).await?;
     let authenticated = if received.asks_for_list() && settle(node, &authenticated.caller).await {
         // The answer is to be of the configuration that came meanwhile.
         let config = node.config();
@@ -171,18 +186,49 @@ async fn run(
     } else {
         authenticated
     };
-    let discovered = discover::discover(authenticated, received, &mut entry.facts)?;
+    let discovered = discover::discover(node, authenticated, received, &mut entry.facts)?;
     let authorised = authorise::authorise(discovered, &mut entry.facts)?;
     let validated = validate::validate(authorised)?;
     let admitted = limit::limit(validated)?;
     let credentialed = credential::credential(admitted)?;
-    let forwarded = forward::forward(node, credentialed).await?;
+    let forwarded = forward::forward(node, credentialed, Place::Anywhere, &entry.facts.decision_id).await?;
+    Ok(redact::redact(forwarded))
+}
+
+/// Serves a request that another node received, authenticated, counted and records.
+pub(crate) async fn serve_handed(node: &Arc<Node>, handoff: &Handoff) -> Response<Body> {
+    let mut answering = Answering { id: None, era: Era::Legacy };
+    match run_handed(node, handoff, &mut answering).await {
+        Ok(redacted) => redacted.hand_back(),
+        Err(rejection) => {
+            let Answering { id, era } = &answering;
+            rejection.respond(Context { id: id.as_ref(), era: *era, decision_id: &handoff.decision_id })
+        }
+    }
+}
+
+async fn run_handed(
+    node: &Arc<Node>,
+    handoff: &Handoff,
+    answering: &mut Answering,
+) -> Result<redact::Redacted, Rejection> {
+    let mut facts = Facts::default();
+    let authenticated = authenticate::vouched(node.config(), handoff)?;
+    let received = receive::handed(node, &authenticated, handoff, answering)?;
+    let discovered = discover::discover(node, authenticated, received, &mut facts)?;
+    let authorised = authorise::authorise(discovered, &mut facts)?;
+    let admitted = limit::counted(validate::validate(authorised)?);
+    let credentialed = credential::credential(admitted)?;
+    let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;
     Ok(redact::redact(forwarded))
 }
 
 async fn settle(node: &Node, caller: &Caller) -> bool {
-    let server = &caller.endpoint.server;
-    node.discovery.settle(&server.tenant, &server.name).await
+    let mut waited = false;
+    for server in &caller.endpoint.servers {
+        waited |= node.discovery.settle(&server.tenant, &server.name).await;
+    }
+    waited
 }
 
 fn circumstances(node: &Node) -> authenticate::Circumstances {

@@ -47,13 +47,8 @@ pub(crate) enum Rejection {
     InvalidParams(String),
     /// Headers and body of a modern request disagree.
     Headers(HeaderError),
-    /// The server behind the endpoint does not speak the client's protocol version.
-    Version {
-        /// What the client asked for.
-        requested: String,
-        /// What would be served.
-        supported: Vec<String>,
-    },
+    /// The method belongs to an extension that the client did not say it has.
+    Extension(&'static str),
     /// Not a method of this era.
     Method(String),
     /// The session is not one of this principal and endpoint, or no longer.
@@ -69,6 +64,22 @@ pub(crate) enum Rejection {
         /// The nearest tool that the agent may call.
         nearest: Option<String>,
     },
+    /// The tool's definition changed and waits for an admin's approval.
+    Withheld {
+        /// The tool.
+        tool: String,
+        /// Its server.
+        server: String,
+    },
+    /// No server of the endpoint can have the resource.
+    UnknownResource {
+        /// The URI in the request.
+        uri: String,
+        /// Of the client's hop, which has a code of its own for it.
+        era: Era,
+    },
+    /// The client's answers to what it was asked concern nothing that waits.
+    NothingWaits,
     /// Policy says no.
     Denied {
         /// The method.
@@ -141,10 +152,13 @@ impl Rejection {
             | Rejection::Invalid(_)
             | Rejection::InvalidParams(_)
             | Rejection::Headers(_)
-            | Rejection::Version { .. }
+            | Rejection::Extension(_)
             | Rejection::Method(_)
             | Rejection::SessionGone
             | Rejection::UnknownTool { .. }
+            | Rejection::Withheld { .. }
+            | Rejection::UnknownResource { .. }
+            | Rejection::NothingWaits
             | Rejection::Arguments { .. }
             | Rejection::Schema { .. } => "invalid",
             Rejection::Denied { .. } => "denied",
@@ -198,7 +212,7 @@ impl Rejection {
             | Rejection::Malformed(_)
             | Rejection::Invalid(_)
             | Rejection::Headers(_)
-            | Rejection::Version { .. } => StatusCode::BAD_REQUEST,
+            | Rejection::Extension(_) => StatusCode::BAD_REQUEST,
             Rejection::Method(_) if era == Era::Modern => StatusCode::NOT_FOUND,
             Rejection::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Rejection::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -206,6 +220,9 @@ impl Rejection {
             | Rejection::InvalidParams(_)
             | Rejection::NotReady
             | Rejection::UnknownTool { .. }
+            | Rejection::Withheld { .. }
+            | Rejection::UnknownResource { .. }
+            | Rejection::NothingWaits
             | Rejection::Denied { .. }
             | Rejection::Arguments { .. }
             | Rejection::Schema { .. }
@@ -221,11 +238,14 @@ impl Rejection {
             Rejection::Headers(HeaderError::MissingMeta(_))
             | Rejection::InvalidParams(_)
             | Rejection::UnknownTool { .. }
+            | Rejection::NothingWaits
+            | Rejection::UnknownResource { era: Era::Modern, .. }
             | Rejection::Arguments { .. } => code::INVALID_PARAMS,
+            Rejection::UnknownResource { era: Era::Legacy, .. } => code::RESOURCE_NOT_FOUND,
+            Rejection::Withheld { .. } => code::DENIED,
             Rejection::Headers(HeaderError::Mismatch(_)) => code::HEADER_MISMATCH,
-            Rejection::Headers(HeaderError::Version(_)) | Rejection::Version { .. } => {
-                code::UNSUPPORTED_VERSION
-            }
+            Rejection::Headers(HeaderError::Version(_)) => code::UNSUPPORTED_VERSION,
+            Rejection::Extension(_) => code::MISSING_CAPABILITY,
             Rejection::Method(_) => code::METHOD_NOT_FOUND,
             Rejection::SessionGone => code::SESSION,
             Rejection::Denied { .. } => code::DENIED,
@@ -269,10 +289,9 @@ impl Rejection {
             Rejection::Malformed(detail) => format!("the body is not JSON that is taken here: {detail}"),
             Rejection::Invalid(detail) | Rejection::InvalidParams(detail) => detail.clone(),
             Rejection::Headers(error) => error.to_string(),
-            Rejection::Version { requested, supported } => format!(
-                "the server behind this endpoint does not speak {requested:?} but {}",
-                supported.join(", ")
-            ),
+            Rejection::Extension(extension) => {
+                format!("the client did not declare the extension {extension}")
+            }
             Rejection::Method(method) => format!("method {method:?} is not served here"),
             Rejection::SessionGone => {
                 "the session does not exist or has expired; initialize again".to_owned()
@@ -287,6 +306,15 @@ impl Rejection {
                 format!("unknown tool {name:?}; the nearest is {nearest:?}")
             }
             Rejection::UnknownTool { name, nearest: None } => format!("unknown tool {name:?}"),
+            Rejection::Withheld { tool, server } => format!(
+                "tool {tool:?} is withheld: its definition changed at server {server:?} and waits for approval \
+                 (`gantry catalog diff {server}`)"
+            ),
+            Rejection::UnknownResource { uri, .. } => format!("resource {uri:?} is not found"),
+            Rejection::NothingWaits => {
+                "no call waits for these answers any more; send the request anew without requestState"
+                    .to_owned()
+            }
             Rejection::Denied { method, what, reasons, failed } => {
                 denied_message(method, what, reasons, *failed)
             }
@@ -320,9 +348,8 @@ impl Rejection {
                 data["requested"] = json!(requested);
                 data["supported"] = json!([VERSION_MODERN]);
             }
-            Rejection::Version { requested, supported } => {
-                data["requested"] = json!(requested);
-                data["supported"] = json!(supported);
+            Rejection::Extension(extension) => {
+                data["requiredCapabilities"] = json!({"extensions": {*extension: {}}});
             }
             _ => {}
         }

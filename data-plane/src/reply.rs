@@ -3,10 +3,11 @@
 //! Always holds: what a server sends is passed on as it comes, frame by frame; the watch keeps at most
 //! [`INSPECTED_BYTES_MAX`] bytes of it. The entry of a request is closed when its body ends, breaks, or is dropped.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -17,6 +18,7 @@ use tokio::time::Sleep;
 use crate::audit::entry::{Entry, Outcome};
 use crate::mcp::json;
 use crate::mcp::sse::EventScanner;
+use crate::upstream::exchange::MESSAGE_BYTES_MAX;
 use crate::upstream::health::Permit;
 
 /// Most bytes of a JSON answer that are kept to find out whether it is an error. A larger one counts as a result.
@@ -34,8 +36,33 @@ enum Source {
     /// Written in turn, from the last to the first.
     Pieces(Vec<Bytes>),
     Upstream(Incoming),
-    Events(mpsc::Receiver<Bytes>),
+    Reframed(Box<Reframed>),
+    Events(Events),
+    Parts(mpsc::Receiver<Result<Bytes, BodyError>>),
 }
+
+/// A server's events, each looked at before it is passed on.
+struct Reframed {
+    incoming: Incoming,
+    scanner: EventScanner,
+    edit: Edit,
+    ready: VecDeque<Bytes>,
+    ended: bool,
+}
+
+/// Gives an event's data in another form; `None`: it may pass as it is.
+pub(crate) type Edit = Box<dyn Fn(&[u8]) -> Option<Bytes> + Send + Sync>;
+
+/// Events that are made here, with a comment now and then on a quiet stream, so that nothing between takes it for
+/// dead.
+struct Events {
+    receiver: mpsc::Receiver<Bytes>,
+    quiet: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long a stream of events may be quiet: proxies and clients commonly give up after a minute.
+const QUIET_MAX: Duration = Duration::from_secs(20);
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// The answer could not be passed on to its end.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +70,9 @@ pub(crate) enum BodyError {
     /// The connection to the server broke.
     #[error("the server's answer broke off")]
     Upstream(#[source] hyper::Error),
+    /// The node that serves the request broke off.
+    #[error("another node's answer broke off")]
+    Peer(#[source] crate::mesh::MeshError),
     /// The deadline passed.
     #[error("the server's answer was late")]
     Late,
@@ -89,9 +119,21 @@ impl Body {
         Body::of(Source::Upstream(incoming))
     }
 
+    /// A server's events, each passed through `edit`.
+    pub(crate) fn reframed(incoming: Incoming, edit: Edit) -> Body {
+        let scanner = EventScanner::with_limit(MESSAGE_BYTES_MAX);
+        let reframed = Reframed { incoming, scanner, edit, ready: VecDeque::new(), ended: false };
+        Body::of(Source::Reframed(Box::new(reframed)))
+    }
+
     /// Events that are made here.
-    pub(crate) fn events(events: mpsc::Receiver<Bytes>) -> Body {
-        Body::of(Source::Events(events))
+    pub(crate) fn events(receiver: mpsc::Receiver<Bytes>) -> Body {
+        Body::of(Source::Events(Events { receiver, quiet: None }))
+    }
+
+    /// What another node sends.
+    pub(crate) fn parts(receiver: mpsc::Receiver<Result<Bytes, BodyError>>) -> Body {
+        Body::of(Source::Parts(receiver))
     }
 
     /// The same body, with an eye on it.
@@ -196,8 +238,10 @@ impl HttpBody for Body {
         let polled = match &mut this.source {
             Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(incoming) => Pin::new(incoming).poll_frame(context).map_err(BodyError::Upstream),
+            Source::Reframed(reframed) => reframed.poll(context),
+            Source::Parts(parts) => parts.poll_recv(context).map_ok(Frame::data),
             Source::Events(events) => {
-                events.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+                events.poll(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
         };
         let Some(watch) = &mut this.watch else { return polled };
@@ -240,7 +284,7 @@ impl HttpBody for Body {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
             Source::Upstream(incoming) => incoming.size_hint(),
-            Source::Events(_) => SizeHint::default(),
+            Source::Reframed(_) | Source::Events(_) | Source::Parts(_) => SizeHint::default(),
         }
     }
 }
@@ -250,9 +294,65 @@ impl Source {
         match self {
             Source::Pieces(pieces) => pieces.is_empty(),
             Source::Upstream(incoming) => incoming.is_end_stream(),
-            Source::Events(_) => false,
+            Source::Reframed(reframed) => reframed.ended && reframed.ready.is_empty(),
+            Source::Events(_) | Source::Parts(_) => false,
         }
     }
+}
+
+impl Reframed {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut self.incoming).poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => self.ended = true,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError::Upstream(error)))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let (edit, ready) = (&self.edit, &mut self.ready);
+                    let bytes = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
+                    self.scanner.scan(bytes, |data| {
+                        let edited = edit(data);
+                        ready.push_back(event(edited.as_deref().unwrap_or(data)));
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Events {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Poll::Ready(bytes) = self.receiver.poll_recv(context) {
+            self.quiet = None;
+            return Poll::Ready(bytes);
+        }
+        let quiet = self.quiet.get_or_insert_with(|| Box::pin(tokio::time::sleep(QUIET_MAX)));
+        match quiet.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                self.quiet = None;
+                Poll::Ready(Some(COMMENT))
+            }
+        }
+    }
+}
+
+/// A message as an event. JSON may have line ends between its parts; each line is one of the event's.
+pub(crate) fn event(message: &[u8]) -> Bytes {
+    let mut event = b"event: message\n".to_vec();
+    for line in message.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
+        event.extend_from_slice(b"data: ");
+        event.extend_from_slice(line);
+        event.push(b'\n');
+    }
+    event.push(b'\n');
+    event.into()
 }
 
 #[cfg(test)]

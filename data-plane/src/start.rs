@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::{Revision, Secret};
 use gantry_node::seal::NodeSealKey;
@@ -16,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::audit::writer::OpenError;
+use crate::bridge::handoff::Handed;
 use crate::listen::Listener;
 use crate::mesh::accept::Acceptor;
-use crate::mesh::{Bind, Deaf, Mesh};
+use crate::mesh::{Bind, Mesh};
 use crate::node::Node;
 use crate::sync::{Channels, Follower, Identity};
 use crate::upstream::Upstreams;
@@ -28,6 +30,11 @@ use crate::upstream::discovery::{Discovery, Wakeup};
 const REPORTS_MAX: usize = 64;
 /// Copies of records that may wait to be reported; the file has them all.
 const RECORDS_MAX: usize = 16_384;
+
+/// How often sessions are looked for that nobody uses.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How long what outlived the drain may take to end.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How a node is started.
 #[derive(Debug, Clone)]
@@ -127,17 +134,27 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };
     let follower = Follower::new(identity, node.clone(), NodeSealKey::generate()?, discovery, channels);
-    let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+    let (stop, leave) = (node.stopping.clone(), CancellationToken::new());
+    let handed = Arc::new(Handed { node: node.clone() });
+    tokio::spawn(sweep(node.clone(), stop.clone()));
     Ok(DataPlane {
         address,
         applied,
         listening: tokio::spawn(listener.serve(node.clone(), stop.clone())),
         following: tokio::spawn(follower.run(leave.clone())),
-        meshing: tokio::spawn(acceptor.serve(Arc::new(Deaf), stop.clone())),
+        meshing: tokio::spawn(acceptor.serve(handed, stop.clone())),
         stop,
         leave,
         node,
     })
+}
+
+/// Ends sessions with servers that nobody uses, now and then.
+async fn sweep(node: Arc<Node>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+        let idle = node.upstreams.pool.take_idle();
+        stop.run_until_cancelled(node.upstreams.pool.end(idle)).await;
+    }
 }
 
 fn join_mesh(options: &Options) -> Result<(Mesh, Acceptor), StartError> {
@@ -175,6 +192,10 @@ impl DataPlane {
     pub async fn shutdown(self) {
         self.stop.cancel();
         let ((), listening) = tokio::join!(self.node.mesh.drain(), self.listening);
+        self.node.leaving.cancel();
+        self.node.homes.clear();
+        self.node.tasks.close();
+        let _ = tokio::time::timeout(LEAVE_DEADLINE, self.node.tasks.wait()).await;
         self.leave.cancel();
         let following = self.following.await;
         self.node.mesh.close().await;
@@ -183,6 +204,7 @@ impl DataPlane {
                 tracing::error!("a task of the data plane panicked");
             }
         }
+        self.node.upstreams.stdio.stop().await;
         // Requests that outlived the drain still hold the node; their records are lost with the process.
         if let Some(node) = Arc::into_inner(self.node) {
             let audit = node.into_audit();

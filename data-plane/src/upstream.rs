@@ -11,57 +11,74 @@ pub(crate) mod legacy;
 pub(crate) mod modern;
 #[cfg(test)]
 mod peer;
+pub(crate) mod pool;
 pub(crate) mod router;
 pub(crate) mod session;
 pub(crate) mod sse;
 pub(crate) mod stdio;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use gantry_model::resource::Transport;
 use gantry_model::{ServerName, TenantName};
 
 use crate::config::Config;
 use crate::config::tenant::Server;
-use crate::rejection::{Rejection, Upstream};
 use crate::upstream::health::Health;
 use crate::upstream::http::HttpUpstream;
-use crate::upstream::stdio::StdioServer;
+use crate::upstream::pool::Pool;
+use crate::upstream::stdio::Stdio;
 
 /// Everything that reaches servers.
 pub(crate) struct Upstreams {
     pub(crate) http: HttpUpstream,
+    /// Servers that are child processes.
+    pub(crate) stdio: Stdio,
     /// Bounded by the servers of the configuration.
     health: DashMap<(TenantName, ServerName), Arc<Health>>,
-    /// Bounded by the servers of the configuration.
-    stdio: DashMap<(TenantName, ServerName), Arc<StdioServer>>,
-    allow_stdio: bool,
+    /// Sessions with legacy servers.
+    pub(crate) pool: Pool,
+    ids: AtomicU64,
 }
 
 impl Upstreams {
     /// Without connections or processes yet.
     pub(crate) fn new(allow_stdio: bool) -> Upstreams {
-        Upstreams { http: HttpUpstream::new(), health: DashMap::new(), stdio: DashMap::new(), allow_stdio }
+        Upstreams {
+            http: HttpUpstream::new(),
+            stdio: Stdio::new(allow_stdio),
+            health: DashMap::new(),
+            pool: Pool::default(),
+            // Beyond what processes number by themselves.
+            ids: AtomicU64::new(1 << 32),
+        }
     }
 
-    /// Starts the processes that a new configuration wants, and ends those that it no longer does.
+    /// An id for a request that belongs to no session.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether a server is known not to answer.
+    pub(crate) fn is_away(&self, server: &Server) -> bool {
+        self.health(server).is_away()
+    }
+
+    /// Ends what belongs to servers that a new configuration has not, or has as others.
     pub(crate) fn reconcile(&self, config: &Config) {
         let server = |(tenant, name): &(TenantName, ServerName)| {
             config.tenants.get(tenant).and_then(|tenant| tenant.servers.get(name))
         };
         self.health.retain(|key, health| server(key).is_some_and(|server| health.is_of(&server.spec)));
-        self.stdio
-            .retain(|key, running| server(key).is_some_and(|server| running.runs(&server.spec.transport)));
-        if !self.allow_stdio {
-            return;
-        }
-        for server in config.tenants.values().flat_map(|tenant| tenant.servers.values()) {
-            if let Transport::Stdio { command, environment } = &server.spec.transport {
-                self.stdio
-                    .entry((server.tenant.clone(), server.name.clone()))
-                    .or_insert_with(|| Arc::new(StdioServer::start(&server.name, command, environment)));
-            }
+        self.stdio.reconcile(config);
+        let gone = self.pool.reconcile(config);
+        if !gone.is_empty() {
+            tokio::spawn(async move {
+                for pooled in gone {
+                    pooled.session.close().await;
+                }
+            });
         }
     }
 
@@ -73,17 +90,5 @@ impl Upstreams {
             return health.clone();
         }
         self.health.entry(key).or_insert_with(|| Arc::new(Health::new(&server.name, &server.spec))).clone()
-    }
-
-    /// The process of a server.
-    pub(crate) fn stdio(&self, server: &Server) -> Result<Arc<StdioServer>, Rejection> {
-        let key = (server.tenant.clone(), server.name.clone());
-        let running = self.stdio.get(&key).map(|running| running.clone());
-        running.ok_or(Rejection::Upstream(Upstream::Unreachable))
-    }
-
-    /// Whether this node may start processes at all.
-    pub(crate) fn allows_stdio(&self) -> bool {
-        self.allow_stdio
     }
 }

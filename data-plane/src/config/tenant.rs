@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use gantry_model::catalog::SessionCarrier;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
 use gantry_model::resource::{CredentialSpec, EndpointSpec, ServerSpec, Transport};
@@ -17,9 +18,11 @@ use gantry_model::{
 use gantry_policy::{PolicySet, Principal};
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::config::endpoint::Endpoint;
 use crate::config::tool::Tool;
 use crate::config::view::View;
 use crate::limiter::Limiter;
+use crate::mcp::Era;
 
 /// A tenant, ready for requests.
 pub(crate) struct Tenant {
@@ -30,8 +33,8 @@ pub(crate) struct Tenant {
     pub(crate) servers: HashMap<ServerName, Arc<Server>>,
     pub(crate) policies: Arc<PolicySet>,
     pub(crate) limiters: Vec<Arc<Limiter>>,
-    /// Made at first use; bounded by agents times servers.
-    views: DashMap<(AgentName, ServerName), Arc<View>>,
+    /// Made at first use; bounded by agents times endpoints.
+    views: DashMap<(AgentName, EndpointName), Arc<View>>,
     policy_texts: HashMap<PolicyName, String>,
 }
 
@@ -39,13 +42,6 @@ pub(crate) struct Tenant {
 pub(crate) struct Agent {
     pub(crate) name: AgentName,
     pub(crate) principal: Principal,
-}
-
-/// A URL handed to agents.
-pub(crate) struct Endpoint {
-    pub(crate) name: EndpointName,
-    pub(crate) server: Arc<Server>,
-    pub(crate) anonymous: bool,
 }
 
 /// An upstream server with what it offers.
@@ -125,10 +121,10 @@ impl Tenant {
         let servers = build_servers(name, &parts, secrets, before)?;
         let mut endpoints = HashMap::with_capacity(parts.endpoints.len());
         for (endpoint, spec) in parts.endpoints {
-            let named = spec.servers.first().and_then(|server| servers.get(server));
-            let server =
-                named.ok_or_else(|| TenantError::Dangling(format!("the server of {endpoint}")))?.clone();
-            let built = Endpoint { name: endpoint.clone(), server, anonymous: spec.anonymous };
+            let find = |server| servers.get(server).cloned();
+            let named: Option<Vec<_>> = spec.servers.iter().map(find).collect();
+            let named = named.ok_or_else(|| TenantError::Dangling(format!("a server of {endpoint}")))?;
+            let built = Endpoint::compile(endpoint.clone(), &spec, named);
             endpoints.insert(endpoint, Arc::new(built));
         }
         let limiters = parts
@@ -153,16 +149,38 @@ impl Tenant {
         })
     }
 
-    /// What an agent sees of a server; `None` while the server's catalog is not recorded.
-    pub(crate) fn view(&self, agent: &Agent, server: &Server) -> Option<Arc<View>> {
-        let offer = server.offer.as_ref()?;
-        let key = (agent.name.clone(), server.name.clone());
+    /// What an agent sees of an endpoint; `None` while no server's catalog is recorded.
+    pub(crate) fn view(&self, agent: &Agent, endpoint: &Endpoint) -> Option<Arc<View>> {
+        if endpoint.servers.iter().all(|server| server.offer.is_none()) {
+            return None;
+        }
+        let key = (agent.name.clone(), endpoint.name.clone());
         if let Some(view) = self.views.get(&key) {
             return Some(view.clone());
         }
         // Built outside the map's lock; two requests may build it twice, and build the same.
-        let view = Arc::new(View::build(&self.policies, &agent.principal, &server.name, offer));
+        let view = Arc::new(View::build(&self.policies, &agent.principal, endpoint));
         Some(self.views.entry(key).or_insert(view).clone())
+    }
+}
+
+impl Server {
+    /// Whether it speaks an era, as far as is known; of a server that nobody asked yet, nothing is.
+    pub(crate) fn speaks(&self, era: Era) -> bool {
+        let versions = self.offer.iter().flat_map(|offer| &offer.catalog.revisions);
+        versions.into_iter().any(|version| Era::of_version(version) == era)
+    }
+
+    /// Whether an era of it is carried by Streamable HTTP, so that bytes can pass.
+    pub(crate) fn streams(&self, era: Era) -> bool {
+        let carrier = self.offer.as_ref().map(|offer| offer.catalog.carrier).unwrap_or_default();
+        self.uri.is_some() && (era == Era::Modern || carrier == SessionCarrier::StreamableHttp)
+    }
+
+    /// The era in which it is asked for a client of an era: the same where it can be, because nothing is lost then.
+    pub(crate) fn era_for(&self, client: Era) -> Option<Era> {
+        let other = if client == Era::Legacy { Era::Modern } else { Era::Legacy };
+        [client, other].into_iter().find(|era| self.speaks(*era))
     }
 }
 

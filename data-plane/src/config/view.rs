@@ -1,135 +1,135 @@
-//! What one agent sees of one server: every tool, prompt and resource of the catalog with policy's decision, and the
-//! lists made of the allowed ones.
+//! What one agent sees of one endpoint: every tool, prompt and resource with policy's decision, and the lists made
+//! of the allowed ones.
 //!
 //! Always holds: lists and calls rest on the same decisions, made by the one evaluator. A view belongs to one
 //! revision of its tenant and is made at the agent's first request; it may be kept because no policy can read
 //! anything of a call besides agent and target.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use gantry_model::{Definition, ServerName};
 use gantry_policy::{Decision, PolicySet, Principal, Target, Verdict};
 
-use crate::config::tenant::Offer;
+use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
+use crate::config::tenant::Server;
 use crate::config::tool::Tool;
-use crate::mcp::Era;
 use crate::mcp::message::Method;
 
 /// How long a client may keep a list, in milliseconds: what an agent may see can change with any change of policy.
-const LIST_TTL_MS: u32 = 5_000;
+pub(crate) const LIST_TTL_MS: u32 = 5_000;
+/// Elements of one page. Clients that read only the first are common, and agents' models use fewer.
+const PAGE_ELEMENTS_MAX: usize = 1_000;
 
-/// What one agent sees of one server.
+/// What one agent sees of one endpoint.
 pub(crate) struct View {
     tools: HashMap<Arc<str>, ToolAccess>,
-    lists: [Lists; 4],
+    lists: [List; 4],
 }
 
 /// A tool and what policy says of it.
 #[derive(Clone)]
 pub(crate) struct ToolAccess {
+    /// The server that has it.
+    pub(crate) server: Arc<Server>,
     /// The tool.
     pub(crate) tool: Arc<Tool>,
     /// Policy's decision.
     pub(crate) decision: Arc<Decision>,
 }
 
-/// One list, as the elements that are allowed, and as the result of each era.
-struct Lists {
+/// One list: the definitions that are allowed.
+pub(crate) struct List {
     field: &'static str,
     allowed: Vec<Arc<str>>,
-    legacy: OnceLock<Bytes>,
-    modern: OnceLock<Bytes>,
+    /// Differs when the list does.
+    pub(crate) fingerprint: u64,
+    /// Each `{"field":[...]`, open at its end.
+    pages: OnceLock<Vec<Bytes>>,
 }
 
+/// The lists that there are, in the order of a view's.
+pub(crate) const LISTS: [Method; 4] =
+    [Method::ToolsList, Method::PromptsList, Method::ResourcesList, Method::ResourceTemplatesList];
+
 impl View {
-    /// Decides over everything that the server offers.
-    pub(crate) fn build(
-        policies: &PolicySet,
-        principal: &Principal,
-        server: &ServerName,
-        offer: &Offer,
-    ) -> View {
-        let mut tools = HashMap::with_capacity(offer.tools.len());
-        let mut allowed = Vec::with_capacity(offer.tools.len());
-        for tool in &offer.tools {
-            let target = Target::Tool { server, name: &tool.name, hints: tool.hints };
+    /// Decides over everything that the endpoint offers.
+    pub(crate) fn build(policies: &PolicySet, principal: &Principal, endpoint: &Endpoint) -> View {
+        let mut tools = HashMap::with_capacity(endpoint.tools.len());
+        let mut allowed = Vec::with_capacity(endpoint.tools.len());
+        for ExposedTool { name, server, tool, json } in &endpoint.tools {
+            let target = Target::Tool { server: &server.name, name: &tool.name, hints: tool.hints };
             let decision = Arc::new(policies.decide(principal, &target));
             if decision.verdict == Verdict::Allow {
-                allowed.push(tool.json.clone());
+                allowed.push(json.clone());
             }
-            tools.insert(tool.name.clone(), ToolAccess { tool: tool.clone(), decision });
+            let access = ToolAccess { server: server.clone(), tool: tool.clone(), decision };
+            tools.insert(name.clone(), access);
         }
-        let permitted = |definitions: &[Definition], target: &dyn Fn(&Definition) -> Decision| {
-            definitions
-                .iter()
-                .filter(|definition| target(definition).verdict == Verdict::Allow)
-                .map(|definition| definition.json.clone())
-                .collect()
+        let permitted = |exposed: &[Exposed], is_prompt: bool| {
+            let allows = |exposed: &&Exposed| {
+                let (server, name) = (&exposed.server.name, exposed.inner.as_ref());
+                let target = match is_prompt {
+                    true => Target::Prompt { server, name },
+                    false => Target::Resource { server, uri: name },
+                };
+                policies.decide(principal, &target).verdict == Verdict::Allow
+            };
+            exposed.iter().filter(allows).map(|exposed| exposed.json.clone()).collect()
         };
-        let prompt =
-            |prompt: &Definition| policies.decide(principal, &Target::Prompt { server, name: &prompt.name });
-        let resource = |resource: &Definition| {
-            policies.decide(principal, &Target::Resource { server, uri: &resource.name })
-        };
-        let catalog = &offer.catalog;
         View {
             tools,
             lists: [
-                Lists::new("tools", allowed),
-                Lists::new("prompts", permitted(&catalog.prompts, &prompt)),
-                Lists::new("resources", permitted(&catalog.resources, &resource)),
-                Lists::new("resourceTemplates", permitted(&catalog.resource_templates, &resource)),
+                List::new("tools", allowed),
+                List::new("prompts", permitted(&endpoint.prompts, true)),
+                List::new("resources", permitted(&endpoint.resources, false)),
+                List::new("resourceTemplates", permitted(&endpoint.templates, false)),
             ],
         }
     }
 
-    /// A tool of the server by its name, with the decision; the tool may be denied.
+    /// A tool by the name that agents use, with the decision; the tool may be denied.
     pub(crate) fn tool(&self, name: &str) -> Option<&ToolAccess> {
         self.tools.get(name)
     }
 
     /// The names of tools that the agent may call.
     pub(crate) fn allowed_tools(&self) -> impl Iterator<Item = &str> {
-        self.tools
-            .values()
-            .filter(|access| access.decision.verdict == Verdict::Allow)
-            .map(|access| access.tool.name.as_ref())
+        let allowed = |access: &ToolAccess| access.decision.verdict == Verdict::Allow;
+        self.tools.iter().filter(move |(_, access)| allowed(access)).map(|(name, _)| name.as_ref())
     }
 
-    /// The `result` of a list method as JSON; `None` for another method.
-    pub(crate) fn list(&self, method: &Method, era: Era) -> Option<Bytes> {
-        let lists = match method {
-            Method::ToolsList => &self.lists[0],
-            Method::PromptsList => &self.lists[1],
-            Method::ResourcesList => &self.lists[2],
-            Method::ResourceTemplatesList => &self.lists[3],
-            _ => return None,
-        };
-        Some(lists.result(era))
+    /// The list of a method; `None` for another method.
+    pub(crate) fn list(&self, method: &Method) -> Option<&List> {
+        LISTS.iter().position(|list| list == method).map(|index| &self.lists[index])
+    }
+
+    /// What tells whether lists differ: tools, prompts, and resources with their templates.
+    pub(crate) fn fingerprints(&self) -> [u64; 3] {
+        let [tools, prompts, resources, templates] = self.lists.each_ref().map(|list| list.fingerprint);
+        [tools, prompts, resources ^ templates.rotate_left(1)]
     }
 }
 
-impl Lists {
-    fn new(field: &'static str, allowed: Vec<Arc<str>>) -> Lists {
-        Lists { field, allowed, legacy: OnceLock::new(), modern: OnceLock::new() }
+impl List {
+    fn new(field: &'static str, allowed: Vec<Arc<str>>) -> List {
+        let mut hasher = DefaultHasher::new();
+        allowed.hash(&mut hasher);
+        List { field, allowed, fingerprint: hasher.finish(), pages: OnceLock::new() }
     }
 
-    fn result(&self, era: Era) -> Bytes {
-        let rendered = match era {
-            Era::Legacy => self.legacy.get_or_init(|| self.render("")),
-            // Private: the list depends on who asks.
-            Era::Modern => self.modern.get_or_init(|| {
-                let tail =
-                    format!(r#","resultType":"complete","ttlMs":{LIST_TTL_MS},"cacheScope":"private""#);
-                self.render(&tail)
-            }),
-        };
-        rendered.clone()
+    /// A page, open at its end, and whether another follows; `None` when there is no such page.
+    pub(crate) fn page(&self, index: usize) -> Option<(Bytes, bool)> {
+        let pages = self.pages.get_or_init(|| self.render());
+        pages.get(index).map(|page| (page.clone(), index + 1 < pages.len()))
     }
 
-    fn render(&self, tail: &str) -> Bytes {
-        format!(r#"{{"{}":[{}]{tail}}}"#, self.field, self.allowed.join(",")).into()
+    fn render(&self) -> Vec<Bytes> {
+        let page = |elements: &[Arc<str>]| format!(r#"{{"{}":[{}]"#, self.field, elements.join(",")).into();
+        match self.allowed.as_slice() {
+            [] => vec![page(&[])],
+            allowed => allowed.chunks(PAGE_ELEMENTS_MAX).map(page).collect(),
+        }
     }
 }

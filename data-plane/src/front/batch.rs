@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::replies::{self, Asked, Replies};
-use super::{Hold, OUT_MAX, Place, sse};
+use super::{Hold, OUT_MAX, Place};
 use crate::mcp::batch;
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
 use crate::mcp::message::{Kind, Message};
 use crate::node::Node;
 use crate::pipeline::{self, Inbound};
-use crate::reply::Body;
+use crate::reply::{Body, event};
 use crate::route::EndpointPath;
 use crate::upstream::exchange::MESSAGE_BYTES_MAX;
 
@@ -79,7 +79,7 @@ async fn serve_one(place: &Place, headers: HeaderMap, message: Bytes) -> (Replie
         Ok(kind @ Kind::Request { .. }) => {
             Some(Asked { id: kind.id().cloned(), era: headers::era_of(&headers, &kind) })
         }
-        Ok(Kind::Notification { .. } | Kind::Response) => None,
+        Ok(Kind::Notification { .. } | Kind::Response { .. }) => None,
         Err(_) => Some(Asked { id: None, era: crate::mcp::Era::Legacy }),
     };
     let mut request = Request::new(());
@@ -123,7 +123,7 @@ fn as_events(all: Vec<Replies>, hold: &Hold) -> Response<Body> {
             let left = events.clone();
             let pass = async {
                 while let Some(message) = replies.next().await {
-                    if events.send(sse::event(&message)).await.is_err() {
+                    if events.send(event(&message)).await.is_err() {
                         return;
                     }
                 }

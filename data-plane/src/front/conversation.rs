@@ -163,7 +163,7 @@ impl Conversation {
             }
             Some(Kind::Notification { method, .. })
                 if method.as_str() == CANCELLED && self.cancel(&posted.message) => {}
-            Some(Kind::Notification { .. } | Kind::Response) => {
+            Some(Kind::Notification { .. } | Kind::Response { .. }) => {
                 let line = self.line.clone();
                 self.tasks.spawn(async move { line.pass(posted, None, false).await });
             }

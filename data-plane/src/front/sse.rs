@@ -17,11 +17,12 @@ use tokio::sync::mpsc;
 
 use super::conversation::Conversation;
 use super::{Credentials, Hold, KEEP_ALIVE, OUT_MAX, Place, Posted};
+use crate::bridge::handoff::{self, Unserved};
 use crate::mcp::seal::{Keyring, Owner, Purpose};
 use crate::node::Node;
 use crate::pipeline::{self, Caller, Inbound};
 use crate::rejection::Rejection;
-use crate::reply::Body;
+use crate::reply::{Body, event};
 use crate::route::EndpointPath;
 
 /// Streams that a node holds at once. Each is a connection; more are refused, as the listener has other clients.
@@ -45,23 +46,6 @@ struct Address {
     holder: String,
     #[serde(rename = "s")]
     stream: String,
-}
-
-/// What one node asks of another about a stream that the other holds.
-pub(crate) enum Handoff {
-    /// Serve a message of the stream's client, who has shown its credentials here.
-    Post { stream: String, posted: Posted },
-}
-
-/// Why a message did not get to its stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Undelivered {
-    /// Nobody holds it: the client has left, or its node.
-    #[error("the stream is gone")]
-    Gone,
-    /// Too many messages of the stream wait.
-    #[error("too many messages of the stream wait")]
-    Full,
 }
 
 /// Opens a stream (`GET /{tenant}/{endpoint}/sse`).
@@ -144,27 +128,28 @@ async fn take(
     }
     let message = inbound.collect().await?;
     let posted = Posted { credentials: Credentials::of(&head.headers), message };
-    let handoff = Handoff::Post { stream: address.stream, posted };
-    deliver(node, &address.holder, handoff).await.map_err(|undelivered| match undelivered {
-        Undelivered::Gone => Rejection::SessionGone,
-        Undelivered::Full => Rejection::Busy,
-    })
+    let taken = match address.holder == **node.mesh.me() {
+        true => Ok(receive(node, &address.stream, posted).await.as_u16()),
+        false => handoff::post(node, &address.holder, address.stream, &posted).await,
+    };
+    match taken {
+        Ok(202) => Ok(()),
+        Ok(503) => Err(Rejection::Busy),
+        Ok(_) | Err(Unserved::NotThere) => Err(Rejection::SessionGone),
+        Err(Unserved::Failed(rejection)) => Err(rejection),
+    }
 }
 
-/// Brings something to the node that holds a stream: this one, so far. Another one is reached by the mesh.
-async fn deliver(node: &Node, holder: &str, handoff: Handoff) -> Result<(), Undelivered> {
-    if holder == node.audit.node() { receive(node, handoff).await } else { Err(Undelivered::Gone) }
-}
-
-/// Takes what is for a stream that this node holds. Who calls is known to whoever took the message; the pipeline asks
-/// again.
-pub(crate) async fn receive(node: &Node, handoff: Handoff) -> Result<(), Undelivered> {
-    let Handoff::Post { stream, posted } = handoff;
+/// Takes a message for a stream that this node holds. Who calls is known to whoever took the message; the pipeline
+/// asks again.
+pub(crate) async fn receive(node: &Node, stream: &str, posted: Posted) -> StatusCode {
     // The table is not locked while waiting.
-    let posts = node.streams.0.get(&stream).map(|posts| posts.clone()).ok_or(Undelivered::Gone)?;
+    let posts = node.streams.0.get(stream).map(|posts| posts.clone());
+    let Some(posts) = posts else { return StatusCode::NOT_FOUND };
     match tokio::time::timeout(WAITING_TIMEOUT, posts.send(posted)).await {
-        Ok(sent) => sent.map_err(|_| Undelivered::Gone),
-        Err(_) => Err(Undelivered::Full),
+        Ok(Ok(())) => StatusCode::ACCEPTED,
+        Ok(Err(_)) => StatusCode::NOT_FOUND,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -185,18 +170,6 @@ async fn pump(mut outgoing: mpsc::Receiver<Bytes>, events: mpsc::Sender<Bytes>) 
             return;
         }
     }
-}
-
-/// A message as an event. JSON may have line ends between its parts; each line is one of the event's.
-pub(super) fn event(message: &[u8]) -> Bytes {
-    let mut event = b"event: message\n".to_vec();
-    for line in message.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
-        event.extend_from_slice(b"data: ");
-        event.extend_from_slice(line);
-        event.push(b'\n');
-    }
-    event.push(b'\n');
-    event.into()
 }
 
 /// A new stream's id, and the token of its address; `None` while the node has no keys.

@@ -42,7 +42,7 @@ pub(crate) fn era_of(headers: &HeaderMap, kind: &Kind) -> Era {
         Kind::Request { params, .. } | Kind::Notification { params, .. } => {
             params.meta.protocol_version.as_deref()
         }
-        Kind::Response => None,
+        Kind::Response { .. } => None,
     };
     let modern = |version: &str| Era::of_version(version) == Era::Modern;
     if in_header.is_some_and(modern) || in_body.is_some() { Era::Modern } else { Era::Legacy }
@@ -53,7 +53,7 @@ pub(crate) fn check_modern(headers: &HeaderMap, method: &Method, params: &Params
     let Some(version) = params.meta.protocol_version.as_deref() else {
         return Err(HeaderError::MissingMeta("io.modelcontextprotocol/protocolVersion"));
     };
-    if !params.meta.has_capabilities {
+    if params.meta.capabilities.is_none() {
         return Err(HeaderError::MissingMeta("io.modelcontextprotocol/clientCapabilities"));
     }
     expect(headers, &PROTOCOL_VERSION, version)?;
@@ -158,7 +158,7 @@ mod tests {
     fn call(name: &str) -> Params {
         let mut params = Params { name: Some(name.to_owned()), ..Params::default() };
         params.meta.protocol_version = Some(VERSION_MODERN.to_owned());
-        params.meta.has_capabilities = true;
+        params.meta.capabilities = Some(bytes::Bytes::from_static(b"{}"));
         params
     }
 

@@ -26,8 +26,8 @@ pub(crate) enum Kind {
     Request { id: Id, method: Method, params: Params },
     /// Wants none.
     Notification { method: Method, params: Params },
-    /// The client's answer to a request that the server sent (legacy era).
-    Response,
+    /// The client's answer to a request that it was sent (legacy era); the id as raw JSON.
+    Response { id: Bytes },
 }
 
 /// A request's id as raw JSON.
@@ -123,7 +123,19 @@ pub(crate) struct Params {
     /// What a completion is for, as raw JSON.
     pub(crate) reference: Option<Bytes>,
     /// Where a list goes on.
-    pub(crate) cursor: bool,
+    pub(crate) cursor: Option<String>,
+    /// Of `logging/setLevel`.
+    pub(crate) level: Option<String>,
+    /// What the answer to the request before had the client give back (2026-07-28).
+    pub(crate) request_state: Option<String>,
+    /// The client's answers to what it was asked, as raw JSON (2026-07-28).
+    pub(crate) input_responses: Option<Bytes>,
+    /// Of `initialize`, as raw JSON.
+    pub(crate) capabilities: Option<Bytes>,
+    /// Of `initialize`.
+    pub(crate) protocol_version: Option<String>,
+    /// Of `notifications/cancelled`, as raw JSON.
+    pub(crate) request_id: Option<Bytes>,
     /// What a listen asks for, as raw JSON.
     pub(crate) notifications: Option<Bytes>,
     /// `_meta` of the modern era.
@@ -135,8 +147,10 @@ pub(crate) struct Params {
 pub(crate) struct Meta {
     /// `io.modelcontextprotocol/protocolVersion`.
     pub(crate) protocol_version: Option<String>,
-    /// Whether `io.modelcontextprotocol/clientCapabilities` is there.
-    pub(crate) has_capabilities: bool,
+    /// `io.modelcontextprotocol/clientCapabilities` as raw JSON, when it is an object.
+    pub(crate) capabilities: Option<Bytes>,
+    /// `io.modelcontextprotocol/logLevel`.
+    pub(crate) log_level: Option<String>,
     /// Of the progress notifications that the client wants, as raw JSON.
     pub(crate) progress_token: Option<Bytes>,
 }
@@ -172,7 +186,7 @@ impl Kind {
     pub(crate) fn id(&self) -> Option<&Id> {
         match self {
             Kind::Request { id, .. } => Some(id),
-            Kind::Notification { .. } | Kind::Response => None,
+            Kind::Notification { .. } | Kind::Response { .. } => None,
         }
     }
 }
@@ -193,9 +207,9 @@ fn parse_kind(body: &Bytes, text: &str) -> Result<Kind, MessageError> {
         return Err(invalid(id, "field `jsonrpc` must be \"2.0\""));
     }
     let Some(method) = method else {
-        return match (id.is_some(), result.is_some() != error.is_some()) {
-            (true, true) => Ok(Kind::Response),
-            _ => Err(invalid(id, "neither a request nor a notification nor a response")),
+        return match (id, result.is_some() != error.is_some()) {
+            (Some(id), true) => Ok(Kind::Response { id: id.0 }),
+            (id, _) => Err(invalid(id, "neither a request nor a notification nor a response")),
         };
     };
     let Ok(method) = serde_json::from_str::<String>(method.get()) else {
@@ -226,40 +240,83 @@ fn parse_id(body: &Bytes, raw: &RawValue) -> Result<Id, MessageError> {
     }
 }
 
-const PARAMS: [&str; 8] = ["name", "uri", "taskId", "arguments", "ref", "cursor", "notifications", "_meta"];
+const PARAMS: [&str; 14] = [
+    "name",
+    "uri",
+    "taskId",
+    "arguments",
+    "ref",
+    "cursor",
+    "level",
+    "requestState",
+    "inputResponses",
+    "capabilities",
+    "protocolVersion",
+    "requestId",
+    "notifications",
+    "_meta",
+];
 
-const META: [&str; 3] = [
+const META: [&str; 4] = [
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientCapabilities",
+    "io.modelcontextprotocol/logLevel",
     "progressToken",
 ];
 
 fn parse_params(body: &Bytes, raw: &RawValue) -> Result<Params, String> {
     let in_params = |problem: serde_json::Error| format!("params: {problem}");
-    let [name, uri, task_id, arguments, reference, cursor, notifications, meta] =
-        json::fields(raw.get(), &PARAMS).map_err(in_params)?;
-    let meta = match meta {
-        None => Meta::default(),
-        Some(raw) => {
-            let in_meta = |problem: serde_json::Error| format!("params._meta: {problem}");
-            let [version, capabilities, progress_token] = json::fields(raw.get(), &META).map_err(in_meta)?;
-            Meta {
-                protocol_version: text("params._meta.protocolVersion", version)?,
-                has_capabilities: capabilities.is_some_and(|raw| raw.get().starts_with('{')),
-                progress_token: progress_token.map(|raw| slice(body, raw)),
-            }
-        }
-    };
+    let [
+        name,
+        uri,
+        task_id,
+        arguments,
+        reference,
+        cursor,
+        level,
+        request_state,
+        input_responses,
+        capabilities,
+        protocol_version,
+        request_id,
+        notifications,
+        meta,
+    ] = json::fields(raw.get(), &PARAMS).map_err(in_params)?;
+    let cursor = cursor.filter(|raw| raw.get() != "null");
+    let meta = meta.map(|raw| parse_meta(body, raw)).transpose()?.unwrap_or_default();
     Ok(Params {
         name: text("params.name", name)?,
         uri: text("params.uri", uri)?,
         task_id: text("params.taskId", task_id)?,
         arguments: arguments.map(parse_arguments).transpose()?,
         reference: reference.map(|raw| slice(body, raw)),
-        cursor: cursor.is_some_and(|raw| raw.get() != "null"),
+        cursor: text("params.cursor", cursor)?,
+        // Other methods have members of these names too, of other forms.
+        level: level.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+        request_state: text("params.requestState", request_state)?,
+        input_responses: object(body, input_responses),
+        capabilities: object(body, capabilities),
+        protocol_version: protocol_version.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+        request_id: request_id.map(|raw| slice(body, raw)),
         notifications: notifications.map(|raw| slice(body, raw)),
         meta,
     })
+}
+
+fn parse_meta(body: &Bytes, raw: &RawValue) -> Result<Meta, String> {
+    let in_meta = |problem: serde_json::Error| format!("params._meta: {problem}");
+    let [version, capabilities, log_level, progress_token] =
+        json::fields(raw.get(), &META).map_err(in_meta)?;
+    Ok(Meta {
+        protocol_version: text("params._meta.protocolVersion", version)?,
+        capabilities: object(body, capabilities),
+        log_level: log_level.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+        progress_token: progress_token.map(|raw| slice(body, raw)),
+    })
+}
+
+fn object(body: &Bytes, raw: Option<&RawValue>) -> Option<Bytes> {
+    raw.filter(|raw| raw.get().starts_with('{')).map(|raw| slice(body, raw))
 }
 
 fn parse_arguments(raw: &RawValue) -> Result<Value, String> {
@@ -304,7 +361,7 @@ mod tests {
         assert_eq!(params.name.as_deref(), Some("echo"));
         assert_eq!(params.arguments, Some(serde_json::json!({"x": 1})));
         assert_eq!(params.meta.protocol_version.as_deref(), Some("2026-07-28"));
-        assert!(params.meta.has_capabilities);
+        assert_eq!(params.meta.capabilities.as_deref(), Some(&b"{}"[..]));
         assert_eq!(params.meta.progress_token.as_deref(), Some(&b"7"[..]));
     }
 

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::audit::entry::Facts;
+use crate::bridge::handoff::Handoff;
 use crate::config::Config;
 use crate::config::tenant::Tenant;
 use crate::pipeline::Caller;
@@ -69,9 +70,18 @@ pub(super) fn authenticate(
     facts.agent = Some(agent.name.to_string());
     let endpoint = tenant.endpoints.get(path.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
     facts.endpoint = Some(endpoint.name.to_string());
-    facts.server = Some(endpoint.server.name.to_string());
+    facts.server = endpoint.only().map(|server| server.name.to_string());
     let caller = Caller { tenant: tenant.clone(), config, endpoint, agent };
     Ok(Authenticated { caller, _private: () })
+}
+
+/// A caller whom another node authenticated, which the mesh knows to be one of ours.
+pub(super) fn vouched(config: Arc<Config>, handoff: &Handoff) -> Result<Authenticated, Rejection> {
+    let tenant = config.tenants.get(&handoff.tenant).cloned().ok_or(Rejection::NoEndpoint)?;
+    let endpoint = tenant.endpoints.get(&handoff.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
+    let agent = tenant.agents.get(&handoff.agent).cloned();
+    let agent = agent.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
+    Ok(Authenticated { caller: Caller { config, tenant, endpoint, agent }, _private: () })
 }
 
 /// The key that a request presents: `Authorization: Bearer KEY`, or `X-API-Key: KEY`.

@@ -8,6 +8,7 @@ use gantry_policy::{Decision, Target, Verdict};
 use super::discover::{Discovered, Subject};
 use super::{Caller, Received};
 use crate::audit::entry::Facts;
+use crate::config::endpoint::Named;
 use crate::rejection::Rejection;
 
 /// Proof that policy permits the request. Only this stage builds it.
@@ -20,29 +21,31 @@ pub(super) struct Authorised {
 
 pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Authorised, Rejection> {
     let Discovered { caller, received, subject, .. } = discovered;
-    let server = &caller.endpoint.server.name;
     let decide = |target: Target<'_>| caller.tenant.policies.decide(&caller.agent.principal, &target);
     match &subject {
         // A list holds only what was permitted when it was made.
-        Subject::Protocol | Subject::List(_) => {}
+        Subject::Protocol | Subject::Here(_) => {}
         Subject::Tool(access) => permit(&access.decision, &access.tool.name, facts)?,
-        Subject::Prompt(name) => permit(&decide(Target::Prompt { server, name }), name, facts)?,
-        Subject::Resource(uri) => permit(&decide(Target::Resource { server, uri }), uri, facts)?,
-        Subject::CompletePrompt(name) => {
-            permit(&decide(Target::CompletePrompt { server, name }), name, facts)?
+        Subject::Prompt(Named { server, name }) => {
+            permit(&decide(Target::Prompt { server: &server.name, name }), name, facts)?
         }
-        Subject::CompleteResource(uri) => {
-            permit(&decide(Target::CompleteResource { server, uri }), uri, facts)?
+        Subject::Resource(Named { server, name }) => {
+            permit(&decide(Target::Resource { server: &server.name, uri: name }), name, facts)?
         }
-        Subject::Subscribe { uris, server: whole } => {
-            if *whole {
-                permit(&decide(Target::Server { server }), server.as_str(), facts)?;
+        Subject::CompletePrompt(Named { server, name }) => {
+            permit(&decide(Target::CompletePrompt { server: &server.name, name }), name, facts)?
+        }
+        Subject::CompleteResource(Named { server, name }) => {
+            permit(&decide(Target::CompleteResource { server: &server.name, uri: name }), name, facts)?
+        }
+        Subject::Subscribe(named) => {
+            for Named { server, name } in named {
+                permit(&decide(Target::Subscribe { server: &server.name, uri: name }), name, facts)?;
             }
-            for uri in uris {
-                permit(&decide(Target::Subscribe { server, uri }), uri, facts)?;
-            }
         }
-        Subject::Server => permit(&decide(Target::Server { server }), server.as_str(), facts)?,
+        Subject::Task(Named { server, .. }) | Subject::Server(server) => {
+            permit(&decide(Target::Server { server: &server.name }), server.name.as_str(), facts)?
+        }
     }
     Ok(Authorised { caller, received, subject, _private: () })
 }

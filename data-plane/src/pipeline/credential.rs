@@ -21,9 +21,14 @@ pub(super) struct Credentialed {
 
 pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> {
     let Admitted { caller, received, subject, .. } = admitted;
-    let header = match &subject {
-        Subject::List(_) => None,
-        _ => caller.endpoint.server.credential_header()?,
+    let server = subject.server().or_else(|| match &subject {
+        // What is relayed without naming anything goes to the one server that there is.
+        Subject::Protocol => caller.endpoint.only(),
+        _ => None,
+    });
+    let header = match server {
+        Some(server) => server.credential_header()?,
+        None => None,
     };
     Ok(Credentialed { caller, received, subject, header, _private: () })
 }

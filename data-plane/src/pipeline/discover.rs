@@ -1,24 +1,32 @@
-//! Discover: what a message is about. Lists are answered here, from the recorded catalog; a call finds its tool here.
+//! Discover: what a message is about. Lists are made here, from the recorded catalogs; a call finds its tool here.
 //!
-//! Always holds: a tool is found in the catalog's table, never by asking the server; a list is made of the decisions
+//! Always holds: a name is found in the endpoint's table, never by asking a server; a list is made of the decisions
 //! that calls rest on.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use gantry_model::nearest::nearest;
+use serde_json::value::RawValue;
 
 use super::authenticate::Authenticated;
-use super::{Caller, Received};
+use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
-use crate::config::view::{ToolAccess, View};
+use crate::config::endpoint::Named;
+use crate::config::tenant::Server;
+use crate::config::view::{LIST_TTL_MS, List, ToolAccess, View};
 use crate::mcp::Era;
 use crate::mcp::json;
 use crate::mcp::message::{Kind, Method, Params};
+use crate::mcp::object::{Object, quote};
+use crate::mcp::seal::Purpose;
+use crate::node::Node;
 use crate::rejection::Rejection;
 
 /// Most resources that one listen may name.
 const LISTEN_RESOURCES_MAX: usize = 256;
+/// How long a cursor is good for, in seconds: a client that pages does not sleep in between.
+const CURSOR_SECONDS: u64 = 3_600;
 
 /// Proof that the message's subject is known. Only this stage builds it.
 pub(super) struct Discovered {
@@ -32,25 +40,48 @@ pub(super) struct Discovered {
 pub(crate) enum Subject {
     /// Housekeeping between client and server, which names nothing: initialize, ping, notifications, answers.
     Protocol,
-    /// A list, answered from the catalog: the result as JSON.
-    List(Bytes),
+    /// What the node itself answers: the result as JSON, in pieces.
+    Here(Vec<Bytes>),
     /// A call of a tool.
     Tool(ToolAccess),
-    /// A prompt by name.
-    Prompt(String),
-    /// A resource by URI.
-    Resource(String),
+    /// A prompt.
+    Prompt(Named),
+    /// A resource, by its URI.
+    Resource(Named),
     /// A completion for a prompt.
-    CompletePrompt(String),
+    CompletePrompt(Named),
     /// A completion for a resource or template.
-    CompleteResource(String),
-    /// Resources that the client wants to hear of, and the server as a whole.
-    Subscribe { uris: Vec<String>, server: bool },
-    /// The server as a whole.
-    Server,
+    CompleteResource(Named),
+    /// Resources that the client wants to hear of.
+    Subscribe(Vec<Named>),
+    /// A task, by its server's id.
+    Task(Named),
+    /// A server as a whole.
+    Server(Arc<Server>),
+}
+
+impl Subject {
+    /// The server that it concerns, when it is one.
+    pub(crate) fn server(&self) -> Option<&Arc<Server>> {
+        match self {
+            Subject::Protocol | Subject::Here(_) => None,
+            Subject::Tool(access) => Some(&access.server),
+            Subject::Prompt(named)
+            | Subject::Resource(named)
+            | Subject::CompletePrompt(named)
+            | Subject::CompleteResource(named)
+            | Subject::Task(named) => Some(&named.server),
+            Subject::Subscribe(named) => match named.as_slice() {
+                [one] => Some(&one.server),
+                _ => None,
+            },
+            Subject::Server(server) => Some(server),
+        }
+    }
 }
 
 pub(super) fn discover(
+    node: &Node,
     authenticated: Authenticated,
     received: Received,
     facts: &mut Facts,
@@ -63,7 +94,7 @@ pub(super) fn discover(
             Subject::Protocol
         }
         Some(message) => match &message.kind {
-            Kind::Response => {
+            Kind::Response { .. } => {
                 facts.method = Some("response".to_owned());
                 Subject::Protocol
             }
@@ -76,99 +107,198 @@ pub(super) fn discover(
                 facts.target =
                     params.name.clone().or_else(|| params.uri.clone()).or_else(|| params.task_id.clone());
                 facts.arguments = params.arguments.clone();
-                check_era(&caller, received.era, method, params)?;
-                find(&caller, received.era, method, params)?
+                find(node, &caller, received.era, method, params)?
             }
         },
     };
+    if let Some(server) = subject.server() {
+        facts.server = Some(server.name.to_string());
+    }
     Ok(Discovered { caller, received, subject, _private: () })
 }
 
-fn find(caller: &Caller, era: Era, method: &Method, params: &Params) -> Result<Subject, Rejection> {
+fn find(
+    node: &Node,
+    caller: &Caller,
+    era: Era,
+    method: &Method,
+    params: &Params,
+) -> Result<Subject, Rejection> {
+    let unknown = || Rejection::Method(method.as_str().to_owned());
     Ok(match method {
-        Method::Initialize | Method::Discover => Subject::Protocol,
-        Method::Ping if era == Era::Legacy => Subject::Protocol,
         Method::Ping | Method::SetLevel | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe
             if era == Era::Modern =>
         {
-            return Err(Rejection::Method(method.as_str().to_owned()));
+            return Err(unknown());
         }
-        Method::Listen if era == Era::Legacy => return Err(Rejection::Method(method.as_str().to_owned())),
+        Method::Listen | Method::Discover if era == Era::Legacy => return Err(unknown()),
+        Method::Ping => Subject::Protocol,
+        Method::Initialize => {
+            // What is said of a server that nobody asked yet would be wrong.
+            view(caller)?;
+            Subject::Protocol
+        }
+        Method::Discover => {
+            view(caller)?;
+            Subject::Here(vec![caller.endpoint.greeting.discover.clone().into()])
+        }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList => {
-            if params.cursor {
-                return Err(Rejection::InvalidParams("the cursor is not one of this list".to_owned()));
-            }
             let view = view(caller)?;
-            Subject::List(view.list(method, era).unwrap_or_default())
+            let list = view.list(method).ok_or_else(unknown)?;
+            Subject::Here(page(node, caller, era, list, params)?)
         }
         Method::ToolsCall => {
             let name = required("name", &params.name)?;
             let view = view(caller)?;
-            let access = view.tool(name).ok_or_else(|| Rejection::UnknownTool {
-                name: name.to_owned(),
-                nearest: nearest(name, view.allowed_tools()).map(str::to_owned),
-            })?;
+            let access = view.tool(name).ok_or_else(|| unknown_tool(caller, &view, name))?;
             Subject::Tool(access.clone())
         }
-        Method::PromptsGet => Subject::Prompt(required("name", &params.name)?.to_owned()),
-        Method::ResourcesRead => Subject::Resource(required("uri", &params.uri)?.to_owned()),
-        Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
-            Subject::Subscribe { uris: vec![required("uri", &params.uri)?.to_owned()], server: false }
+        Method::PromptsGet => {
+            let name = required("name", &params.name)?;
+            Subject::Prompt(caller.endpoint.prompt(name).ok_or_else(|| unknown_prompt(name))?)
         }
-        Method::CompletionComplete => completion(params)?,
-        Method::Listen => Subject::Subscribe { uris: listened(params)?, server: true },
-        Method::SetLevel
-        | Method::Ping
-        | Method::TasksGet
+        Method::ResourcesRead => Subject::Resource(resource(caller, era, required("uri", &params.uri)?)?),
+        Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
+            Subject::Subscribe(vec![resource(caller, era, required("uri", &params.uri)?)?])
+        }
+        Method::CompletionComplete => completion(caller, era, params)?,
+        Method::Listen => {
+            let uris = listened(params)?;
+            let named = uris.iter().map(|uri| resource(caller, era, uri));
+            Subject::Subscribe(named.collect::<Result<_, _>>()?)
+        }
+        Method::SetLevel => match caller.endpoint.relays(era) {
+            Some(server) => Subject::Server(server.clone()),
+            None => Subject::Protocol,
+        },
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel if era == Era::Modern => {
+            check_extension(params)?;
+            Subject::Task(task(caller, required("taskId", &params.task_id)?)?)
+        }
+        Method::TasksGet
         | Method::TasksUpdate
         | Method::TasksCancel
         | Method::TasksList
         | Method::TasksResult
-        | Method::Other(_) => Subject::Server,
+        | Method::Other(_) => {
+            let server = caller.endpoint.only().ok_or_else(unknown)?;
+            // What this gateway does not know cannot be brought from one era to the other.
+            if server.era_for(era) != Some(era) {
+                return Err(unknown());
+            }
+            Subject::Server(server.clone())
+        }
     })
 }
 
-/// The era belongs to the hop: this release forwards only to a server that speaks the client's.
-fn check_era(caller: &Caller, era: Era, method: &Method, params: &Params) -> Result<(), Rejection> {
-    let Some(offer) = &caller.endpoint.server.offer else { return Ok(()) };
-    let versions = &offer.catalog.revisions;
-    if versions.is_empty() || versions.iter().any(|version| Era::of_version(version) == era) {
-        return Ok(());
-    }
-    match (era, method) {
-        // What tells a client that may fall back that it should: a server of that era does not know the method.
-        (Era::Modern, Method::Discover) => Err(Rejection::Method(method.as_str().to_owned())),
-        (Era::Modern, _) => Err(Rejection::Version {
-            requested: params.meta.protocol_version.clone().unwrap_or_default(),
-            supported: versions.clone(),
-        }),
-        (Era::Legacy, _) => Err(Rejection::Version {
-            requested: crate::mcp::VERSION_LEGACY.to_owned(),
-            supported: versions.clone(),
-        }),
-    }
-}
-
 fn view(caller: &Caller) -> Result<Arc<View>, Rejection> {
-    caller.tenant.view(&caller.agent, &caller.endpoint.server).ok_or(Rejection::NotReady)
+    caller.tenant.view(&caller.agent, &caller.endpoint).ok_or(Rejection::NotReady)
 }
 
 fn required<'a>(field: &str, value: &'a Option<String>) -> Result<&'a str, Rejection> {
     value.as_deref().ok_or_else(|| Rejection::InvalidParams(format!("params.{field} is missing")))
 }
 
-fn completion(params: &Params) -> Result<Subject, Rejection> {
+/// The result of a list method: a page, and what follows it.
+fn page(
+    node: &Node,
+    caller: &Caller,
+    era: Era,
+    list: &List,
+    params: &Params,
+) -> Result<Vec<Bytes>, Rejection> {
+    let invalid =
+        || Rejection::InvalidParams("the cursor is not one of this list; ask from its start".to_owned());
+    let keys = caller.config.keys.as_ref().ok_or(Rejection::NotReady)?;
+    let cursor = |index: usize| format!("{:x}/{index}", list.fingerprint);
+    let index = match &params.cursor {
+        None => 0,
+        Some(token) => {
+            let opened = keys.seal.open(Purpose::Cursor, caller.owner(), token, now_seconds());
+            let opened = String::from_utf8(opened.map_err(|_| invalid())?).map_err(|_| invalid())?;
+            let index = opened.rsplit('/').next().and_then(|index| index.parse().ok()).ok_or_else(invalid)?;
+            // The list changed meanwhile: its pages are others.
+            if opened == cursor(index) { index } else { return Err(invalid()) }
+        }
+    };
+    let (page, more) = list.page(index).ok_or_else(invalid)?;
+    let mut tail = String::new();
+    if more {
+        let expires = now_seconds() + CURSOR_SECONDS;
+        let next = keys.seal.seal(Purpose::Cursor, caller.owner(), expires, cursor(index + 1).as_bytes());
+        let next = next.map_err(|_| Rejection::NotReady)?;
+        tail.push_str(&format!(r#","nextCursor":"{next}""#));
+    }
+    if era == Era::Modern {
+        // Private: the list depends on who asks.
+        tail.push_str(&format!(r#","resultType":"complete","ttlMs":{LIST_TTL_MS},"cacheScope":"private""#));
+    }
+    let away = |server: &&Arc<Server>| server.offer.is_none() || node.upstreams.is_away(server);
+    let away = caller.endpoint.servers.iter().filter(away).map(|server| quote(server.name.as_str()));
+    let away = away.collect::<Vec<_>>().join(",");
+    if !away.is_empty() {
+        tail.push_str(&format!(r#","_meta":{{"dev.gantry/unavailable":[{away}]}}"#));
+    }
+    tail.push('}');
+    Ok(vec![page, tail.into()])
+}
+
+fn unknown_tool(caller: &Caller, view: &View, name: &str) -> Rejection {
+    match caller.endpoint.withheld(name) {
+        Some(server) => Rejection::Withheld { tool: name.to_owned(), server: server.name.to_string() },
+        None => Rejection::UnknownTool {
+            name: name.to_owned(),
+            nearest: nearest(name, view.allowed_tools()).map(str::to_owned),
+        },
+    }
+}
+
+fn unknown_prompt(name: &str) -> Rejection {
+    Rejection::InvalidParams(format!("unknown prompt {name:?}"))
+}
+
+fn resource(caller: &Caller, era: Era, uri: &str) -> Result<Named, Rejection> {
+    let unknown = || Rejection::UnknownResource { uri: uri.to_owned(), era };
+    caller.endpoint.resource(uri).ok_or_else(unknown)
+}
+
+/// The extension that the methods of tasks belong to.
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+/// Whoever does not know tasks would not know what to do with the answer.
+fn check_extension(params: &Params) -> Result<(), Rejection> {
+    let capabilities = params.meta.capabilities.as_ref().and_then(|raw| std::str::from_utf8(raw).ok());
+    let capabilities = capabilities.and_then(|raw| Object::parse(raw).ok()).unwrap_or_default();
+    match capabilities.object("extensions").get(TASKS) {
+        Some(_) => Ok(()),
+        None => Err(Rejection::Extension(TASKS)),
+    }
+}
+
+/// The task behind the id that the agent holds.
+fn task(caller: &Caller, token: &str) -> Result<Named, Rejection> {
+    let unknown = || Rejection::InvalidParams("there is no such task of this agent".to_owned());
+    let keys = caller.config.keys.as_ref().ok_or(Rejection::NotReady)?;
+    let opened = keys.seal.open(Purpose::Task, caller.owner(), token, now_seconds());
+    let opened = String::from_utf8(opened.map_err(|_| unknown())?).map_err(|_| unknown())?;
+    let (server, name) = opened.split_once('/').ok_or_else(unknown)?;
+    let server = caller.endpoint.server(server).ok_or_else(unknown)?.clone();
+    Ok(Named { server, name: name.to_owned() })
+}
+
+fn completion(caller: &Caller, era: Era, params: &Params) -> Result<Subject, Rejection> {
     let invalid =
         || Rejection::InvalidParams("params.ref must be a prompt's name or a resource's uri".to_owned());
     let reference = params.reference.as_ref().ok_or_else(invalid)?;
     let text = std::str::from_utf8(reference).map_err(|_| invalid())?;
     let [kind, name, uri] = json::fields(text, &["type", "name", "uri"]).map_err(|_| invalid())?;
-    let string = |raw: Option<&serde_json::value::RawValue>| {
-        raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
-    };
+    let string = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
     match (string(kind).as_deref(), string(name), string(uri)) {
-        (Some("ref/prompt"), Some(name), _) => Ok(Subject::CompletePrompt(name)),
-        (Some("ref/resource"), _, Some(uri)) => Ok(Subject::CompleteResource(uri)),
+        (Some("ref/prompt"), Some(name), _) => {
+            let prompt = caller.endpoint.prompt(&name).ok_or_else(|| unknown_prompt(&name))?;
+            Ok(Subject::CompletePrompt(prompt))
+        }
+        (Some("ref/resource"), _, Some(uri)) => Ok(Subject::CompleteResource(resource(caller, era, &uri)?)),
         _ => Err(invalid()),
     }
 }

@@ -17,12 +17,18 @@ pub(super) struct Admitted {
     _private: (),
 }
 
+/// A call that another node counted when it received it.
+pub(super) fn counted(validated: Validated) -> Admitted {
+    let Validated { caller, received, subject, .. } = validated;
+    Admitted { caller, received, subject, _private: () }
+}
+
 pub(super) fn limit(validated: Validated) -> Result<Admitted, Rejection> {
     let Validated { caller, received, subject, .. } = validated;
     if let Subject::Tool(access) = &subject {
         let usage = Usage {
             agent: caller.agent.name.as_str(),
-            server: caller.endpoint.server.name.as_str(),
+            server: access.server.name.as_str(),
             tool: &access.tool.name,
         };
         for limiter in &caller.tenant.limiters {

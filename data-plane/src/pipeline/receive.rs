@@ -11,10 +11,14 @@ use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
-use super::{Answering, Received};
-use crate::mcp::headers::{self, PROTOCOL_VERSION};
+use super::authenticate::Authenticated;
+use super::{Answering, Caller, ClientSession, Received, now_seconds};
+use crate::bridge::handoff::Handoff;
+use crate::mcp::headers::{self, PROTOCOL_VERSION, SESSION_ID};
 use crate::mcp::message::{Kind, Message, MessageError, Method};
+use crate::mcp::session::Session;
 use crate::mcp::{Era, VERSIONS_LEGACY};
+use crate::node::Node;
 use crate::rejection::Rejection;
 
 /// Most bytes of a request: arguments are written by a model and rarely reach a hundredth of it.
@@ -47,12 +51,15 @@ pub(crate) enum Front {
 }
 
 pub(super) async fn receive(
+    node: &Node,
+    authenticated: &Authenticated,
     head: Parts,
     inbound: &mut Inbound,
     answering: &mut Answering,
 ) -> Result<Received, Rejection> {
     let Parts { method, mut headers, extensions, .. } = head;
     let front = extensions.get::<Front>().copied().unwrap_or_default();
+    let caller = &authenticated.caller;
     match method {
         http::Method::POST => {}
         http::Method::GET | http::Method::DELETE => {
@@ -61,7 +68,10 @@ pub(super) async fn receive(
             // The modern era has neither streams nor sessions of their own.
             return match era {
                 Some(Era::Modern) => Err(Rejection::HttpMethod),
-                _ => Ok(Received { era: Era::Legacy, headers, message: None, method, front }),
+                _ => {
+                    let session = open_session(node, caller, &headers)?;
+                    Ok(Received { era: Era::Legacy, headers, session, message: None, method, front })
+                }
             };
         }
         _ => return Err(Rejection::HttpMethod),
@@ -83,7 +93,51 @@ pub(super) async fn receive(
     }
     answering.era = headers::era_of(&headers, &message.kind);
     check_version(&headers, answering.era, &message.kind)?;
-    Ok(Received { era: answering.era, headers, message: Some(message), method, front })
+    let session = match answering.era {
+        Era::Legacy => open_session(node, caller, &headers)?,
+        // This era has none; a header that says one has no meaning.
+        Era::Modern => None,
+    };
+    Ok(Received { era: answering.era, headers, session, message: Some(message), method, front })
+}
+
+/// A message that another node received, and handed over.
+pub(super) fn handed(
+    node: &Node,
+    authenticated: &Authenticated,
+    handoff: &Handoff,
+    answering: &mut Answering,
+) -> Result<Received, Rejection> {
+    let broken = || Rejection::Invalid("the request cannot be read".to_owned());
+    let (method, mut headers) = handoff.head().ok_or_else(broken)?;
+    let message =
+        handoff.message.as_ref().map(|text| Message::parse(Bytes::copy_from_slice(text.as_bytes())));
+    let message = message.transpose().map_err(|_| broken())?;
+    let kind = message.as_ref().map(|message| &message.kind);
+    if let Some(kind) = kind {
+        headers::repeat(&mut headers, kind);
+        answering.id = kind.id().cloned();
+        answering.era = headers::era_of(&headers, kind);
+    }
+    let session = open_session(node, &authenticated.caller, &headers)?;
+    Ok(Received { era: answering.era, headers, session, message, method, front: Front::Message })
+}
+
+/// The session that a request says.
+fn open_session(
+    node: &Node,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Option<ClientSession>, Rejection> {
+    let Some(token) = headers.get(SESSION_ID) else { return Ok(None) };
+    let token = token.to_str().map_err(|_| Rejection::SessionGone)?;
+    if node.ended.contains(token) {
+        return Err(Rejection::SessionGone);
+    }
+    let keys = caller.config.keys.as_ref().ok_or(Rejection::SessionGone)?;
+    let session = Session::open(&keys.seal, caller.owner(), token, now_seconds());
+    let session = session.map_err(|_| Rejection::SessionGone)?;
+    Ok(Some(ClientSession { token: token.into(), session }))
 }
 
 /// Whether a body is said to be JSON.
@@ -173,11 +227,11 @@ fn check_version(headers: &http::HeaderMap, era: Era, kind: &Kind) -> Result<(),
         (Era::Modern, Kind::Request { method, params, .. }) => {
             headers::check_modern(headers, method, params).map_err(Rejection::Headers)
         }
-        (Era::Modern, Kind::Notification { .. } | Kind::Response) => Ok(()),
+        (Era::Modern, Kind::Notification { .. } | Kind::Response { .. }) => Ok(()),
         (Era::Legacy, _) => {
             let Some(value) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
             let version = value.to_str().unwrap_or_default();
-            if VERSIONS_LEGACY.contains(&version) || version == "2024-11-05" {
+            if VERSIONS_LEGACY.contains(&version) {
                 return Ok(());
             }
             Err(Rejection::Invalid(format!("protocol version {version:?} is not known")))

@@ -9,7 +9,7 @@ use http::Response;
 use http::header::CONTENT_TYPE;
 use http_body::Body as _;
 
-use super::forward::Forwarded;
+use super::forward::{Forwarded, Source};
 use crate::audit::entry::{Entry, Outcome};
 use crate::node::Node;
 use crate::reply::{Body, Watch};
@@ -24,10 +24,15 @@ pub(super) fn redact(forwarded: Forwarded) -> Redacted {
 }
 
 impl Redacted {
+    /// The answer for the node that received the request, and has its entry.
+    pub(super) fn hand_back(self) -> Response<Body> {
+        self.forwarded.response
+    }
+
     /// The answer, which closes the entry when it ends.
     pub(super) fn respond(self, node: &Arc<Node>, mut entry: Entry) -> Response<Body> {
-        let Forwarded { caller, response, sent, deadline, from_server, .. } = self.forwarded;
-        if !from_server {
+        let Forwarded { response, sent, deadline, source, .. } = self.forwarded;
+        if matches!(source, Source::Here) {
             super::close(entry, &response, Outcome::Ok);
             return response;
         }
@@ -41,8 +46,8 @@ impl Redacted {
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default();
         let mut watch = Watch::new(entry, content_type, sent, deadline);
-        if content_type.starts_with("text/event-stream") {
-            let (node, server) = (node.clone(), caller.endpoint.server.clone());
+        if let (Source::Relayed(server), true) = (source, content_type.starts_with("text/event-stream")) {
+            let node = node.clone();
             watch = watch.on_event(Box::new(move |data| node.notice(&server, data)));
         }
         response.map(|body| body.watched(watch))

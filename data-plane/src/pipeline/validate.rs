@@ -37,8 +37,10 @@ pub(super) fn validate(authorised: Authorised) -> Result<Validated, Rejection> {
         };
         match (received.era, received.front) {
             (Era::Modern, Front::Http) => check_mirrored(&access.tool, arguments, &received.headers)?,
-            (Era::Modern, Front::Message) => mirror(&access.tool, arguments, &mut received.headers),
-            (Era::Legacy, _) => {}
+            // What a legacy client cannot say, its server may want to hear.
+            (Era::Modern, Front::Message) | (Era::Legacy, _) => {
+                mirror(&access.tool, arguments, &mut received.headers)
+            }
         }
         check_arguments(&access.tool, arguments)?;
     }
@@ -94,9 +96,10 @@ fn check_mirrored(tool: &Tool, arguments: &Value, headers: &http::HeaderMap) -> 
     Ok(())
 }
 
-/// Makes the headers that a message without a head cannot bring.
+/// Makes the headers that a message without a head, or of a client that does not know them, cannot bring.
 fn mirror(tool: &Tool, arguments: &Value, headers: &mut http::HeaderMap) {
     for mirrored in &tool.mirrored {
+        headers.remove(&mirrored.header);
         if let Some(value) = expected(mirrored, arguments).and_then(|text| headers::encode(&text)) {
             headers.insert(mirrored.header.clone(), value);
         }

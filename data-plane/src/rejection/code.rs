@@ -4,7 +4,10 @@ pub(super) const PARSE: i32 = -32700;
 pub(super) const INVALID_REQUEST: i32 = -32600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
 pub(super) const INVALID_PARAMS: i32 = -32602;
+/// The legacy era's word for it; the modern one forbids it.
+pub(super) const RESOURCE_NOT_FOUND: i32 = -32002;
 pub(super) const HEADER_MISMATCH: i32 = -32020;
+pub(super) const MISSING_CAPABILITY: i32 = -32021;
 pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
 /// A legacy server's answer to a request outside a session.
 pub(super) const SESSION: i32 = -32001;

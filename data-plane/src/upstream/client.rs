@@ -5,7 +5,6 @@
 //! some servers offer the tools that need it only then; a server that does ask is refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +18,6 @@ use crate::mcp::message::Method;
 use crate::rejection::Upstream;
 use crate::upstream::exchange::{Ask, Event, Exchange};
 use crate::upstream::session::{AskFailure, LegacySession, Opening};
-use crate::upstream::stdio::StdioServer;
 use crate::upstream::{Upstreams, modern};
 
 /// Longest message of a server's error that is shown to admins, in characters.
@@ -35,9 +33,8 @@ pub(crate) struct Conversation<'a> {
 }
 
 enum Way<'a> {
-    Modern { upstreams: &'a Upstreams, server: &'a Server, ids: AtomicU64 },
+    Modern { upstreams: &'a Upstreams, server: &'a Server },
     Session(Arc<LegacySession>),
-    Process { process: Arc<StdioServer>, ids: AtomicU64 },
 }
 
 /// Why a server gave no result.
@@ -69,9 +66,9 @@ impl From<AskFailure> for AskError {
 }
 
 impl<'a> Conversation<'a> {
-    /// Over HTTP with 2026-07-28, without a session.
+    /// With 2026-07-28, without a session.
     pub(crate) fn modern(upstreams: &'a Upstreams, server: &'a Server, timeout: Duration) -> Self {
-        Conversation { way: Way::Modern { upstreams, server, ids: AtomicU64::new(1) }, timeout }
+        Conversation { way: Way::Modern { upstreams, server }, timeout }
     }
 
     /// Within a session of the legacy era.
@@ -79,17 +76,12 @@ impl<'a> Conversation<'a> {
         Conversation { way: Way::Session(session), timeout }
     }
 
-    /// With a process, over its standard input and output.
-    pub(crate) fn with_process(process: Arc<StdioServer>, timeout: Duration) -> Self {
-        Conversation { way: Way::Process { process, ids: AtomicU64::new(1) }, timeout }
-    }
-
     /// Asks for a method's result.
     pub(crate) async fn ask(&self, method: Method, params: Value) -> Result<Value, AskError> {
         let asking = async {
             match &self.way {
-                Way::Modern { upstreams, server, ids } => {
-                    let id = ids.fetch_add(1, Ordering::Relaxed);
+                Way::Modern { upstreams, server } => {
+                    let id = upstreams.next_id();
                     let exchange = ask_modern(upstreams, server, id, method, params, self.timeout).await?;
                     read(&exchange.answer().await.map_err(AskError::Server)?)
                 }
@@ -106,13 +98,6 @@ impl<'a> Conversation<'a> {
                         }
                     }
                     Err(AskError::Server(Upstream::Unreachable))
-                }
-                Way::Process { process, ids } => {
-                    let id = ids.fetch_add(1, Ordering::Relaxed);
-                    let body = request(id, &method, &params);
-                    let question = serde_json::from_slice(&body).unwrap_or_default();
-                    let answer = process.ask(question, self.timeout).await?;
-                    result_of(answer.ok_or_else(|| failed("the server gave no answer"))?)
                 }
             }
         };

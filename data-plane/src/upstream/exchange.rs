@@ -10,12 +10,14 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::mcp::json;
 use crate::mcp::message::Method;
 use crate::mcp::sse::EventScanner;
 use crate::rejection::Upstream;
+use crate::upstream::stdio::pipe::Pipe;
 
 /// Most bytes of one message of a server that is read as a whole: results with images and files are the large ones.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -44,12 +46,14 @@ pub(crate) enum Event {
     Answer(Bytes),
 }
 
-/// A request under way. Dropping it ends a modern request at its server; a legacy one runs on unless it is
-/// cancelled by a notification.
+/// A request under way. Dropping it ends a modern request at its server, and any at a process; a legacy one over HTTP
+/// runs on unless it is cancelled by a notification.
 pub(crate) struct Exchange {
     own: Own,
     /// What concerns this request and came by the session's own stream.
     side: Option<mpsc::Receiver<Event>>,
+    /// The process that answers: it runs while somebody waits for it, and learns when nobody does any more.
+    process: Option<Arc<Pipe>>,
 }
 
 enum Own {
@@ -61,7 +65,12 @@ enum Own {
 impl Exchange {
     /// An exchange whose events come by a queue; a queue that ends without an answer is a failure of the server.
     pub(crate) fn of_queue(events: mpsc::Receiver<Event>) -> Exchange {
-        Exchange { own: Own::Queue(events), side: None }
+        Exchange { own: Own::Queue(events), side: None, process: None }
+    }
+
+    /// An exchange with a process. Dropped before its answer, it is cancelled there.
+    pub(crate) fn of_process(events: mpsc::Receiver<Event>, process: Arc<Pipe>) -> Exchange {
+        Exchange { own: Own::Queue(events), side: None, process: Some(process) }
     }
 
     /// An exchange over an HTTP response, JSON or a stream of events. `side` has what the session's own stream
@@ -76,7 +85,7 @@ impl Exchange {
         if content_type.starts_with("text/event-stream") && head.status.is_success() {
             let scanner = EventScanner::with_limit(MESSAGE_BYTES_MAX);
             let events = BodyEvents { body, scanner, ready: VecDeque::new() };
-            return Ok(Exchange { own: Own::Body(Box::new(events)), side });
+            return Ok(Exchange { own: Own::Body(Box::new(events)), side, process: None });
         }
         let failed = |status: StatusCode| {
             if status.is_success() { Upstream::Protocol } else { Upstream::Status(status) }
@@ -93,7 +102,7 @@ impl Exchange {
             // There is room for each.
             let _ = sender.try_send(event);
         }
-        Ok(Exchange { own: Own::Queue(receiver), side })
+        Ok(Exchange { own: Own::Queue(receiver), side, process: None })
     }
 
     /// The next event; `None` after the answer. May be dropped and called again.
@@ -122,6 +131,16 @@ impl Exchange {
             }
         }
         Err(Upstream::Unreachable)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let (Some(process), false) = (self.process.take(), matches!(self.own, Own::Done)) {
+            // First the queue is closed, so that the process's task finds it closed.
+            self.own = Own::Done;
+            process.caller_left();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests to servers of the modern era (2026-07-28) over HTTP: each stands by itself.
+//! Requests to servers of the modern era (2026-07-28): each stands by itself.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) async fn ask(
     ask: &Ask,
     timeout: Duration,
 ) -> Result<Exchange, Upstream> {
-    let Some(uri) = &server.uri else { return Err(Upstream::Unreachable) };
+    let Some(uri) = &server.uri else { return upstreams.stdio.modern(server).await?.ask(ask) };
     let mut headers: HeaderMap = ask.headers.clone();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -75,31 +75,31 @@ impl Router {
 
     /// Brings a message to whom it concerns. Returns whether it is a message.
     pub(crate) fn deliver(&self, message: &Bytes) -> bool {
-        let Some(event) = read_message(message) else { return false };
+        let event = read_message(message);
+        event.map(|event| self.route(event)).is_some()
+    }
+
+    /// Brings an event to whom it concerns. Returns whether somebody took it.
+    pub(crate) fn route(&self, event: Event) -> bool {
         match &event {
             Event::Answer(answer) => {
                 let id = number(answer, "id");
                 let call = id.and_then(|id| self.lock().remove(&id));
-                if let Some(call) = call {
-                    // A full queue keeps places free for it.
-                    let _ = call.try_send(event);
-                }
+                // A full queue keeps places free for it.
+                call.is_some_and(|call| call.try_send(event).is_ok())
             }
             Event::Request { .. } => {
                 let calls = self.lock();
                 let latest = calls.values().rev().find(|sender| !sender.is_closed()).cloned();
                 drop(calls);
-                let _ = latest.unwrap_or_else(|| self.unbound.clone()).try_send(event);
+                latest.unwrap_or_else(|| self.unbound.clone()).try_send(event).is_ok()
             }
             Event::Notification(note) => {
                 let call = notified(note).and_then(|id| self.lock().get(&id).cloned());
                 let queue = call.unwrap_or_else(|| self.unbound.clone());
-                if queue.capacity() > RESERVED {
-                    let _ = queue.try_send(event);
-                }
+                queue.capacity() > RESERVED && queue.try_send(event).is_ok()
             }
         }
-        true
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, mpsc::Sender<Event>>> {

@@ -22,6 +22,7 @@ use crate::upstream::Upstreams;
 use crate::upstream::exchange::{Ask, Event, Exchange};
 use crate::upstream::legacy::HttpSession;
 use crate::upstream::sse::SseSession;
+use crate::upstream::stdio::session::StdioSession;
 
 /// What a session is opened with.
 #[derive(Debug, Clone)]
@@ -66,6 +67,8 @@ pub(crate) enum Carrier {
     Http(HttpSession),
     /// HTTP+SSE of 2024-11-05.
     Sse(Box<SseSession>),
+    /// A process.
+    Stdio(StdioSession),
 }
 
 /// A session that was just opened by its carrier.
@@ -124,16 +127,21 @@ impl LegacySession {
                 HttpSession::open(&upstreams.http, uri, opening).await?
             }
             (Some(uri), SessionCarrier::HttpSse) => SseSession::open(&upstreams.http, uri, opening).await?,
-            (None, _) => return Err(Upstream::Unreachable),
+            (None, _) => StdioSession::open(&upstreams.stdio, server, opening).await?,
         };
+        Ok(LegacySession::of(opened))
+    }
+
+    /// The session that a carrier opened.
+    pub(crate) fn of(opened: Opened) -> LegacySession {
         let Opened { carrier, initialized, unbound } = opened;
-        Ok(LegacySession {
+        LegacySession {
             carrier,
             // 0 opened the session.
             ids: AtomicU64::new(1),
             unbound: Mutex::new(Some(unbound)),
             initialized,
-        })
+        }
     }
 
     /// An id for the next request.
@@ -146,6 +154,7 @@ impl LegacySession {
         match &self.carrier {
             Carrier::Http(session) => session.ask(ask, timeout).await,
             Carrier::Sse(session) => session.ask(ask, timeout).await,
+            Carrier::Stdio(session) => session.ask(ask),
         }
     }
 
@@ -154,6 +163,7 @@ impl LegacySession {
         match &self.carrier {
             Carrier::Http(session) => session.tell(message).await,
             Carrier::Sse(session) => session.tell(message).await,
+            Carrier::Stdio(session) => session.tell(&message),
         }
     }
 
@@ -174,6 +184,7 @@ impl LegacySession {
         match &self.carrier {
             Carrier::Http(session) => session.is_over(),
             Carrier::Sse(session) => session.is_over(),
+            Carrier::Stdio(session) => session.is_over(),
         }
     }
 
@@ -182,6 +193,7 @@ impl LegacySession {
         match &self.carrier {
             Carrier::Http(session) => session.ended().await,
             Carrier::Sse(session) => session.ended().await,
+            Carrier::Stdio(session) => session.ended().await,
         }
     }
 
@@ -190,6 +202,7 @@ impl LegacySession {
         match &self.carrier {
             Carrier::Http(session) => session.close().await,
             Carrier::Sse(session) => session.close(),
+            Carrier::Stdio(session) => session.close().await,
         }
     }
 }

@@ -1,212 +1,211 @@
-//! Servers as child processes: one process for each server, shared by all its callers.
+//! Servers as child processes, in both eras.
 //!
-//! Always holds: one task owns the process, its input and output; a message is one line. Ids and progress tokens of
-//! callers are replaced by the task's own, so that no two callers can meet; nothing else of a message is changed.
-//! The process is told that its client has no capabilities, so it has nobody to ask; it ends when the handle is
-//! dropped. Notifications that belong to no request are not passed on in this release.
+//! Always holds: a process of the legacy era is one session and belongs to whoever opened it; a process of the modern
+//! era is shared by all callers of its server, because that era has no sessions. Of one server at most
+//! [`Limits::processes`] processes run on a node, those that are ending included. A process and its children end
+//! when nobody can call it any more. Which caller may have which session is not known here.
 
-mod process;
-mod splice;
+mod child;
+mod log;
+pub(crate) mod modern;
+mod pace;
+pub(crate) mod pipe;
+mod places;
+pub(crate) mod probe;
+pub(crate) mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use gantry_model::ServerName;
-use gantry_model::resource::Transport;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
-use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use dashmap::DashMap;
+use gantry_model::resource::{ServerSpec, Transport};
+use gantry_model::{ServerName, TenantName};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::mcp::message::{Kind, Message, Method};
-use crate::pipeline::Received;
-use crate::rejection::{Rejection, Upstream, envelope};
-use crate::reply::Body;
-use crate::upstream::client::{AskError, failed};
-use crate::upstream::stdio::process::{Ends, Process};
+use crate::config::Config;
+use crate::config::tenant::Server;
+use crate::rejection::Upstream;
+use crate::upstream::exchange::Event;
+use crate::upstream::stdio::modern::ModernProcess;
+use crate::upstream::stdio::pace::Pace;
+use crate::upstream::stdio::pipe::Pipe;
+use crate::upstream::stdio::places::Places;
 
-/// Calls that may wait for one process to take them.
-const QUEUE_MAX: usize = 256;
-/// Events of one answer that may wait for its caller; the process's reader does not wait for a slow one.
-const EVENTS_MAX: usize = 64;
-/// For admins.
-const NOT_SERVING: &str = "the server's process does not serve; see the node's log for what it said";
-/// Events of a stream, when the caller wants progress.
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// Longest pause of a program that failed which a caller waits for; while a longer one lasts, calls are refused at once.
+const PAUSE_WAITED_MAX: Duration = Duration::from_secs(1);
+/// How long the end of the node waits for its processes: longer than the longest end of one ([`child::KILL_AFTER`]).
+const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// A handle to a server's process.
-pub(crate) struct StdioServer {
-    calls: mpsc::Sender<Call>,
-    transport: Transport,
-    initialized: watch::Receiver<Option<Bytes>>,
+/// All processes of a node.
+pub(crate) struct Stdio {
+    allowed: bool,
+    /// Bounded by the servers of the configuration.
+    programs: DashMap<(TenantName, ServerName), Arc<Program>>,
+    yard: Yard,
+}
+
+/// Where the tasks of all processes are.
+#[derive(Clone, Default)]
+pub(super) struct Yard {
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// A line for the process, and where its answer goes.
-struct Call {
-    message: Message,
-    /// `None`: a notification.
-    answer: Option<mpsc::Sender<Line>>,
+/// What runs for a server, and what it may have.
+pub(super) struct Program {
+    server: ServerName,
+    command: Vec<String>,
+    environment: BTreeMap<String, String>,
+    limits: Limits,
+    places: Arc<Places>,
+    pace: Mutex<Pace>,
+    modern: Mutex<Option<Arc<ModernProcess>>>,
+    yard: Yard,
 }
 
-/// What comes back for one call: progress, then the answer.
-enum Line {
-    Progress(Bytes),
-    Answer(Bytes),
+/// Bounds of a server's processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// At once on this node.
+    processes: u32,
+    /// Address space of each in MiB.
+    memory_mb: Option<u32>,
 }
 
-impl StdioServer {
-    /// Starts a process and keeps it running.
-    pub(crate) fn start(
-        server: &ServerName,
-        command: &[String],
-        environment: &BTreeMap<String, String>,
-    ) -> StdioServer {
-        let (calls, receiver) = mpsc::channel(QUEUE_MAX);
-        let stop = CancellationToken::new();
-        let (initialized_sender, initialized) = watch::channel(None);
-        let ends = Ends { calls: receiver, stop: stop.clone(), initialized: initialized_sender };
-        let process = Process::new(server.clone(), command.to_vec(), environment.clone(), ends);
-        tokio::spawn(process.run());
-        let transport = Transport::Stdio { command: command.to_vec(), environment: environment.clone() };
-        StdioServer { calls, transport, initialized, stop }
+impl Stdio {
+    /// Without processes yet. Where they are not allowed, every server of this kind is unreachable.
+    pub(crate) fn new(allowed: bool) -> Stdio {
+        Stdio { allowed, programs: DashMap::new(), yard: Yard::default() }
     }
 
-    /// Whether it is the process of this transport.
-    pub(crate) fn runs(&self, transport: &Transport) -> bool {
-        self.transport == *transport
-    }
-
-    /// Serves an agent's message.
-    pub(crate) async fn serve(
-        self: &Arc<Self>,
-        received: &Received,
-        timeout: Duration,
-    ) -> Result<Response<Body>, Rejection> {
-        let Some(message) = &received.message else { return Err(Rejection::HttpMethod) };
-        match &message.kind {
-            // The process was initialised once, for all; what agents say of it, or answer it, concerns nobody.
-            Kind::Notification { .. } | Kind::Response => Ok(status(StatusCode::ACCEPTED)),
-            Kind::Request { id, method: Method::Initialize, .. } => {
-                let result = self.initialize_result(timeout).await;
-                let result = result.ok_or(Rejection::Upstream(Upstream::Unreachable))?;
-                Ok(json(envelope(Some(id), "result", std::str::from_utf8(&result).unwrap_or("{}"))))
-            }
-            Kind::Request { id, method: Method::Ping, .. } => Ok(json(envelope(Some(id), "result", "{}"))),
-            Kind::Request { method: Method::ResourcesSubscribe | Method::ResourcesUnsubscribe, .. } => {
-                Err(Rejection::Method("resources/subscribe".to_owned()))
-            }
-            Kind::Request { params, .. } => {
-                let wants_progress = params.meta.progress_token.is_some();
-                let lines = self.send(message.clone()).await?;
-                if wants_progress { Ok(stream(lines)) } else { first_answer(lines, timeout).await }
-            }
-        }
-    }
-
-    /// Asks the process on the gateway's own behalf. A notification has no answer.
-    pub(crate) async fn ask(&self, message: Value, timeout: Duration) -> Result<Option<Value>, AskError> {
-        let message =
-            Message::parse(Bytes::from(message.to_string())).map_err(|error| failed(error.to_string()))?;
-        match message.kind {
-            Kind::Notification { .. } => return Ok(None),
-            Kind::Request { method: Method::Initialize, .. } => {
-                let result = self.initialize_result(timeout).await;
-                let result = result.ok_or_else(|| failed(NOT_SERVING))?;
-                let result: Option<Value> = serde_json::from_slice(&result).ok();
-                return Ok(result.map(|result| serde_json::json!({"result": result})));
-            }
-            Kind::Request { .. } | Kind::Response => {}
-        }
-        let mut lines = self.send(message).await.map_err(|rejection| failed(rejection.message()))?;
-        let answer = tokio::time::timeout(timeout, async {
-            while let Some(line) = lines.recv().await {
-                if let Line::Answer(answer) = line {
-                    return serde_json::from_slice(&answer).ok();
-                }
-            }
-            None
+    /// Lets go of the shared processes that the configuration does not want any more; calls under way end first.
+    pub(crate) fn reconcile(&self, config: &Config) {
+        self.programs.retain(|(tenant, name), program| {
+            let server = config.tenants.get(tenant).and_then(|tenant| tenant.servers.get(name));
+            server.is_some_and(|server| program.is_of(&server.spec))
         });
-        match answer.await {
-            Ok(Some(answer)) => Ok(Some(answer)),
-            Ok(None) => Err(failed(NOT_SERVING)),
-            Err(_) => Err(failed("the server's process did not answer in time")),
+    }
+
+    /// The process of a server of the modern era: the one that runs, or a new one. After failures it waits, briefly.
+    pub(crate) async fn modern(&self, server: &Server) -> Result<Arc<ModernProcess>, Upstream> {
+        self.program(server)?.modern().await
+    }
+
+    /// Ends every process, and waits until they have ended.
+    pub(crate) async fn stop(&self) {
+        self.yard.stop.cancel();
+        self.yard.tasks.close();
+        if tokio::time::timeout(STOP_TIMEOUT, self.yard.tasks.wait()).await.is_err() {
+            tracing::warn!(processes = self.yard.tasks.len(), "servers' processes outlive the node");
         }
     }
 
-    /// What the process answered to the one `initialize` that it was sent; waits for a process that is starting.
-    async fn initialize_result(&self, timeout: Duration) -> Option<Bytes> {
-        let mut initialized = self.initialized.clone();
-        let known = tokio::time::timeout(timeout, initialized.wait_for(Option::is_some)).await;
-        known.ok()?.ok()?.clone()
-    }
-
-    async fn send(&self, message: Message) -> Result<mpsc::Receiver<Line>, Rejection> {
-        let (answer, lines) = mpsc::channel(EVENTS_MAX);
-        let call = Call { message, answer: Some(answer) };
-        self.calls.send(call).await.map_err(|_| Rejection::Upstream(Upstream::Unreachable))?;
-        Ok(lines)
-    }
-}
-
-impl Drop for StdioServer {
-    /// Nobody can call it any more, so its process has no reason to run.
-    fn drop(&mut self) {
-        self.stop.cancel();
+    fn program(&self, server: &Server) -> Result<Arc<Program>, Upstream> {
+        let Transport::Stdio { .. } = server.spec.transport else { return Err(Upstream::Unreachable) };
+        if !self.allowed {
+            return Err(Upstream::Unreachable);
+        }
+        let new = || Program::new(&server.name, &server.spec, self.yard.clone()).map(Arc::new);
+        let key = (server.tenant.clone(), server.name.clone());
+        let mut program =
+            self.programs.entry(key).or_try_insert_with(|| new().ok_or(Upstream::Unreachable))?;
+        if !program.is_of(&server.spec) {
+            *program = new().ok_or(Upstream::Unreachable)?;
+        }
+        Ok(program.clone())
     }
 }
 
-async fn first_answer(
-    mut lines: mpsc::Receiver<Line>,
-    timeout: Duration,
-) -> Result<Response<Body>, Rejection> {
-    let answer = tokio::time::timeout(timeout, async {
-        while let Some(line) = lines.recv().await {
-            if let Line::Answer(answer) = line {
-                return Some(answer);
+impl Limits {
+    fn of(spec: &ServerSpec) -> Limits {
+        Limits { processes: spec.processes, memory_mb: spec.memory_mb }
+    }
+}
+
+impl Program {
+    /// `None` for a server that is no process.
+    fn new(server: &ServerName, spec: &ServerSpec, yard: Yard) -> Option<Program> {
+        let Transport::Stdio { command, environment } = &spec.transport else { return None };
+        let limits = Limits::of(spec);
+        Some(Program {
+            server: server.clone(),
+            command: command.clone(),
+            environment: environment.clone(),
+            limits,
+            places: Arc::new(Places::new(limits.processes)),
+            pace: Mutex::new(Pace::default()),
+            modern: Mutex::new(None),
+            yard,
+        })
+    }
+
+    fn is_of(&self, spec: &ServerSpec) -> bool {
+        let Transport::Stdio { command, environment } = &spec.transport else { return false };
+        self.command == *command && self.environment == *environment && self.limits == Limits::of(spec)
+    }
+
+    /// Starts a process, within the server's bounds. Returns what it sends that belongs to no request, too.
+    async fn start(&self) -> Result<(Arc<Pipe>, mpsc::Receiver<Event>), Upstream> {
+        self.wait_for_pace().await?;
+        let place = self.places.take().await?;
+        Pipe::start(self, place).map_err(|error| {
+            tracing::warn!(server = %self.server, program = %self.command[0], %error, "server does not start");
+            self.pace().failed(Instant::now());
+            Upstream::Unreachable
+        })
+    }
+
+    /// A program that failed is not started again at once.
+    async fn wait_for_pace(&self) -> Result<(), Upstream> {
+        loop {
+            let pause = self.pace().pause(Instant::now());
+            match pause {
+                Duration::ZERO => return Ok(()),
+                _ if pause > PAUSE_WAITED_MAX => return Err(Upstream::Unreachable),
+                _ => tokio::time::sleep(pause).await,
             }
         }
+    }
+
+    async fn modern(&self) -> Result<Arc<ModernProcess>, Upstream> {
+        if let Some(process) = self.running() {
+            return Ok(process);
+        }
+        // Of several callers that find none, each starts one, and the first that is back keeps it; so nobody waits
+        // with a lock held.
+        let (pipe, _unbound) = self.start().await?;
+        Ok(self.adopt(pipe))
+    }
+
+    /// Makes a process the server's shared one, unless there is one.
+    fn adopt(&self, pipe: Arc<Pipe>) -> Arc<ModernProcess> {
+        let mut modern = self.modern.lock().unwrap_or_else(PoisonError::into_inner);
+        match modern.as_ref().filter(|process| !process.is_over()) {
+            Some(process) => process.clone(),
+            None => modern.insert(Arc::new(ModernProcess::new(pipe))).clone(),
+        }
+    }
+
+    /// The shared process, if it runs. One that is found dead counts as a failure when it was young.
+    fn running(&self) -> Option<Arc<ModernProcess>> {
+        let mut modern = self.modern.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = modern.as_ref()?;
+        if !process.is_over() {
+            return Some(process.clone());
+        }
+        let (lived, ended) = process.life();
+        *modern = None;
+        self.pace().ended(lived, ended);
         None
-    });
-    match answer.await {
-        Ok(Some(answer)) => Ok(json(answer)),
-        Ok(None) => Err(Rejection::Upstream(Upstream::Unreachable)),
-        Err(_) => Err(Rejection::Upstream(Upstream::Timeout(timeout))),
     }
-}
 
-/// An answer with progress, as events. The task ends when the process answers, or when the client leaves.
-fn stream(mut lines: mpsc::Receiver<Line>) -> Response<Body> {
-    let (events, body) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while let Some(line) = lines.recv().await {
-            let (Line::Progress(bytes) | Line::Answer(bytes)) = &line;
-            let mut event = Vec::with_capacity(bytes.len() + 24);
-            event.extend_from_slice(b"event: message\ndata: ");
-            event.extend_from_slice(bytes);
-            event.extend_from_slice(b"\n\n");
-            if events.send(event.into()).await.is_err() || matches!(line, Line::Answer(_)) {
-                return;
-            }
-        }
-    });
-    let mut response = Response::new(Body::events(body));
-    response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    response
-}
-
-fn json(body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::full(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn status(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

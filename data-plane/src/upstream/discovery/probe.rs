@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 use super::QUESTION_TIMEOUT;
 use super::link::Link;
 use crate::config::tenant::Server;
+use crate::mcp::VERSION_MODERN;
 use crate::mcp::message::Method;
-use crate::mcp::{VERSION_LEGACY, VERSION_MODERN};
 use crate::node::Node;
 use crate::rejection::Upstream;
 use crate::upstream::client::{AskError, Conversation, failed, own_opening};
 use crate::upstream::session::{LegacySession, Opening};
+use crate::upstream::stdio::probe::Probed;
 
 /// Most pages of one list.
 const PAGES_MAX: usize = 64;
@@ -180,13 +181,33 @@ fn record(catalog: &mut Catalog, initialized: &Value, carrier: SessionCarrier) -
 }
 
 async fn ask_process(link: &mut Link, catalog: &mut Catalog) -> Result<(), AskError> {
-    let upstreams = &link.node.upstreams;
-    let process = upstreams.stdio(&link.server).map_err(|_| failed("this node does not run processes"))?;
-    let conversation = Conversation::with_process(process, QUESTION_TIMEOUT);
-    let params = json!({"protocolVersion": VERSION_LEGACY});
-    let initialized = conversation.ask(Method::Initialize, params).await?;
-    ask_lists(&conversation, &initialized["capabilities"], catalog).await?;
-    record(catalog, &initialized, SessionCarrier::StreamableHttp)
+    let (node, server) = (link.node.clone(), link.server.clone());
+    if was_modern(&node, &server)
+        && ask_modern(link, catalog).await?.is_none()
+        && !catalog.revisions.is_empty()
+    {
+        return Ok(());
+    }
+    if let Some((session, carrier)) = link.session()
+        && ask_within(&session, carrier, catalog).await.is_ok()
+    {
+        return Ok(());
+    }
+    link.end_session().await;
+    let opening = own_opening(&server, QUESTION_TIMEOUT)?;
+    match node.upstreams.stdio.probe(&server, &opening).await.map_err(AskError::Server)? {
+        Probed::Modern { .. } => match ask_modern(link, catalog).await? {
+            Some(refusal) => Err(refusal),
+            None if catalog.revisions.is_empty() => Err(AskError::Server(Upstream::Protocol)),
+            None => Ok(()),
+        },
+        Probed::Legacy(session) => {
+            // What carries a process's session is not told; this is what is told of any that has no URL.
+            let carrier = SessionCarrier::StreamableHttp;
+            let session = link.hold(*session, carrier).await;
+            ask_within(&session, carrier, catalog).await
+        }
+    }
 }
 
 async fn ask_lists(

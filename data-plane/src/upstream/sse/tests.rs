@@ -85,7 +85,7 @@ fn value(bytes: &Bytes) -> Value {
 fn session(opened: &Opened) -> &SseSession {
     match &opened.carrier {
         Carrier::Sse(session) => session,
-        Carrier::Http(_) => panic!("another carrier"),
+        Carrier::Http(_) | Carrier::Stdio(_) => panic!("another carrier"),
     }
 }
 

@@ -1,0 +1,199 @@
+//! Sessions with legacy servers, kept for those who may use them again.
+//!
+//! Always holds: a session is shared only by requests of one agent, one credential, one set of client capabilities
+//! and, where the client has a session with the gateway, of that session; one that is over is never given out; one
+//! that nobody used for [`IDLE_MAX`] is ended. At most [`SESSIONS_MAX`] are kept.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use dashmap::DashMap;
+use gantry_model::{AgentName, ServerName, TenantName};
+use tokio::sync::broadcast;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::Config;
+use crate::config::tenant::Server;
+use crate::rejection::Upstream;
+use crate::upstream::Upstreams;
+use crate::upstream::exchange::Event;
+use crate::upstream::session::{LegacySession, Opening};
+
+/// Sessions that a node keeps at once; each has a stream, and so a connection, where the server offers one.
+const SESSIONS_MAX: usize = 8_192;
+/// How long a session is kept that nobody uses.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+/// Events of a session that belong to no request and wait for whoever listens; who falls behind loses the oldest.
+const EVENTS_MAX: usize = 256;
+
+/// Who may use a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey {
+    tenant: TenantName,
+    server: ServerName,
+    agent: AgentName,
+    /// Of the server's specification, the credential and the client's capabilities.
+    digest: [u8; 32],
+    /// The client's session with the gateway, when it has one.
+    client: Option<String>,
+}
+
+impl SessionKey {
+    pub(crate) fn new(
+        server: &Server,
+        agent: &AgentName,
+        opening: &Opening,
+        client: Option<&str>,
+    ) -> SessionKey {
+        let credential = opening.credential.as_ref().map(|(_, value)| value.as_bytes()).unwrap_or_default();
+        let mut text =
+            format!("{:?}\n{}\n{}\n", server.spec, opening.capabilities.get(), credential.len()).into_bytes();
+        text.extend_from_slice(credential);
+        let hash = digest(&SHA256, &text);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hash.as_ref());
+        SessionKey {
+            tenant: server.tenant.clone(),
+            server: server.name.clone(),
+            agent: agent.clone(),
+            digest: bytes,
+            client: client.map(str::to_owned),
+        }
+    }
+}
+
+/// A session that is kept.
+pub(crate) struct Pooled {
+    /// Tells it from the sessions before and after it.
+    pub(crate) number: u64,
+    pub(crate) session: LegacySession,
+    /// What the server sends that belongs to no request.
+    events: broadcast::Sender<Event>,
+    used: Mutex<Instant>,
+    /// The log level that the server was asked for.
+    pub(crate) level: Mutex<Option<String>>,
+    _pump: AbortOnDropHandle<()>,
+}
+
+/// The sessions of a node.
+#[derive(Default)]
+pub(crate) struct Pool {
+    opened: AtomicU64,
+    slots: DashMap<SessionKey, Arc<Slot>>,
+}
+
+/// One place; opening a session holds it, so that two requests do not open two.
+#[derive(Default)]
+struct Slot(tokio::sync::Mutex<Option<Arc<Pooled>>>);
+
+impl Pooled {
+    fn new(session: LegacySession, number: u64) -> Pooled {
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let sender = events.clone();
+        let unbound = session.take_unbound();
+        let pump = tokio::spawn(async move {
+            let Some(mut unbound) = unbound else { return };
+            while let Some(event) = unbound.recv().await {
+                // Nobody may be listening.
+                let _ = sender.send(event);
+            }
+        });
+        let used = Mutex::new(Instant::now());
+        let level = Mutex::default();
+        Pooled { number, session, events, used, level, _pump: AbortOnDropHandle::new(pump) }
+    }
+
+    /// What the server sends from now on that belongs to no request.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn is_idle(&self) -> bool {
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.elapsed() > IDLE_MAX && self.events.receiver_count() == 0
+    }
+}
+
+impl Pool {
+    /// The session of a key, opened if there is none that lives.
+    pub(crate) async fn get(
+        &self,
+        upstreams: &Upstreams,
+        server: &Server,
+        key: &SessionKey,
+        opening: &Opening,
+    ) -> Result<Arc<Pooled>, Upstream> {
+        if self.slots.len() >= SESSIONS_MAX && !self.slots.contains_key(key) {
+            return Err(Upstream::Busy);
+        }
+        let slot = self.slots.entry(key.clone()).or_default().clone();
+        let mut place = slot.0.lock().await;
+        if let Some(pooled) = place.as_ref().filter(|pooled| !pooled.session.is_over()) {
+            pooled.touch();
+            return Ok(pooled.clone());
+        }
+        let session = LegacySession::open(upstreams, server, opening).await?;
+        let opened = Arc::new(Pooled::new(session, self.opened.fetch_add(1, Ordering::Relaxed)));
+        *place = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Ends the sessions of a client's session.
+    pub(crate) async fn end_client(&self, client: &str) {
+        let is_of = |key: &SessionKey| key.client.as_deref() == Some(client);
+        self.end(self.take(|key, _| is_of(key))).await;
+    }
+
+    /// Ends the sessions of servers that are no longer what they were.
+    pub(crate) fn reconcile(&self, config: &Config) -> Vec<Arc<Pooled>> {
+        let known = |key: &SessionKey| {
+            let tenant = config.tenants.get(&key.tenant);
+            tenant.is_some_and(|tenant| {
+                tenant.servers.contains_key(&key.server) && tenant.agents.contains_key(&key.agent)
+            })
+        };
+        self.take(|key, _| !known(key))
+    }
+
+    /// Takes out what nobody used for long.
+    pub(crate) fn take_idle(&self) -> Vec<Arc<Pooled>> {
+        self.take(|_, pooled| pooled.is_idle())
+    }
+
+    /// Ends sessions that were taken out; each server is told.
+    pub(crate) async fn end(&self, sessions: Vec<Arc<Pooled>>) {
+        for pooled in sessions {
+            pooled.session.close().await;
+        }
+    }
+
+    fn take(&self, unwanted: impl Fn(&SessionKey, &Pooled) -> bool) -> Vec<Arc<Pooled>> {
+        let mut taken = Vec::new();
+        self.slots.retain(|key, slot| {
+            // A place that is held is being opened, or was asked for just now.
+            let Ok(mut place) = slot.0.try_lock() else { return true };
+            let Some(pooled) = place.as_ref() else { return Arc::strong_count(slot) > 1 };
+            if pooled.session.is_over() || unwanted(key, pooled) {
+                taken.extend(place.take());
+                return false;
+            }
+            true
+        });
+        taken
+    }
+}
+
+/// The level as a request to the server.
+pub(crate) fn set_level(id: u64, level: &str) -> Bytes {
+    let params = serde_json::json!({"level": level});
+    let message =
+        serde_json::json!({"jsonrpc": "2.0", "id": id, "method": "logging/setLevel", "params": params});
+    message.to_string().into()
+}
