@@ -1,8 +1,9 @@
 //! Other ways in than a POST for each message: WebSocket, HTTP+SSE of 2024-11-05, and batches of 2025-03-26.
 
 use gantry_tests::agent::{Agent, Events, LEGACY, MODERN, Message, Protocol};
-use gantry_tests::dev;
-use gantry_tests::governed::Governed;
+use gantry_tests::dev::{self, Options};
+use gantry_tests::fixture;
+use gantry_tests::governed::{self, Governed};
 use gantry_tests::peers::{Call, Client, Target, or_skip};
 use gantry_tests::socket::{Heard, Socket};
 use http_body_util::BodyExt;
@@ -454,4 +455,25 @@ async fn observe(governed: &Governed, client: Client, target: &Target, protocol:
     assert!(outcome.tools.len() > 30, "{:?}", outcome.tools);
     assert_eq!(outcome.call["content"], json!([{"type": "text", "text": "value: é"}]), "{:?}", outcome.call);
     assert_eq!(outcome.refused.expect("a second call")["error"]["code"], -32602);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_closes_its_sockets_and_streams_properly() {
+    let server = fixture::Server::start(0).await.expect("a fixture server");
+    let servers = vec![("fixture".to_owned(), server.url())];
+    let dev = governed::start(&Options { servers, ..Options::default() }).await;
+    let bearer = format!("Bearer {}", dev.ready().agent_key.as_deref().expect("a key"));
+    let url = dev.ready().endpoint.clone();
+    let mut socket = Socket::open(&url, &[("authorization", &bearer)]).await.expect("a socket");
+    let (answer, _) = socket.ask(&modern(1, "tools/call", add(1, 1))).await;
+    assert_eq!(answer["result"]["structuredContent"], json!({"sum": 2}), "{answer}");
+    let path = format!("/{}", url.splitn(4, '/').nth(3).expect("a path").replace("mcp", "sse"));
+    let mut opener = Agent::connect(&url, Protocol::Http2).await.expect("the endpoint is reached").at(&path);
+    let get = Message::new("").with("authorization", &bearer).by(http::Method::GET);
+    let response = opener.send(&get).await.expect("an answer");
+    let (ended, closed, body) = tokio::join!(dev.terminate(), socket.hear(), response.into_body().collect());
+    assert!(ended.expect("it ends in time").success());
+    assert_eq!(closed, Heard::Closed(1001));
+    let body = body.expect("the stream ends properly").to_bytes();
+    assert!(body.starts_with(b"event: endpoint\n"), "{body:?}");
 }
