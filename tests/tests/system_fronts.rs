@@ -156,6 +156,7 @@ async fn a_modern_request_on_a_socket_is_cancelled_by_a_notification_and_by_leav
     // The socket goes on.
     let (answer, _) = socket.ask(&modern(3, "tools/call", add(1, 1))).await;
     assert_eq!(answer["result"]["structuredContent"], json!({"sum": 2}), "{answer}");
+    governed.trail().until("the answered request", |record| record["tool"] == "add").await;
     drop(socket);
     assert_eq!(
         briefs(&governed, 4).await,
