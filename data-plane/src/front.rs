@@ -50,6 +50,7 @@ struct Place {
 #[derive(Clone)]
 pub(crate) struct Hold {
     /// Its place among the listener's connections.
+    #[expect(dead_code, reason = "it is free again when it is dropped")]
     pub(crate) connection: Arc<OwnedSemaphorePermit>,
     /// Who waits for its tasks.
     pub(crate) tasks: TaskTracker,

@@ -35,9 +35,7 @@ use gantry_wire::sync_v1 as sync_wire;
 
 use self::accept::Acceptor;
 use self::dial::Dialer;
-#[cfg_attr(not(test), expect(unused_imports, reason = "for those who will ask peers"))]
-pub(crate) use self::exchange::Frames;
-pub(crate) use self::exchange::{Outbound, Replies};
+pub(crate) use self::exchange::{Frames, Outbound, Replies};
 use self::frame::FRAME_BYTES_MAX;
 use self::identity::{Identity, IdentityError};
 pub(crate) use self::member::Telling;
@@ -148,9 +146,6 @@ pub(crate) struct Mesh {
     dialer: Option<Arc<Dialer>>,
 }
 
-/// Serves nobody: exchanges end without a frame.
-pub(crate) struct Deaf;
-
 impl Mesh {
     /// A mesh of this node alone.
     pub(crate) fn alone(me: &str) -> (Mesh, Acceptor) {
@@ -236,14 +231,4 @@ impl Mesh {
             dialer.close().await;
         }
     }
-}
-
-impl Service for Deaf {
-    fn exchange(self: Arc<Self>, _from: Peer, _request: Bytes, _replies: Replies) -> Served {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn notice(&self, _from: Peer, _notice: Bytes) {}
-
-    fn datagram(&self, _from: Peer, _bytes: Bytes) {}
 }

@@ -237,7 +237,11 @@ impl HttpBody for Body {
         let this = &mut *self;
         let polled = match &mut this.source {
             Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Upstream(incoming) => Pin::new(incoming).poll_frame(context).map_err(BodyError::Upstream),
+            Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(context) {
+                // What follows the body belongs to the server's hop.
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+                polled => polled.map_err(BodyError::Upstream),
+            },
             Source::Reframed(reframed) => reframed.poll(context),
             Source::Parts(parts) => parts.poll_recv(context).map_ok(Frame::data),
             Source::Events(events) => {

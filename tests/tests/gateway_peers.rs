@@ -166,7 +166,10 @@ async fn the_reference_server_works_through_the_gateway() {
     let dev = start(&[("everything", server.url())]).await;
     let through = Client::TypeScriptV1.observe(&target(&dev), &call, None).await;
     let expected = or_skip(direct).expect("the reference server answers");
-    assert_eq!(or_skip(through), Some(expected), "{}", dev.output());
+    let mut through = or_skip(through).expect("the gateway answers");
+    // The catalog has also what the server offers only to clients that can be asked something, which this one cannot.
+    through.tools.retain(|tool| expected.tools.contains(tool));
+    assert_eq!(through, expected, "{}", dev.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]

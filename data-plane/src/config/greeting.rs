@@ -28,7 +28,7 @@ pub(crate) struct Greeting {
 impl Greeting {
     /// Composes the greeting of an endpoint.
     pub(crate) fn compose(endpoint: &EndpointName, servers: &[Arc<Server>], naming: Naming) -> Greeting {
-        let said: Vec<Said> = servers.iter().filter_map(|server| Said::of(server)).collect();
+        let said: Vec<Said> = servers.iter().filter_map(Said::of).collect();
         let bare = (naming == Naming::Bare).then(|| said.first()).flatten();
         let mut about = bare.map(|said| said.result.clone()).unwrap_or_default();
         about.insert(

@@ -30,8 +30,6 @@ pub(crate) enum Purpose {
     State,
     /// The id of a task.
     Task,
-    /// The id of a request that the client is asked.
-    Request,
     /// The stream of an HTTP+SSE client (2024-11-05).
     Stream,
 }
@@ -184,7 +182,6 @@ fn aad(purpose: Purpose, owner: Owner<'_>) -> String {
         Purpose::Cursor => "cursor",
         Purpose::State => "state",
         Purpose::Task => "task",
-        Purpose::Request => "request",
         Purpose::Stream => "stream",
     };
     format!("gantry {purpose}/{}/{}/{}", owner.tenant, owner.endpoint, owner.agent)

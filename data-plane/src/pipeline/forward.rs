@@ -56,6 +56,13 @@ pub(crate) struct Outgoing {
     pub(crate) decision_id: String,
 }
 
+/// Where a message passes to as it is.
+struct Relayed {
+    server: Arc<Server>,
+    /// The server's own session.
+    session: Option<String>,
+}
+
 /// Where a request is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -79,7 +86,7 @@ pub(super) async fn forward(
     }
     let decision_id = decision_id.to_owned();
     let outgoing = Outgoing { caller, received, subject, credential, decision_id };
-    let Some((server, session)) = relayed(&outgoing)? else {
+    let Some(Relayed { server, session }) = relayed(&outgoing)? else {
         let response = match place {
             Place::Anywhere => bridge::serve(node, outgoing).await?,
             Place::Here => bridge::serve_here(node, outgoing).await?,
@@ -96,7 +103,7 @@ pub(super) async fn forward(
 }
 
 /// The server to which the message passes as it is, with that server's own session; `None` when it is bridged.
-fn relayed(outgoing: &Outgoing) -> Result<Option<(Arc<Server>, Option<String>)>, Rejection> {
+fn relayed(outgoing: &Outgoing) -> Result<Option<Relayed>, Rejection> {
     let Outgoing { caller, received, .. } = outgoing;
     let server = caller.endpoint.relays(received.era);
     match received.session.as_ref().map(|session| &session.session) {
@@ -104,10 +111,10 @@ fn relayed(outgoing: &Outgoing) -> Result<Option<(Arc<Server>, Option<String>)>,
         Some(Session::Relayed(upstream)) => {
             // The endpoint is another than it was when the session began.
             let server = server.ok_or(Rejection::SessionGone)?;
-            Ok(Some((server.clone(), Some(upstream.clone()))))
+            Ok(Some(Relayed { server: server.clone(), session: Some(upstream.clone()) }))
         }
         None if needs_reading(received) => Ok(None),
-        None => Ok(server.map(|server| (server.clone(), None))),
+        None => Ok(server.map(|server| Relayed { server: server.clone(), session: None })),
     }
 }
 

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 
@@ -31,7 +34,7 @@ const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, text/e
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Headers of the server's answer that mean the same to the client.
-const RESPONSE_HEADERS: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, X_ACCEL_BUFFERING];
+const RESPONSE_HEADERS: [HeaderName; 4] = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER, X_ACCEL_BUFFERING];
 /// Largest answer of known length in which a token is looked for, in bytes. In a larger one it passes unsealed, and
 /// is refused when it comes back.
 const READ_BYTES_MAX: u64 = 256 * 1024;
@@ -81,7 +84,9 @@ fn request_headers(outgoing: &Outgoing, session: Option<String>) -> Result<Heade
     };
     pass(PROTOCOL_VERSION);
     match (received.era, received.message.as_ref().map(|message| &message.kind)) {
-        (Era::Legacy, _) => pass(LAST_EVENT_ID),
+        // Within a session only: a server that sees one credential for all agents may have one store for their events.
+        (Era::Legacy, _) if session.is_some() => pass(LAST_EVENT_ID),
+        (Era::Legacy, _) => {}
         // These headers were compared with the body; what was not compared could tell the server another story.
         (Era::Modern, Some(Kind::Request { method, params, .. })) => {
             pass(METHOD);
@@ -119,6 +124,10 @@ async fn pass_on(
     let (head, body) = response.into_parts();
     check(head.status).map_err(Rejection::Upstream)?;
     let protocol = || Rejection::Upstream(Upstream::Protocol);
+    // Nothing but plain was asked for, and only plain can be looked into.
+    if head.headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        return Err(protocol());
+    }
     let is = |form: &str| {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         content_type.is_some_and(|value| value.starts_with(form))

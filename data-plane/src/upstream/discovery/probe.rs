@@ -182,9 +182,8 @@ fn record(catalog: &mut Catalog, initialized: &Value, carrier: SessionCarrier) -
 
 async fn ask_process(link: &mut Link, catalog: &mut Catalog) -> Result<(), AskError> {
     let (node, server) = (link.node.clone(), link.server.clone());
-    if was_modern(&node, &server)
-        && ask_modern(link, catalog).await?.is_none()
-        && !catalog.revisions.is_empty()
+    // A program that was replaced by another is found out by the probe.
+    if was_modern(&node, &server) && ask_modern(link, catalog).await.is_ok() && !catalog.revisions.is_empty()
     {
         return Ok(());
     }
@@ -196,11 +195,17 @@ async fn ask_process(link: &mut Link, catalog: &mut Catalog) -> Result<(), AskEr
     link.end_session().await;
     let opening = own_opening(&server, QUESTION_TIMEOUT)?;
     match node.upstreams.stdio.probe(&server, &opening).await.map_err(AskError::Server)? {
-        Probed::Modern { .. } => match ask_modern(link, catalog).await? {
-            Some(refusal) => Err(refusal),
-            None if catalog.revisions.is_empty() => Err(AskError::Server(Upstream::Protocol)),
-            None => Ok(()),
-        },
+        Probed::Modern { process, discovered } => {
+            tracing::debug!(server = %server.name, discovers = discovered.is_some(), "the process is modern");
+            let asked = ask_modern(link, catalog).await?;
+            // It was to live at least as long as it was asked.
+            drop(process);
+            match asked {
+                Some(refusal) => Err(refusal),
+                None if catalog.revisions.is_empty() => Err(AskError::Server(Upstream::Protocol)),
+                None => Ok(()),
+            }
+        }
         Probed::Legacy(session) => {
             // What carries a process's session is not told; this is what is told of any that has no URL.
             let carrier = SessionCarrier::StreamableHttp;

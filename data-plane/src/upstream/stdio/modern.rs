@@ -1,10 +1,9 @@
 //! A process of the modern era: one for all callers of its server.
 //!
-//! Always holds: every request has an id of its own, so that no two callers can meet. The process ends when its server
+//! Always holds: every request comes with an id of its own, so that no two callers can meet. The process ends when its server
 //! is no longer configured and the last request under way is done.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,20 +15,14 @@ use crate::upstream::stdio::pipe::Pipe;
 /// A shared process.
 pub(crate) struct ModernProcess {
     pipe: Arc<Pipe>,
-    ids: AtomicU64,
 }
 
 impl ModernProcess {
     pub(super) fn new(pipe: Arc<Pipe>) -> ModernProcess {
-        ModernProcess { pipe, ids: AtomicU64::new(1) }
+        ModernProcess { pipe }
     }
 
-    /// An id for the next request; its progress token, too, where it wants progress.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Sends a request; its id is one of [`ModernProcess::next_id`]. Fails before anything was sent. Dropping the
+    /// Sends a request; its id is no other's on this node, and its progress token, too. Fails before anything was sent. Dropping the
     /// exchange cancels the request.
     pub(crate) fn ask(&self, ask: &Ask) -> Result<Exchange, Upstream> {
         self.pipe.ask(ask.id, &ask.body)

@@ -1,6 +1,7 @@
 //! Processes of scripted programs: what a caller sees of each kind, and what is left when the caller goes.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,12 @@ use crate::upstream::exchange::{Ask, Exchange};
 use crate::upstream::session::{AskFailure, LegacySession, Opening};
 use crate::upstream::stdio::probe::Probed;
 use crate::upstream::stdio::session::StdioSession;
+
+/// An id that no other request has.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// How long anything here may take; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -172,7 +179,7 @@ async fn a_question_that_nobody_can_answer_is_refused() {
     environment.insert("REFUSED".to_owned(), refused.to_string_lossy().into_owned());
     let process = stdio.modern(&server).await.expect("a process");
     // The only call that is under way is cancelled, and then the process asks.
-    drop(process.ask(&ask(process.next_id(), "hold")).expect("it is sent"));
+    drop(process.ask(&ask(next_id(), "hold")).expect("it is sent"));
     eventually("the question to be refused", || refused.exists()).await;
 }
 
@@ -191,7 +198,7 @@ async fn a_call_whose_caller_left_is_cancelled_at_once_in_both_eras() {
 
     let (stdio, new) = (Stdio::new(true), server(&modern(cancelled)));
     let process = stdio.modern(&new).await.expect("a process");
-    let (held, waiting) = (ask(process.next_id(), "hold"), ask(process.next_id(), "wait"));
+    let (held, waiting) = (ask(next_id(), "hold"), ask(next_id(), "wait"));
     let held_exchange = process.ask(&held).expect("it is sent");
     let waiting = process.ask(&waiting).expect("it is sent");
     drop(held_exchange);
@@ -202,17 +209,16 @@ async fn a_call_whose_caller_left_is_cancelled_at_once_in_both_eras() {
 async fn a_killed_process_ends_its_calls_and_is_started_again_on_demand() {
     let (stdio, server) = (Stdio::new(true), server(&modern("*'\"hold\"'*) ;; *'\"die\"'*) kill -9 $$ ;;")));
     let process = stdio.modern(&server).await.expect("a process");
-    let first =
-        answered(process.ask(&ask(process.next_id(), "who")).expect("sent")).await.expect("an answer");
-    let held = process.ask(&ask(process.next_id(), "hold")).expect("it is sent");
-    let killing = process.ask(&ask(process.next_id(), "die")).expect("it is sent");
+    let first = answered(process.ask(&ask(next_id(), "who")).expect("sent")).await.expect("an answer");
+    let held = process.ask(&ask(next_id(), "hold")).expect("it is sent");
+    let killing = process.ask(&ask(next_id(), "die")).expect("it is sent");
     assert_eq!(answered(held).await, Err(Upstream::Unreachable));
     assert_eq!(answered(killing).await, Err(Upstream::Unreachable));
     assert!(process.is_over());
     let began = Instant::now();
     let again = stdio.modern(&server).await.expect("a process");
     let paused = began.elapsed();
-    let second = answered(again.ask(&ask(again.next_id(), "who")).expect("sent")).await.expect("an answer");
+    let second = answered(again.ask(&ask(next_id(), "who")).expect("sent")).await.expect("an answer");
     assert_ne!(first["result"], second["result"]);
     println!("a killed process was back after {paused:?}");
     drop((process, again));
@@ -229,10 +235,10 @@ async fn callers_of_a_modern_server_share_a_process_which_outlives_its_configura
     let (stdio, server) = (Stdio::new(true), server(&script));
     let process = stdio.modern(&server).await.expect("a process");
     assert!(Arc::ptr_eq(&process, &stdio.modern(&server).await.expect("a process")));
-    let who = answered(process.ask(&ask(process.next_id(), "who")).expect("sent")).await.expect("an answer");
+    let who = answered(process.ask(&ask(next_id(), "who")).expect("sent")).await.expect("an answer");
     let pid = who["result"]["pid"].as_u64().expect("a number");
-    let held = process.ask(&ask(process.next_id(), "hold")).expect("it is sent");
-    let letting = process.ask(&ask(process.next_id(), "let")).expect("it is sent");
+    let held = process.ask(&ask(next_id(), "hold")).expect("it is sent");
+    let letting = process.ask(&ask(next_id(), "let")).expect("it is sent");
     stdio.programs.clear();
     drop(process);
     assert_eq!(answered(held).await.expect("an answer")["result"], json!({}));
@@ -310,8 +316,10 @@ async fn processes_beyond_the_bound_are_refused_and_a_closed_one_makes_room() {
 #[tokio::test]
 async fn a_process_that_ignores_its_end_is_killed_with_its_children() {
     let script = legacy("*'\"child\"'*) sleep 1000 & result \"$id\" \"{\\\"pid\\\":$!}\" ;;");
-    let script =
-        format!("trap '' TERM\n{script}\nwhile :; do sleep 1000; done").replace("|| exit 0", "|| return 1");
+    // Neither the end of its input nor SIGTERM ends it.
+    let stubborn =
+        r#"trap '' TERM; next() { IFS= read -r line || return 1; id=${line#*\"id\":}; id=${id%%,*}; }"#;
+    let script = format!("{stubborn}\n{script}\nwhile :; do sleep 1000; done");
     let (stdio, server) = (Stdio::new(true), server(&script));
     let session = open(&stdio, &server).await.expect("a session");
     let parent = pid(&session).await;
