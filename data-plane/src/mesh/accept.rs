@@ -31,8 +31,9 @@ const CONNECTIONS_EASY: usize = 1_024;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long who opened a stream may take to say what for, and then to send the request.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// How long exchanges may go on whose peer is gone: enough to write their records.
-const ORPHANED_DEADLINE: Duration = Duration::from_secs(5);
+/// How long exchanges may go on whose peer is gone: enough to write their records. Together with the drain it is less
+/// than what a node may take to stop.
+const ORPHANED_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Serves peers.
 pub(crate) struct Acceptor {
