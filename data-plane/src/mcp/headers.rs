@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Number, Value};
 
 use super::message::{Kind, Method, Params};
 use super::{Era, VERSION_MODERN};
@@ -148,9 +149,37 @@ pub(crate) fn decode(name: &HeaderName, value: &str) -> Result<String, HeaderErr
     String::from_utf8(bytes).map_err(|_| HeaderError::Mismatch(format!("header {name} is not UTF-8")))
 }
 
+/// Whether a header's decoded value repeats an argument: texts and truth values letter by letter, numbers by value
+/// (`42.0` says what `42` says).
+pub(crate) fn repeats(sent: &str, argument: &Value) -> bool {
+    match argument {
+        Value::String(text) => sent == text,
+        Value::Bool(value) => sent == if *value { "true" } else { "false" },
+        Value::Number(number) => repeats_number(sent, number),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// Integers that a floating-point number holds exactly; beyond, neighbours become equal.
+const INTEGER_EXACT_MAX: u128 = 1 << 53;
+
+fn repeats_number(sent: &str, number: &Number) -> bool {
+    let is_blank = |byte: u8| byte.is_ascii_whitespace();
+    let Ok(value) = serde_json::from_str::<Number>(sent) else { return false };
+    if sent.bytes().any(is_blank) {
+        return false;
+    }
+    match (number.as_i128(), value.as_i128()) {
+        (Some(number), Some(value)) => number == value,
+        (Some(number), None) if number.unsigned_abs() > INTEGER_EXACT_MAX => false,
+        _ => number.as_f64() == value.as_f64(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use serde_json::json;
 
     use super::*;
     use crate::mcp::message::Id;
@@ -226,5 +255,36 @@ mod tests {
             check_modern(&headers(&pairs), &Method::ToolsCall, &params),
             Err(HeaderError::Version("2031-01-01".to_owned()))
         );
+    }
+
+    #[test]
+    fn a_header_repeats_numbers_by_value_and_texts_by_letter() {
+        let large = json!(9_007_199_254_740_993_u64);
+        for (sent, argument) in [
+            ("42", json!(42)),
+            ("42.0", json!(42)),
+            ("42", json!(42.0)),
+            ("4.2e1", json!(42)),
+            ("-0.5", json!(-0.5)),
+            ("9007199254740993", large.clone()),
+            ("true", json!(true)),
+            ("", json!("")),
+        ] {
+            assert!(repeats(sent, &argument), "{sent} for {argument}");
+        }
+        for (sent, argument) in [
+            ("42", json!("42.0")),
+            ("042", json!("42")),
+            ("042", json!(42)),
+            ("+42", json!(42)),
+            (" 42", json!(42)),
+            ("9007199254740992", large.clone()),
+            ("9007199254740993.0", large),
+            ("inf", json!("infinity")),
+            ("True", json!(true)),
+            ("null", json!(null)),
+        ] {
+            assert!(!repeats(sent, &argument), "{sent} for {argument}");
+        }
     }
 }

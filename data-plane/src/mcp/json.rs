@@ -126,11 +126,21 @@ impl<const N: usize> Visitor<'_> for FieldSeed<'_, N> {
         if let Some(index) = self.known.iter().position(|known| *known == field) {
             return Ok(Some(index));
         }
-        match self.known.iter().find(|known| known.eq_ignore_ascii_case(field)) {
+        match self.known.iter().find(|known| is_alike(known, field)) {
             Some(known) => Err(E::custom(format_args!("field `{field}` must be written `{known}`"))),
             None => Ok(None),
         }
     }
+}
+
+/// Whether a reader that ignores the case of letters may take a field for the known one. Some fold more than ASCII:
+/// the long s and the Kelvin sign are `s` and `k` to them, and `i` has one form without and one with a dot.
+fn is_alike(known: &str, field: &str) -> bool {
+    if field.is_ascii() {
+        return known.eq_ignore_ascii_case(field);
+    }
+    let fold = |letter: char| letter.to_uppercase().next().and_then(|upper| upper.to_lowercase().next());
+    known.chars().map(fold).eq(field.chars().map(fold))
 }
 
 /// Reads a value whole, and refuses an object in it that has a field twice.
@@ -226,6 +236,18 @@ mod tests {
         assert!(message(r#"{"name":"a","name":"b"}"#).starts_with("field `name` stands twice"));
         assert!(message(r#"{"name":"a","Name":"b"}"#).starts_with("field `Name` must be written `name`"));
         assert!(message(r#"{"n\u0061me":"a","name":"b"}"#).starts_with("field `name` stands twice"));
+        for (field, known) in [
+            ("argument\u{17f}", "arguments"),
+            ("ta\u{17f}\u{212a}id", "taskId"),
+            ("ur\u{131}", "uri"),
+            ("ur\u{130}", "uri"),
+        ] {
+            let object = format!("{{\"{field}\":1}}");
+            let read = fields(&object, &["arguments", "taskId", "uri"]);
+            let message = read.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.starts_with(&format!("field `{field}` must be written `{known}`")), "{message}");
+        }
+        assert_eq!(read("{\"n\u{e4}me\":1}").ok(), Some([None, None]));
         assert!(message("[]").starts_with("invalid type: sequence, expected an object"));
     }
 

@@ -63,6 +63,9 @@ pub(crate) enum SealError {
     /// The cipher refused.
     #[error("the token cannot be sealed")]
     Cipher,
+    /// It would not be looked at when it comes back.
+    #[error("the token would be longer than {TOKEN_BYTES_MAX} bytes")]
+    TooLong,
 }
 
 /// The token was not made by this cluster for this owner and purpose, or is no longer good.
@@ -171,7 +174,8 @@ impl Key {
         token.extend_from_slice(&self.generation.to_be_bytes());
         token.extend_from_slice(&nonce);
         token.append(&mut sealed);
-        Ok(URL_SAFE_NO_PAD.encode(token))
+        let token = URL_SAFE_NO_PAD.encode(token);
+        if token.len() > TOKEN_BYTES_MAX { Err(SealError::TooLong) } else { Ok(token) }
     }
 }
 
@@ -226,6 +230,20 @@ mod tests {
         assert_eq!(next.open(Purpose::Session, OWNER, &token, 0), Ok(b"plain".to_vec()));
         let last = Keyring::new([keys[2], keys[1]])?;
         assert_eq!(last.open(Purpose::Session, OWNER, &token, 0), Err(Invalid));
+        Ok(())
+    }
+
+    #[test]
+    fn what_would_be_too_long_to_open_is_not_sealed() -> Result<(), SealError> {
+        let ring = Keyring::new([(1, &[1; 32][..])])?;
+        let overhead = HEAD_BYTES + NONCE_LEN + EXPIRY_BYTES + AES_256_GCM.tag_len();
+        let longest = vec![b'x'; TOKEN_BYTES_MAX / 4 * 3 - overhead];
+        let token = ring.seal(Purpose::State, OWNER, 9, &longest)?;
+        assert_eq!(token.len(), TOKEN_BYTES_MAX);
+        assert_eq!(ring.open(Purpose::State, OWNER, &token, 5), Ok(longest.clone()));
+        let longer = [&longest[..], b"x"].concat();
+        assert_eq!(ring.seal(Purpose::State, OWNER, 9, &longer), Err(SealError::TooLong));
+        assert_eq!(ring.seal_stable(Purpose::State, OWNER, &longer), Err(SealError::TooLong));
         Ok(())
     }
 

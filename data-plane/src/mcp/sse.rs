@@ -8,11 +8,21 @@ pub(crate) const EVENT_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of an event's name that are kept; longer ones are cut, and none that means something is so long.
 const NAME_BYTES_MAX: usize = 32;
 
+/// What a stream may begin with, and what is no part of its first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The fields that are looked at.
+const DATA: &[u8] = b"data";
+const NAME: &[u8] = b"event";
+
 /// Finds events in a stream of bytes.
 #[derive(Debug)]
 pub(crate) struct EventScanner {
     bytes_max: usize,
     line: Vec<u8>,
+    /// More of the line came than is kept.
+    line_is_cut: bool,
+    is_first_line: bool,
     name: Vec<u8>,
     data: Vec<u8>,
     overlong: bool,
@@ -26,11 +36,13 @@ impl Default for EventScanner {
 }
 
 impl EventScanner {
-    /// A scanner that keeps up to `bytes_max` bytes of an event.
+    /// A scanner that keeps up to `bytes_max` bytes of an event; at least so many that a field's name is known.
     pub(crate) fn with_limit(bytes_max: usize) -> EventScanner {
         EventScanner {
-            bytes_max,
+            bytes_max: bytes_max.max(BYTE_ORDER_MARK.len() + NAME.len() + 1),
             line: Vec::new(),
+            line_is_cut: false,
+            is_first_line: true,
             name: Vec::new(),
             data: Vec::new(),
             overlong: false,
@@ -63,37 +75,49 @@ impl EventScanner {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len() + part.len() <= self.bytes_max {
-            self.line.extend_from_slice(part);
-        } else {
-            self.overlong = true;
-        }
+        let room = self.bytes_max - self.line.len();
+        let kept = part.get(..room).unwrap_or(part);
+        self.line.extend_from_slice(kept);
+        self.line_is_cut |= kept.len() < part.len();
     }
 
     fn end_line(&mut self, event: &mut impl FnMut(&[u8], &[u8])) {
-        if self.line.is_empty() {
+        let is_first = std::mem::take(&mut self.is_first_line);
+        let line = match self.line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(line) if is_first => line,
+            _ => &self.line,
+        };
+        if line.is_empty() {
             if !self.data.is_empty() && !self.overlong {
                 event(&self.name, &self.data);
             }
             self.name.clear();
             self.data.clear();
             self.overlong = false;
-        } else if let Some(data) = self.line.strip_prefix(b"data:") {
-            let data = data.strip_prefix(b" ").unwrap_or(data);
-            if self.data.len() + data.len() < self.bytes_max {
-                if !self.data.is_empty() {
-                    self.data.push(b'\n');
-                }
-                self.data.extend_from_slice(data);
-            } else {
+        } else if let Some(value) = value_of(DATA, line) {
+            let separator: &[u8] = if self.data.is_empty() { b"" } else { b"\n" };
+            if self.line_is_cut || self.data.len() + separator.len() + value.len() > self.bytes_max {
                 self.overlong = true;
+            } else {
+                self.data.extend_from_slice(separator);
+                self.data.extend_from_slice(value);
             }
-        } else if let Some(name) = self.line.strip_prefix(b"event:") {
-            let name = name.strip_prefix(b" ").unwrap_or(name);
+        } else if let Some(name) = value_of(NAME, line) {
             self.name.clear();
             self.name.extend_from_slice(name.get(..NAME_BYTES_MAX).unwrap_or(name));
         }
         self.line.clear();
+        self.line_is_cut = false;
+        debug_assert!(self.data.len() <= self.bytes_max, "what is kept is bounded");
+    }
+}
+
+/// The value of a line that begins with a field. A field without a colon has an empty value.
+fn value_of<'a>(field: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
+    match line.strip_prefix(field)? {
+        [] => Some(&[]),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
     }
 }
 
@@ -143,5 +167,25 @@ mod tests {
     fn an_event_beyond_the_limit_is_passed_over_and_the_next_is_found() {
         let long = format!("data: {}\n\ndata: next\n\n", "x".repeat(2 * EVENT_BYTES_MAX));
         assert_eq!(events(&[&long]), vec!["next".to_owned()]);
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_does_not_end_its_event() {
+        let found = |stream: &str| {
+            let mut scanner = EventScanner::with_limit(32);
+            let mut found = Vec::new();
+            scanner.scan(stream.as_bytes(), |data| found.push(String::from_utf8_lossy(data).into_owned()));
+            found
+        };
+        let long = "x".repeat(40);
+        assert_eq!(found(&format!("data: a\ndata: {long}\ndata: b\n\ndata: c\n\n")), ["c"]);
+        // What is not data has no part in it.
+        assert_eq!(found(&format!("data: a\n: {long}\ndata: b\n\n")), ["a\nb"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_no_event() {
+        assert_eq!(events(&["\u{feff}data: a\n\n\u{feff}data: b\n\n"]), ["a"]);
+        assert_eq!(events(&["\u{feff}\n", "data: a\n\n"]), ["a"]);
     }
 }
