@@ -4,6 +4,8 @@ mod audit;
 mod bridge;
 mod config;
 mod front;
+#[cfg(test)]
+pub mod fuzz;
 mod limiter;
 mod listen;
 mod mcp;

@@ -14,6 +14,8 @@ mod finding;
 mod functions;
 #[path = "tidy/layout.rs"]
 mod layout;
+#[path = "tidy/locked.rs"]
+mod locked;
 #[path = "tidy/manifest.rs"]
 mod manifest;
 #[path = "tidy/mask.rs"]

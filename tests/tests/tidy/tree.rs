@@ -17,6 +17,9 @@ const LEFT_BEHIND: [&str; 3] = [".gantry", ".git", "node_modules"];
 /// What builds leave behind at the top; further down it is a name like any other.
 const BUILD_FOLDER: &str = "target";
 
+/// Workspaces of their own, which are no part of the product; their manifests are not among those below.
+const OTHER_WORKSPACES: [&str; 1] = ["tests/fuzz/Cargo.toml"];
+
 /// All files of the repository.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -28,7 +31,7 @@ pub(crate) struct Tree {
     pub(crate) sources: Vec<Source>,
     /// The `Cargo.toml` of the workspace.
     pub(crate) workspace: Manifest,
-    /// The `Cargo.toml` of every crate.
+    /// The `Cargo.toml` of every crate of the workspace.
     pub(crate) manifests: Vec<Manifest>,
 }
 
@@ -76,6 +79,7 @@ impl Tree {
             }
         }
         let (workspace, manifests) = ending("Cargo.toml")
+            .filter(|file| !OTHER_WORKSPACES.contains(&file.path.as_str()))
             .map(|file| Manifest::new(&file.path, &file.text))
             .partition::<Vec<_>, _>(|manifest| manifest.path == "Cargo.toml");
         let workspace = workspace.into_iter().next().expect("the workspace has a Cargo.toml");

@@ -1,0 +1,8 @@
+//! Event streams, cut at arbitrary places.
+
+#![no_main]
+
+use gantry_fuzz::fuzz;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| fuzz::events(input));

@@ -1,0 +1,8 @@
+//! Sealed tokens, and forgeries of them.
+
+#![no_main]
+
+use gantry_fuzz::fuzz;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| fuzz::sealed(input));
