@@ -53,6 +53,12 @@ spec:
   aliases:
     hello: {{server: two, tool: test_simple_text}}
     ask: {{server: one, prompt: test_simple_prompt}}
+---
+kind: Policy
+tenant: dev
+name: use-both
+spec:
+  cedar: 'permit(principal, action, resource) when {{ resource in Server::\"one\" || resource in Server::\"two\" }};'
 ",
             one = governed.server().url(),
             two = legacy.url(),

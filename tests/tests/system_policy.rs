@@ -111,7 +111,7 @@ async fn what_no_policy_permits_is_denied() {
         Message::call("add", json!({"a": "not even valid"})),
         Message::modern("prompts/get", json!({"name": "test_simple_prompt"})),
         Message::modern("resources/read", json!({"uri": "test://static-text"})),
-        Message::modern("tasks/get", json!({"taskId": "x"})).with("mcp-name", "x"),
+        Message::modern("tasks/list", json!({})),
     ] {
         let answer = agent.ask(&message.with_key(key)).await.expect("an answer");
         let error = &answer.json()["error"];

@@ -102,13 +102,7 @@ async fn callers_with_the_same_id_and_token_get_each_their_own_answer() {
             let endpoint = dev.ready().endpoint.clone();
             tokio::spawn(async move {
                 let mut agent = Agent::connect(&endpoint, Protocol::Http1).await.expect("a connection");
-                // With a token the answer comes as an event.
-                if number % 2 == 0 {
-                    let mut events = Events::of(agent.send(&hold).await.expect("an answer begins"));
-                    events.next().await.expect("the connection holds").expect("an event")
-                } else {
-                    ask(&mut agent, &hold).await
-                }
+                ask(&mut agent, &hold).await
             })
         })
         .collect();

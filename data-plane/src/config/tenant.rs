@@ -165,10 +165,10 @@ impl Tenant {
 }
 
 impl Server {
-    /// Whether it speaks an era, as far as is known; of a server that nobody asked yet, nothing is.
+    /// Whether it speaks an era. One that was not found out yet is taken to speak any, and says itself what is wrong.
     pub(crate) fn speaks(&self, era: Era) -> bool {
-        let versions = self.offer.iter().flat_map(|offer| &offer.catalog.revisions);
-        versions.into_iter().any(|version| Era::of_version(version) == era)
+        let Some(offer) = &self.offer else { return true };
+        offer.catalog.revisions.iter().any(|version| Era::of_version(version) == era)
     }
 
     /// Whether an era of it is carried by Streamable HTTP, so that bytes can pass.
