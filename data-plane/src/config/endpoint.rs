@@ -82,7 +82,7 @@ impl Endpoint {
             prompts_by_name: HashMap::new(),
         };
         for server in endpoint.servers.clone() {
-            endpoint.expose(&server, spec);
+            endpoint.add(&server, spec);
         }
         let names = endpoint.prompts.iter().enumerate();
         endpoint.prompts_by_name = names
@@ -91,7 +91,7 @@ impl Endpoint {
         endpoint
     }
 
-    fn expose(&mut self, server: &Arc<Server>, spec: &EndpointSpec) {
+    fn add(&mut self, server: &Arc<Server>, spec: &EndpointSpec) {
         let Some(offer) = &server.offer else { return };
         for tool in &offer.tools {
             let names = names_of(spec, server, &AliasTarget::Tool(tool.name.to_string()), &tool.name);

@@ -36,13 +36,12 @@ impl<'a> Object<'a> {
         self.get(name).and_then(|value| Object::parse(value).ok()).unwrap_or_default()
     }
 
-    /// Sets a member to raw JSON, where it stood or at the end.
+    /// Sets a member to raw JSON, where it first stood or at the end. It stands once then.
     pub(crate) fn set(&mut self, name: &'a str, raw: impl Into<Cow<'a, str>>) {
-        let raw = raw.into();
-        match self.members.iter_mut().find(|(member, _)| member == name) {
-            Some((_, value)) => *value = raw,
-            None => self.members.push((Cow::Borrowed(name), raw)),
-        }
+        let place = self.members.iter().position(|(member, _)| member == name);
+        self.members.retain(|(member, _)| member != name);
+        let place = place.unwrap_or(self.members.len());
+        self.members.insert(place, (Cow::Borrowed(name), raw.into()));
     }
 
     /// Sets a member to a string.
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_not_changed_stays_as_it_came() -> Result<(), serde_json::Error> {
-        let mut object = Object::parse(r#"{ "b" : [1,  2], "a\n":"x", "gone":1 }"#)?;
+        let mut object = Object::parse(r#"{ "b" : [1,  2], "a\n":"x", "gone":1, "b":7 }"#)?;
         object.set("b", "3");
         object.set_text("new", "say \"hi\"");
         object.remove(|name| name == "gone");

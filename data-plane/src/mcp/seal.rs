@@ -9,8 +9,9 @@ use aws_lc_rs::{hmac, rand};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Longest token that is looked at, in bytes: headers hold no longer ones, and clients no longer ids.
-pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Longest token that is made or looked at, in bytes. Those that stand in headers are far shorter; a server's state
+/// stands in a body.
+pub(crate) const TOKEN_BYTES_MAX: usize = 64 * 1024;
 
 const FORM: u8 = 2;
 /// Form and generation of the key.

@@ -125,13 +125,10 @@ fn find(
     params: &Params,
 ) -> Result<Subject, Rejection> {
     let unknown = || Rejection::Method(method.as_str().to_owned());
+    if !method.is_of(era) {
+        return Err(unknown());
+    }
     Ok(match method {
-        Method::Ping | Method::SetLevel | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe
-            if era == Era::Modern =>
-        {
-            return Err(unknown());
-        }
-        Method::Listen | Method::Discover if era == Era::Legacy => return Err(unknown()),
         Method::Ping => Subject::Protocol,
         Method::Initialize => {
             // What is said of a server that nobody asked yet would be wrong.
@@ -180,15 +177,13 @@ fn find(
         | Method::TasksCancel
         | Method::TasksList
         | Method::TasksResult
-        | Method::Other(_) => {
-            let server = caller.endpoint.only().ok_or_else(unknown)?;
-            // What this gateway does not know cannot be brought from one era to the other.
-            if server.era_for(era) != Some(era) {
-                return Err(unknown());
-            }
-            Subject::Server(server.clone())
-        }
+        | Method::Other(_) => Subject::Server(whole(caller, era).ok_or_else(unknown)?),
     })
+}
+
+/// The one server of an endpoint, for what this gateway does not know: it cannot be brought from one era to the other.
+fn whole(caller: &Caller, era: Era) -> Option<Arc<Server>> {
+    caller.endpoint.only().filter(|server| server.era_for(era) == Some(era)).cloned()
 }
 
 fn view(caller: &Caller) -> Result<Arc<View>, Rejection> {
