@@ -21,6 +21,7 @@ mod output;
 mod record;
 mod signals;
 mod verb;
+mod waiting;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +33,8 @@ use failure::{Exit, Failure};
 use output::Paint;
 use verb::apply::Apply;
 use verb::audit::Audit;
+use verb::catalog::Catalog;
+use verb::cluster::Cluster;
 use verb::connect::Connect;
 use verb::credential::Credential;
 use verb::data_plane::DataPlane;
@@ -65,6 +68,8 @@ enum Verb {
     #[command(subcommand)]
     Tool(Tool),
     #[command(subcommand)]
+    Catalog(Catalog),
+    #[command(subcommand)]
     Key(Key),
     #[command(subcommand)]
     Policy(Policy),
@@ -74,6 +79,8 @@ enum Verb {
     Audit(Audit),
     Connect(Connect),
     Status(Status),
+    #[command(subcommand)]
+    Cluster(Cluster),
     #[command(subcommand)]
     DataPlane(DataPlane),
 }
@@ -114,12 +121,14 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Get(verb) => verb.run().await,
             Verb::Delete(verb) => verb.run().await,
             Verb::Tool(verb) => verb.run().await,
+            Verb::Catalog(verb) => verb.run().await,
             Verb::Key(verb) => verb.run().await,
             Verb::Policy(verb) => verb.run().await,
             Verb::Credential(verb) => verb.run().await,
             Verb::Audit(verb) => verb.run().await,
             Verb::Connect(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
+            Verb::Cluster(verb) => verb.run().await,
             Verb::DataPlane(verb) => verb.run().await,
         }
     });

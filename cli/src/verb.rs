@@ -5,6 +5,8 @@
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod call;
+pub(crate) mod catalog;
+pub(crate) mod cluster;
 pub(crate) mod connect;
 pub(crate) mod credential;
 pub(crate) mod data_plane;

@@ -6,9 +6,12 @@
 //! The token was checked before a call comes here (`access.rs`).
 
 mod apply;
+mod catalog;
 mod credential;
+mod endpoints;
 mod keys;
 mod names;
+mod node_keys;
 mod policy;
 mod read;
 mod records;
@@ -93,6 +96,27 @@ impl Admin for AdminService {
         request: Request<ListToolsRequest>,
     ) -> Result<Response<ListToolsResponse>, Status> {
         tools::list(&self.plane, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<ListQuarantineRequest>,
+    ) -> Result<Response<ListQuarantineResponse>, Status> {
+        catalog::list(&self.plane, &request.into_inner()).map(Response::new)
+    }
+
+    async fn approve_catalog(
+        &self,
+        request: Request<ApproveCatalogRequest>,
+    ) -> Result<Response<ApproveCatalogResponse>, Status> {
+        catalog::approve(&self.plane, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rotate_node_keys(
+        &self,
+        request: Request<RotateNodeKeysRequest>,
+    ) -> Result<Response<RotateNodeKeysResponse>, Status> {
+        node_keys::rotate(&self.plane, &request.into_inner()).await.map(Response::new)
     }
 
     async fn tail_records(

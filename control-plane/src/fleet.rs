@@ -1,10 +1,11 @@
 //! What this process knows of the nodes, in memory: who is connected and how far, when revisions came, which servers
-//! could not be asked.
+//! could not be asked, and which offer now this, now that.
 //!
 //! Always holds: everything here is bounded and can be lost; after a start it fills again as nodes connect. Nothing
 //! here is configuration.
 
 mod failures;
+mod flapping;
 mod nodes;
 mod place;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use failures::Failures;
+pub(crate) use flapping::Flapping;
 pub(crate) use nodes::{Arrival, FleetFull, NodeId, NodeIdError, NodeView, Nodes, Progress, Ticket};
 pub(crate) use place::{Place, PlaceError};
 pub(crate) use timeline::Timeline;
@@ -30,6 +32,7 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Nodes,
     pub(crate) timeline: Timeline,
     pub(crate) failures: Failures,
+    pub(crate) flapping: Flapping,
     settled_at: Instant,
 }
 
@@ -40,6 +43,7 @@ impl Fleet {
             nodes: Nodes::default(),
             timeline: Timeline::default(),
             failures: Failures::default(),
+            flapping: Flapping::default(),
             settled_at: now + SETTLING,
         }
     }

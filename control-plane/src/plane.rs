@@ -1,6 +1,7 @@
 //! What the services of one control-plane process share.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -31,4 +32,10 @@ pub(crate) struct Plane {
     pub(crate) stop: CancellationToken,
     /// Every task that a service spawns; awaited at the end.
     pub(crate) tasks: TaskTracker,
+}
+
+/// Milliseconds since 1970. A clock before that is taken as then.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

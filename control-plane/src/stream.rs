@@ -21,7 +21,7 @@ mod update;
 
 use std::sync::Arc;
 
-use gantry_model::ResourceId;
+use gantry_model::{ResourceId, ServerName, TenantName};
 use gantry_wire::sync_v1::sync_server::Sync;
 use gantry_wire::sync_v1::{NodeMessage, ServerMessage};
 use tokio::sync::mpsc;
@@ -75,10 +75,11 @@ pub(crate) async fn keep_time(plane: Arc<Plane>) {
         newest.borrow_and_update();
         let view = plane.consensus.feed().latest();
         plane.fleet.timeline.note(view.revision, view.state.digest(), Instant::now());
-        plane
-            .fleet
-            .failures
-            .retain(|tenant, server| view.state.resource(&ResourceId::server(tenant, server)).is_some());
+        let is_there = |tenant: &TenantName, server: &ServerName| {
+            view.state.resource(&ResourceId::server(tenant, server)).is_some()
+        };
+        plane.fleet.failures.retain(is_there);
+        plane.fleet.flapping.retain(is_there);
         tokio::select! {
             () = plane.stop.cancelled() => return,
             changed = newest.changed() => if changed.is_err() { return },

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use gantry_control_state::State;
+use gantry_control_state::{Command, State};
 use gantry_model::key::KEY_SECRET_BYTES;
 use gantry_model::record::{Cluster, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::{CredentialName, Secret, TenantName};
@@ -48,8 +48,7 @@ const CLUSTER_ID_BYTES: usize = 16;
 pub(crate) struct Vault {
     cluster_id: Arc<str>,
     root: Key,
-    /// Encoded, as they are sealed to nodes.
-    node_keys: Secret<Vec<u8>>,
+    /// Never rotated: what it hashed is stored.
     agent_keys: hmac::Key,
 }
 
@@ -119,6 +118,9 @@ pub(crate) enum SecretError {
         /// Which one.
         version: u32,
     },
+    /// The keys that nodes share do not open, or are not whole.
+    #[error("the keys of the nodes cannot be opened")]
+    NodeKeys(#[source] NotOurs),
     /// It cannot be sealed to the node.
     #[error("the secret cannot be sealed to the node")]
     Seal(#[from] SealError),
@@ -143,7 +145,8 @@ impl Vault {
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let root = Key::random()?;
         let wrapped = key_file.key.seal(&purpose_of_root(&id, &key_file.id), &root.to_secret())?;
-        let node_keys = root.seal(&purpose_of_node_keys(&id), &NodeKeySet::random()?.encode())?;
+        let keys = NodeKeySet::random()?;
+        let node_keys = root.seal(&purpose_of_node_keys(&id, keys.generation()), &keys.encode())?;
         Ok(Cluster {
             id,
             kek_id: key_file.id,
@@ -151,6 +154,8 @@ impl Vault {
             root_wrapped: wrapped.ciphertext,
             node_keys_nonce: node_keys.nonce,
             node_keys_wrapped: node_keys.ciphertext,
+            node_keys_generation: keys.generation(),
+            node_keys_rotated_at_ms: None,
         })
     }
 
@@ -168,13 +173,9 @@ impl Vault {
             .open(&purpose, cluster.root_nonce, &cluster.root_wrapped)
             .and_then(|root| Key::of_bytes(root.expose()).ok_or(NotOurs))
             .map_err(damaged("root key"))?;
-        let purpose = purpose_of_node_keys(&cluster.id);
-        let node_keys = root
-            .open(&purpose, cluster.node_keys_nonce, &cluster.node_keys_wrapped)
-            .map_err(damaged("node keys"))?;
-        let node_keys = NodeKeySet::read(&node_keys).ok_or(UnsealError::NodeKeys)?;
-        let (agent_keys, node_keys) = (node_keys.agent_key_hasher(), node_keys.encode());
-        Ok(Vault { cluster_id: cluster.id.as_str().into(), root, node_keys, agent_keys })
+        let node_keys = open_node_keys(&root, cluster).map_err(damaged("node keys"))?;
+        let agent_keys = node_keys.ok_or(UnsealError::NodeKeys)?.agent_key_hasher();
+        Ok(Vault { cluster_id: cluster.id.as_str().into(), root, agent_keys })
     }
 
     /// The cluster that the vault belongs to.
@@ -243,9 +244,27 @@ impl Vault {
         Ok(Released { version: stored.version, sealed: seal::seal(recipient, &purpose, &secret)? })
     }
 
-    /// The keys that all nodes share, sealed to one of them.
-    pub(crate) fn release_node_keys(&self, recipient: &SealPublicKey) -> Result<Sealed, SecretError> {
-        Ok(seal::seal(recipient, &Purpose::NodeKeys, &self.node_keys)?)
+    /// The keys that all nodes share as `state` has them, sealed to one of them.
+    pub(crate) fn release_node_keys(
+        &self,
+        state: &State,
+        recipient: &SealPublicKey,
+    ) -> Result<Sealed, SecretError> {
+        Ok(seal::seal(recipient, &Purpose::NodeKeys, &self.node_keys(state.cluster())?.encode())?)
+    }
+
+    /// The next generation of the keys that all nodes share. The state machine refuses it when another came first.
+    pub(crate) fn rotate_node_keys(&self, state: &State, now_ms: u64) -> Result<Command, SecretError> {
+        let keys = self.node_keys(state.cluster())?.next()?;
+        let generation = keys.generation();
+        let sealed = self.root.seal(&purpose_of_node_keys(&self.cluster_id, generation), &keys.encode())?;
+        let (nonce, wrapped) = (sealed.nonce, sealed.ciphertext);
+        Ok(Command::RotateNodeKeys { generation, nonce, wrapped, rotated_at_ms: now_ms })
+    }
+
+    fn node_keys(&self, cluster: Option<&Arc<Cluster>>) -> Result<NodeKeySet, SecretError> {
+        let keys = cluster.map(|cluster| open_node_keys(&self.root, cluster)).transpose();
+        keys.map_err(SecretError::NodeKeys)?.flatten().ok_or(SecretError::NodeKeys(NotOurs))
     }
 
     fn open_secret(&self, state: &State, stored: &SealedSecret) -> Result<Secret<Vec<u8>>, SecretError> {
@@ -284,8 +303,12 @@ fn purpose_of_root(cluster_id: &str, key_file_id: &str) -> Vec<u8> {
     format!("gantry root key v1|{cluster_id}|{key_file_id}").into_bytes()
 }
 
-fn purpose_of_node_keys(cluster_id: &str) -> Vec<u8> {
-    format!("gantry node keys v1|{cluster_id}").into_bytes()
+fn purpose_of_node_keys(cluster_id: &str, generation: u32) -> Vec<u8> {
+    match generation {
+        // As it was sealed before there were generations.
+        1 => format!("gantry node keys v1|{cluster_id}").into_bytes(),
+        _ => format!("gantry node keys v1|{cluster_id}|{generation}").into_bytes(),
+    }
 }
 
 fn purpose_of_tenant_key(tenant: &TenantName, version: u32) -> Vec<u8> {
@@ -295,6 +318,14 @@ fn purpose_of_tenant_key(tenant: &TenantName, version: u32) -> Vec<u8> {
 /// The key of one version of one secret: it seals a single message, so there are no nonces to count.
 fn record_key(data_key: &Key, secret: &SealedSecret) -> Result<Key, CryptoError> {
     data_key.derive(format!("{}|{}", secret.credential, secret.version).as_bytes())
+}
+
+/// `None`: they open, and are not whole.
+fn open_node_keys(root: &Key, cluster: &Cluster) -> Result<Option<NodeKeySet>, NotOurs> {
+    let generation = cluster.node_keys_generation;
+    let purpose = purpose_of_node_keys(&cluster.id, generation);
+    let opened = root.open(&purpose, cluster.node_keys_nonce, &cluster.node_keys_wrapped)?;
+    Ok(NodeKeySet::read(&opened).filter(|keys| keys.generation() == generation))
 }
 
 #[cfg(test)]

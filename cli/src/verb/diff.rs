@@ -72,7 +72,7 @@ fn form(resource: &Resource) -> String {
 }
 
 /// A unified diff; empty when the texts are equal.
-fn unified(old: &str, new: &str, old_label: &str, new_label: &str, paint: Paint) -> String {
+pub(crate) fn unified(old: &str, new: &str, old_label: &str, new_label: &str, paint: Paint) -> String {
     let plain = TextDiff::from_lines(old, new)
         .unified_diff()
         .context_radius(CONTEXT_LINES)

@@ -2,7 +2,7 @@
 
 use gantry_model::document::Document;
 use gantry_model::nearest::nearest;
-use gantry_model::resource::{Kind, LimitKeyPart, LimitSpec, Resource, Spec, Transport};
+use gantry_model::resource::{Kind, LimitKeyPart, LimitSpec, Naming, Resource, Spec, Transport};
 use gantry_wire::admin_v1::{GetRequest, StoredResource};
 
 use crate::admin::Admin;
@@ -150,8 +150,13 @@ fn about(spec: &Spec) -> String {
         },
         Spec::Endpoint(spec) => {
             let servers: Vec<_> = spec.servers.iter().map(ToString::to_string).collect();
+            let naming = match spec.naming {
+                Naming::Bare => "",
+                Naming::Prefixed => ", prefixed",
+                Naming::Aliased => ", aliased",
+            };
             let anonymous = if spec.anonymous { ", anonymous" } else { "" };
-            format!("{}{anonymous}", servers.join(", "))
+            format!("{}{naming}{anonymous}", servers.join(", "))
         }
         Spec::Agent(spec) if spec.description.is_empty() => {
             spec.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

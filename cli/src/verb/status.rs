@@ -53,6 +53,7 @@ struct ServerView {
     tenant: String,
     name: String,
     tools: u32,
+    quarantined: u32,
     revisions: Vec<String>,
     failure: String,
 }
@@ -128,6 +129,7 @@ impl From<&ServerStatus> for ServerView {
             tenant: server.tenant.clone(),
             name: server.name.clone(),
             tools: server.tool_count,
+            quarantined: server.quarantined_count,
             revisions: server.revisions.clone(),
             failure: server.failure.clone(),
         }
@@ -141,6 +143,7 @@ impl ServerView {
             self.tenant.clone(),
             self.name.clone(),
             self.tools.to_string(),
+            self.quarantined.to_string(),
             self.revisions.join(", "),
             failure,
         ]
@@ -171,7 +174,7 @@ impl ClusterView {
         if self.servers.is_empty() {
             text.push_str("no server is stored; `gantry apply -f FILE` stores one\n");
         } else {
-            let header = ["TENANT", "SERVER", "TOOLS", "PROTOCOL", "FAILURE"];
+            let header = ["TENANT", "SERVER", "TOOLS", "WAITING", "PROTOCOL", "FAILURE"];
             text.push_str(&output::table(&header, self.servers.iter().map(ServerView::row).collect()));
         }
         text
@@ -205,8 +208,8 @@ revision 7, 0 resources; log up to 0, purged up to 0
 NODE  STATE      REVISION  LAG  APPLY  RECORDS LOST  BUILD  LAST ERROR
 a     connected  5         2    0 µs   0
 
-TENANT  SERVER  TOOLS  PROTOCOL  FAILURE
-t       s       2
+TENANT  SERVER  TOOLS  WAITING  PROTOCOL  FAILURE
+t       s       2      0
 ";
         assert_eq!(ClusterView::from(&status).text(), expected);
     }

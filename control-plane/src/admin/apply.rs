@@ -14,10 +14,14 @@ use gantry_wire::admin_v1::{
 use gantry_wire::{WireError, resource_v1 as wire};
 use tonic::Status;
 
+use super::endpoints;
 use super::policy::{Applied, Judgement, judge};
 use super::rejection::{broken_off, not_committed, problems, unreadable};
 use crate::feed::View;
 use crate::plane::Plane;
+
+/// Most warnings about one change; nobody reads further.
+const WARNINGS_MAX: usize = 100;
 
 type Results = Vec<(ResourceId, ChangeKind)>;
 
@@ -127,7 +131,13 @@ async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Sta
         .map(|(id, _)| id.tenant.clone())
         .chain(documents.iter().map(|(document, _)| document.tenant.clone()))
         .collect();
-    let judge = move || judge(&before, &after, &documents, tenants.into_iter());
+    let judge = move || {
+        let mut judgement = judge(&before, &after, &documents, tenants.into_iter());
+        let endpoints = documents.iter().map(|(document, _)| document);
+        judgement.warnings.extend(endpoints::warnings(&after, endpoints));
+        judgement.warnings.truncate(WARNINGS_MAX);
+        judgement
+    };
     tokio::task::spawn_blocking(judge).await.map_err(|_| broken_off())
 }
 

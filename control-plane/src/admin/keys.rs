@@ -2,8 +2,6 @@
 //!
 //! Always holds: a key's secret is in the answer to its creation and nowhere else; what is stored is its keyed hash.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use gantry_control_state::{Command, Outcome};
 use gantry_model::key::{KEY_ID_BYTES, KEY_SECRET_BYTES, KeyId, PresentedKey};
 use gantry_model::record::{RecordKey, RecordKind, RecordValue};
@@ -16,7 +14,7 @@ use tonic::Status;
 use zeroize::Zeroizing;
 
 use super::rejection::{not_committed, parse, parse_or_every, refused, require, require_tenant};
-use crate::plane::Plane;
+use crate::plane::{Plane, now_ms};
 use crate::vault::fill_random;
 
 pub(super) async fn create(plane: &Plane, request: CreateKeyRequest) -> Result<CreateKeyResponse, Status> {
@@ -103,12 +101,6 @@ fn random_key() -> Result<PresentedKey, crate::vault::CryptoError> {
 fn expiry(created_at_ms: u64, seconds: u64) -> Result<u64, Status> {
     let expires_at_ms = seconds.checked_mul(1000).and_then(|ms| created_at_ms.checked_add(ms));
     expires_at_ms.ok_or_else(|| Status::invalid_argument(format!("a key cannot live for {seconds} seconds")))
-}
-
-/// Milliseconds since 1970. A clock before that is taken as then.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -20,8 +20,6 @@ use crate::plane::Plane;
 
 /// Where a policy's text stands in its document.
 const PATH: &str = "spec.cedar";
-/// Most warnings about one change; nobody reads further.
-const WARNINGS_MAX: usize = 100;
 
 /// What there is to say about the policies of a change.
 #[derive(Debug, Default, PartialEq)]
@@ -87,7 +85,6 @@ pub(super) fn judge(
             judgement.stored(after, tenant, documents, (&names_before, names));
         }
     }
-    judgement.warnings.truncate(WARNINGS_MAX);
     judgement
 }
 

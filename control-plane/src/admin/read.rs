@@ -10,7 +10,7 @@ use super::rejection::{parse, parse_or_every};
 use crate::plane::Plane;
 
 /// Most bytes of resources in one answer, so that it stays one message. A larger state is read tenant by tenant.
-const ANSWER_BYTES_MAX: usize = gantry_wire::MESSAGE_BYTES_MAX - 64 * 1024;
+pub(super) const ANSWER_BYTES_MAX: usize = gantry_wire::MESSAGE_BYTES_MAX - 64 * 1024;
 
 /// Answers with the resources that fit; none is no error.
 pub(super) fn get(plane: &Plane, request: &GetRequest) -> Result<GetResponse, Status> {

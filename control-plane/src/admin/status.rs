@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gantry_control_state::State;
 use gantry_model::record::RecordValue;
-use gantry_model::{Revision, ServerName, Spec};
+use gantry_model::{Revision, ServerName, Spec, TenantName};
 use gantry_wire::admin_v1::{
     NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest, WaitAppliedResponse,
 };
@@ -60,10 +60,16 @@ fn servers(plane: &Plane, state: &State) -> Vec<ServerStatus> {
             name: server.to_string(),
             tool_count: catalog.map_or(0, |catalog| index(catalog.tools.len())),
             revisions: catalog.map(|catalog| catalog.revisions.clone()).unwrap_or_default(),
-            failure: plane.fleet.failures.get(tenant, &server).unwrap_or_default(),
+            failure: failure(plane, tenant, &server).unwrap_or_default(),
+            quarantined_count: catalog.map_or(0, |catalog| index(catalog.quarantined.len())),
         })
     };
     state.records().filter_map(|record| of_record(&record.value)).collect()
+}
+
+fn failure(plane: &Plane, tenant: &TenantName, server: &ServerName) -> Option<String> {
+    let fleet = &plane.fleet;
+    fleet.failures.get(tenant, server).or_else(|| fleet.flapping.told(tenant, server))
 }
 
 /// Answers as soon as every connected node has the revision, which is at once when none is connected.

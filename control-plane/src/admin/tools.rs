@@ -46,6 +46,13 @@ pub(super) async fn list(plane: &Plane, request: ListToolsRequest) -> Result<Lis
     let servers = servers(&state, &tenant, server.as_ref());
     let mut warnings: Vec<String> = Vec::new();
     for server in &servers {
+        let waiting = state.catalog(&tenant, server).map_or(0, |catalog| catalog.quarantined.len());
+        if waiting > 0 {
+            warnings.push(format!(
+                "{waiting} definitions of server {tenant}/{server} wait for approval; \
+                 `gantry catalog diff {server} --tenant {tenant}` shows them"
+            ));
+        }
         let failure = plane.fleet.failures.get(&tenant, server);
         match (state.catalog(&tenant, server), failure) {
             (None, None) => warnings.push(format!("no node has reported yet what server {tenant}/{server} offers")),

@@ -1,18 +1,21 @@
 //! Recording what servers offer, as nodes report it.
 //!
 //! Always holds: reports of one node are recorded in their order, so an older catalog never replaces a newer one of
-//! the same node; a catalog that the state has already is not proposed; at most [`QUEUE_BYTES_MAX`] bytes of one
-//! node's reports wait. What waits when its node leaves is dropped: nodes ask their servers, and report, again and
+//! the same node; a catalog that would change nothing is not proposed, and neither is one of a server that flaps
+//! (`fleet/flapping.rs`); at most [`QUEUE_BYTES_MAX`] bytes of one node's reports wait. What waits when its node leaves is dropped: nodes ask their servers, and report, again and
 //! again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_control_state::{Command, Outcome};
+use gantry_control_state::{Command, Outcome, State};
+use gantry_model::resource::Pin;
 use gantry_model::{Catalog, ResourceId, ServerName, TenantName};
+use gantry_wire::resource_v1;
 use gantry_wire::sync_v1::{CatalogReport, ServerFailure};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::plane::Plane;
 use crate::raft::ProposeError;
@@ -88,7 +91,12 @@ async fn record(plane: &Plane, catalog: Catalog) {
     let mut last = None;
     for attempt in 1..=ATTEMPTS_MAX {
         let state = plane.consensus.feed().latest().state;
-        if state.catalog_after(&catalog).is_none() {
+        let Some(next) = state.catalog_after(&catalog) else {
+            plane.fleet.flapping.agrees(&tenant, &server);
+            return plane.fleet.failures.clear(&tenant, &server);
+        };
+        if attempt == 1 && !may_record(plane, &state, &catalog, &next) {
+            tracing::debug!(%tenant, %server, "a catalog is held back: its server offers now this, now that");
             return plane.fleet.failures.clear(&tenant, &server);
         }
         match plane.consensus.propose(Command::PutCatalog(catalog.clone())).await {
@@ -111,6 +119,18 @@ async fn record(plane: &Plane, catalog: Catalog) {
     if let Some(error) = last {
         note(plane, &tenant, &server, &format!("what the server offers could not be recorded: {error}"));
     }
+}
+
+/// A first catalog is recorded at once. So is one by which a pinned definition is withdrawn, whatever its server did
+/// before: what the server would now do is not what was approved.
+fn may_record(plane: &Plane, state: &State, reported: &Catalog, next: &Catalog) -> bool {
+    let (tenant, server) = (&reported.tenant, &reported.server);
+    let Some(stored) = state.catalog(tenant, server) else { return true };
+    if state.pin(tenant, server) == Some(Pin::Review) && stored.is_withdrawn_by(next) {
+        return true;
+    }
+    let digest = blake3::hash(&resource_v1::Catalog::from(reported).encode_to_vec());
+    plane.fleet.flapping.may_change(tenant, server, digest.into(), Instant::now())
 }
 
 fn note_failure(plane: &Plane, failure: &ServerFailure) {

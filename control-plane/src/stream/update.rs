@@ -51,6 +51,8 @@ struct Parts {
     done: Vec<Update>,
     current: Update,
     bytes: usize,
+    /// For the last part.
+    node_keys: Option<SealedToNode>,
     unopened: Vec<(TenantName, CredentialName, SecretError)>,
 }
 
@@ -62,7 +64,8 @@ impl Builder<'_> {
             parts.upsert(key.to_owned(), record);
         }
         self.provision(&mut parts);
-        self.finish(parts, true)
+        self.give_node_keys(&mut parts)?;
+        Ok(self.finish(parts, true))
     }
 
     /// What changed after `from`. With `provision`, all secrets as well: for a process that has none.
@@ -73,6 +76,7 @@ impl Builder<'_> {
         provision: bool,
     ) -> Result<Built, SecretError> {
         let mut parts = self.parts(from);
+        let mut node_keys = provision;
         for change in changes {
             // INVARIANT: the state's keys are keys of records.
             let Ok(key) = change.key.parse::<RecordKey>() else { continue };
@@ -82,13 +86,18 @@ impl Builder<'_> {
                     Some(record) => parts.upsert(change.key.clone(), record),
                     None => parts.delete(change.key.clone()),
                 },
+                // The cluster's facts change by a rotation of these only.
+                RecordKind::Cluster => node_keys = true,
                 _ => {}
             }
         }
         if provision {
             self.provision(&mut parts);
         }
-        self.finish(parts, provision)
+        if node_keys {
+            self.give_node_keys(&mut parts)?;
+        }
+        Ok(self.finish(parts, provision))
     }
 
     fn parts(&self, from: Revision) -> Parts {
@@ -98,7 +107,7 @@ impl Builder<'_> {
             cluster_id: self.vault.cluster_id().to_owned(),
             ..Update::default()
         };
-        Parts { done: Vec::new(), current, bytes: 0, unopened: Vec::new() }
+        Parts { done: Vec::new(), current, bytes: 0, node_keys: None, unopened: Vec::new() }
     }
 
     fn provision(&self, parts: &mut Parts) {
@@ -135,16 +144,20 @@ impl Builder<'_> {
         }
     }
 
-    fn finish(&self, mut parts: Parts, provisions: bool) -> Result<Built, SecretError> {
-        if provisions {
-            parts.current.node_keys = Some(to_wire(self.vault.release_node_keys(self.recipient)?));
-        }
+    fn give_node_keys(&self, parts: &mut Parts) -> Result<(), SecretError> {
+        let sealed = self.vault.release_node_keys(&self.view.state, self.recipient)?;
+        parts.node_keys = Some(to_wire(sealed));
+        Ok(())
+    }
+
+    fn finish(&self, mut parts: Parts, provisions: bool) -> Built {
+        parts.current.node_keys = parts.node_keys;
         let digest = self.view.state.digest();
         parts.current.last = true;
         parts.current.digest_after = digest.to_bytes().to_vec();
         parts.done.push(parts.current);
         let (parts, unopened) = (parts.done, parts.unopened);
-        Ok(Built { parts, revision: self.view.revision, digest, provisions, unopened })
+        Built { parts, revision: self.view.revision, digest, provisions, unopened }
     }
 }
 

@@ -42,6 +42,27 @@ impl NodeKeySet {
         (all_whole && newest_first && keys.seal_keys.len() <= SEAL_KEYS_MAX).then_some(set)
     }
 
+    /// The same with a new seal key; the one before the newest of these is forgotten.
+    pub(super) fn next(mut self) -> Result<NodeKeySet, CryptoError> {
+        let key = Key::random()?;
+        let generation = self.generation().checked_add(1).ok_or(CryptoError)?;
+        let keys = &mut self.0;
+        keys.seal_keys.insert(0, SealKey { generation, key: key.expose().to_vec() });
+        while keys.seal_keys.len() > SEAL_KEYS_MAX {
+            if let Some(mut oldest) = keys.seal_keys.pop() {
+                oldest.key.zeroize();
+            }
+        }
+        keys.session_key.zeroize();
+        keys.session_key = key.expose().to_vec();
+        Ok(self)
+    }
+
+    /// Of the newest seal key.
+    pub(super) fn generation(&self) -> u32 {
+        self.0.seal_keys.first().map_or(0, |newest| newest.generation)
+    }
+
     /// The keys as nodes receive them.
     pub(super) fn encode(&self) -> Secret<Vec<u8>> {
         Secret::new(self.0.encode_to_vec())

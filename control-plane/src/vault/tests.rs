@@ -23,6 +23,14 @@ struct Fixture {
 }
 
 impl Fixture {
+    /// What a node opens of the node keys.
+    fn node_keys(&self) -> Result<NodeKeys> {
+        let node = NodeSealKey::generate()?;
+        let sealed = self.vault.release_node_keys(&self.state, &node.public_key())?;
+        let keys = node.open(&Purpose::NodeKeys, &sealed)?;
+        Ok(NodeKeys::decode(keys.expose().as_slice())?)
+    }
+
     fn new() -> Result<Fixture> {
         let directory = tempfile::tempdir()?;
         let cluster = Vault::found(directory.path())?;
@@ -107,7 +115,11 @@ fn nothing_that_is_proposed_holds_a_secret() -> Result {
     fixture.apply(Command::Bootstrap(fixture.cluster.clone()));
     let stored: Vec<u8> = fixture.state.entries().flat_map(|(_, bytes)| bytes.to_vec()).collect();
     let root = fixture.vault.root.expose().to_vec();
-    let node_keys = NodeKeys::decode(fixture.vault.node_keys.expose().as_slice())?;
+    let rotate = fixture.vault.rotate_node_keys(&fixture.state, 5)?;
+    fixture.apply(rotate);
+    let stored: Vec<u8> =
+        stored.into_iter().chain(fixture.state.entries().flat_map(|(_, bytes)| bytes.to_vec())).collect();
+    let node_keys = fixture.node_keys()?;
     let secrets = [b"hunter2-hunter2-hunter2".to_vec(), root, node_keys.key_hash_key, node_keys.session_key];
     for secret in secrets {
         assert!(!stored.windows(secret.len()).any(|window| window == secret));
@@ -138,11 +150,9 @@ fn the_vault_opens_again_with_its_key_file_and_with_no_other() -> Result {
 
 #[test]
 fn a_node_gets_the_keys_that_hash_agent_keys() -> Result {
-    let fixture = Fixture::new()?;
-    let node = NodeSealKey::generate()?;
-    let sealed = fixture.vault.release_node_keys(&node.public_key())?;
-    let keys = node.open(&Purpose::NodeKeys, &sealed)?;
-    let keys = NodeKeys::decode(keys.expose().as_slice())?;
+    let mut fixture = Fixture::new()?;
+    fixture.apply(Command::Bootstrap(fixture.cluster.clone()));
+    let keys = fixture.node_keys()?;
     assert_eq!((keys.key_hash_key.len(), keys.session_key.len()), (KEY_BYTES, KEY_BYTES));
     assert_ne!(keys.key_hash_key, keys.session_key);
     assert_eq!(keys.seal_keys, [SealKey { generation: 1, key: keys.session_key }]);
@@ -150,5 +160,54 @@ fn a_node_gets_the_keys_that_hash_agent_keys() -> Result {
     let secret = [9; KEY_SECRET_BYTES];
     let hash = fixture.vault.hash_agent_key(&Secret::new(secret));
     assert_eq!(hmac::sign(&key, &secret).as_ref(), hash);
+    Ok(())
+}
+
+#[test]
+fn a_rotation_gives_a_new_seal_key_and_keeps_the_one_before() -> Result {
+    let mut fixture = Fixture::new()?;
+    fixture.apply(Command::Bootstrap(fixture.cluster.clone()));
+    let first = fixture.node_keys()?;
+    let early = fixture.vault.rotate_node_keys(&fixture.state, 5)?;
+    let late = fixture.vault.rotate_node_keys(&fixture.state, 6)?;
+    fixture.apply(early);
+    let second = fixture.node_keys()?;
+    assert_eq!(second.key_hash_key, first.key_hash_key, "stored keys of agents stay good");
+    assert_eq!(second.seal_keys[0], SealKey { generation: 2, key: second.session_key.clone() });
+    assert_eq!(second.seal_keys[1..], first.seal_keys);
+    let refused = fixture.state.apply(Revision(100), &late).outcome;
+    assert!(matches!(refused, Outcome::Refused(_)), "two at once are one: {refused:?}");
+
+    let again = fixture.vault.rotate_node_keys(&fixture.state, 7)?;
+    fixture.apply(again);
+    let third = fixture.node_keys()?;
+    assert_eq!(third.seal_keys[0].generation, 3);
+    assert_eq!(third.seal_keys[1..], second.seal_keys[..1]);
+
+    // The vault opens with them again; a record that is rolled back to another generation does not open.
+    let cluster = fixture.state.cluster().ok_or("a cluster")?.as_ref().clone();
+    Vault::unseal(fixture.directory.path(), &cluster)?;
+    let moved =
+        Vault::unseal(fixture.directory.path(), &Cluster { node_keys_generation: 2, ..cluster }).err();
+    assert!(matches!(moved, Some(UnsealError::Damaged { what: "node keys", .. })), "{moved:?}");
+    Ok(())
+}
+
+#[test]
+fn the_one_key_of_an_earlier_build_is_the_first_generation() -> Result {
+    let mut fixture = Fixture::new()?;
+    let (hash, session) = (vec![1; KEY_BYTES], vec![2; KEY_BYTES]);
+    let keys = NodeKeys { key_hash_key: hash.clone(), session_key: session.clone(), seal_keys: Vec::new() };
+    let purpose = format!("gantry node keys v1|{}", fixture.cluster.id);
+    let sealed = fixture.vault.root.seal(purpose.as_bytes(), &Secret::new(keys.encode_to_vec()))?;
+    (fixture.cluster.node_keys_nonce, fixture.cluster.node_keys_wrapped) = (sealed.nonce, sealed.ciphertext);
+    fixture.apply(Command::Bootstrap(fixture.cluster.clone()));
+    Vault::unseal(fixture.directory.path(), &fixture.cluster)?;
+    let first = SealKey { generation: 1, key: session.clone() };
+    let seal_keys = vec![first.clone()];
+    assert_eq!(fixture.node_keys()?, NodeKeys { key_hash_key: hash, session_key: session, seal_keys });
+    let rotate = fixture.vault.rotate_node_keys(&fixture.state, 5)?;
+    fixture.apply(rotate);
+    assert_eq!(fixture.node_keys()?.seal_keys[1], first);
     Ok(())
 }

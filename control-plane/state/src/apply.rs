@@ -39,6 +39,9 @@ impl State {
             Command::ApproveCatalog { tenant, server, approvals } => {
                 draft.approve_catalog(tenant, server, approvals)
             }
+            Command::RotateNodeKeys { generation, nonce, wrapped, rotated_at_ms } => {
+                draft.rotate_node_keys(*generation, (*nonce, wrapped), *rotated_at_ms)
+            }
         };
         match outcome {
             Ok(done) => {
@@ -224,6 +227,26 @@ impl Draft {
             .approve(approvals)
             .map_err(|errors| errors.into_iter().map(refusal).collect::<Vec<_>>())?;
         self.put(RecordValue::Catalog(Arc::new(approved)));
+        Ok(Vec::new())
+    }
+
+    fn rotate_node_keys(
+        &mut self,
+        generation: u32,
+        (nonce, wrapped): ([u8; 12], &[u8]),
+        rotated_at_ms: u64,
+    ) -> Done {
+        let Some(cluster) = self.state.cluster() else { return refused("there is no cluster yet") };
+        if cluster.node_keys_generation.checked_add(1) != Some(generation) {
+            return refused("the keys of the nodes were rotated meanwhile");
+        }
+        self.put(RecordValue::Cluster(Arc::new(Cluster {
+            node_keys_nonce: nonce,
+            node_keys_wrapped: wrapped.to_vec(),
+            node_keys_generation: generation,
+            node_keys_rotated_at_ms: Some(rotated_at_ms),
+            ..cluster.as_ref().clone()
+        })));
         Ok(Vec::new())
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use gantry_model::digest::Digest;
 use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
+use gantry_model::resource::Pin;
 use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId, Spec};
 use gantry_wire::{WireError, decode_record, encode_record};
 use rpds::RedBlackTreeMapSync;
@@ -153,17 +154,24 @@ impl State {
         }
     }
 
+    /// What becomes of a server's changed definitions; `None`: there is no such server.
+    pub fn pin(&self, tenant: &TenantName, server: &ServerName) -> Option<Pin> {
+        match &self.resource(&ResourceId::server(tenant, server))?.0.spec {
+            Spec::Server(server) => Some(server.pin),
+            _ => None,
+        }
+    }
+
     /// What is to be recorded when a node reports a catalog; `None`: nothing, or its server is not there.
     pub fn catalog_after(&self, reported: &Catalog) -> Option<Catalog> {
-        let id = ResourceId::server(&reported.tenant, &reported.server);
-        let Spec::Server(server) = &self.resource(&id)?.0.spec else { return None };
+        let pin = self.pin(&reported.tenant, &reported.server)?;
         let stored = self.catalog(&reported.tenant, &reported.server).map(AsRef::as_ref);
         // A node has nothing to say about quarantine.
         if reported.quarantined.is_empty() {
-            Catalog::record(stored, reported, server.pin)
+            Catalog::record(stored, reported, pin)
         } else {
             let reported = Catalog { quarantined: Vec::new(), ..reported.clone() };
-            Catalog::record(stored, &reported, server.pin)
+            Catalog::record(stored, &reported, pin)
         }
     }
 

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use gantry_model::key::KeyId;
-use gantry_model::record::{SealedSecret, TenantKey};
-use gantry_model::{AgentKey, Catalog, Definition, Resource, ResourceId, Revision, document};
+use gantry_model::record::{Cluster, SealedSecret, TenantKey};
+use gantry_model::{
+    AgentKey, Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, Resource,
+    ResourceId, Revision, document,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -151,6 +154,142 @@ fn a_catalog_that_says_the_same_changes_nothing() -> Result<(), Box<dyn std::err
     Ok(())
 }
 
+fn tool(name: &str, description: &str) -> Definition {
+    Definition::new(name, json!({"name": name, "description": description}).to_string())
+}
+
+fn offers(tools: &[Definition]) -> Catalog {
+    let mut catalog = Catalog::empty("acme".parse().expect("a name"), "files".parse().expect("a name"));
+    catalog.tools = tools.to_vec();
+    catalog
+}
+
+fn pinned(pin: &str) -> Command {
+    let spec = json!({"url": "http://127.0.0.1:1/mcp", "credential": "token", "pin": pin});
+    Command::Apply(vec![resource("Server", "files", spec)])
+}
+
+fn approve(tools: &[Definition]) -> Command {
+    let approval =
+        |tool: &Definition| Approval { kind: DefinitionKind::Tool, name: tool.name.clone(), hash: tool.hash };
+    Command::ApproveCatalog {
+        tenant: "acme".parse().expect("a name"),
+        server: "files".parse().expect("a name"),
+        approvals: tools.iter().map(approval).collect(),
+    }
+}
+
+#[test]
+fn a_pinned_catalog_changes_by_approval_only() -> Result<(), Box<dyn std::error::Error>> {
+    let mut state = ready();
+    let stored = |state: &State| -> Result<Catalog, Box<dyn std::error::Error>> {
+        Ok(state.catalog(&"acme".parse()?, &"files".parse()?).ok_or("a catalog")?.as_ref().clone())
+    };
+    state.apply(Revision(2), &pinned("review"));
+    assert_eq!(
+        refusals(state.apply(Revision(3), &approve(&[tool("read", "a")])))[0].message,
+        "nothing is recorded of server acme/files yet"
+    );
+    let first = offers(&[tool("read", "a"), tool("write", "a")]);
+    assert_eq!(state.apply(Revision(4), &Command::PutCatalog(first.clone())).changes.len(), 1);
+    assert_eq!(stored(&state)?, first, "the first one is taken as it is");
+
+    let evil = offers(&[tool("read", "evil"), tool("write", "a")]);
+    assert_eq!(state.apply(Revision(5), &Command::PutCatalog(evil.clone())).changes.len(), 1);
+    let held = stored(&state)?;
+    assert_eq!((held.tools, held.quarantined.len()), (vec![tool("write", "a")], 1));
+    assert_eq!(state.apply(Revision(6), &Command::PutCatalog(evil.clone())).changes, []);
+
+    // Another build answers, and then the first again: nobody was asked, nothing new is in force.
+    state.apply(Revision(7), &Command::PutCatalog(first.clone()));
+    assert_eq!(stored(&state)?, first);
+    state.apply(Revision(8), &Command::PutCatalog(evil.clone()));
+
+    assert_eq!(
+        refusals(state.apply(Revision(9), &approve(&[tool("read", "what was seen before")])))[0].message,
+        "tool \"read\" changed again after it was looked at"
+    );
+    assert_eq!(
+        refusals(state.apply(Revision(9), &approve(&[tool("raed", "")])))[0],
+        Refusal {
+            index: 0,
+            path: String::new(),
+            message: "no tool \"raed\" is in quarantine".to_owned(),
+            nearest: Some("read".to_owned()),
+        }
+    );
+    assert_eq!(
+        refusals(state.apply(Revision(9), &approve(&[])))[0].message,
+        "the approval names no definition"
+    );
+    assert_eq!(state.apply(Revision(10), &approve(&[tool("read", "evil")])).changes.len(), 1);
+    assert_eq!(stored(&state)?, offers(&[tool("write", "a"), tool("read", "evil")]));
+    assert_eq!(state.apply(Revision(11), &Command::PutCatalog(evil)).changes, []);
+
+    // Without the pin, what waits is released by the next report.
+    let third = offers(&[tool("read", "b"), tool("write", "a")]);
+    state.apply(Revision(12), &Command::PutCatalog(third.clone()));
+    assert_eq!(stored(&state)?.quarantined.len(), 1);
+    state.apply(Revision(13), &pinned("auto"));
+    assert_eq!(stored(&state)?.quarantined.len(), 1);
+    state.apply(Revision(14), &Command::PutCatalog(third.clone()));
+    assert_eq!(stored(&state)?, third);
+    Ok(())
+}
+
+#[test]
+fn a_node_cannot_put_anything_into_quarantine() -> Result<(), Box<dyn std::error::Error>> {
+    let mut state = ready();
+    let mut report = offers(&[tool("read", "a")]);
+    state.apply(Revision(2), &Command::PutCatalog(report.clone()));
+    let held = Quarantined {
+        kind: DefinitionKind::Tool,
+        definition: tool("write", "a"),
+        reason: QuarantineReason::New,
+    };
+    report.quarantined.push(held);
+    assert_eq!(state.apply(Revision(3), &Command::PutCatalog(report)).changes, []);
+    Ok(())
+}
+
+#[test]
+fn keys_of_nodes_are_rotated_one_generation_at_a_time() {
+    let mut state = State::default();
+    let rotate = |generation| Command::RotateNodeKeys {
+        generation,
+        nonce: [generation as u8; 12],
+        wrapped: vec![generation as u8],
+        rotated_at_ms: u64::from(generation),
+    };
+    assert_eq!(refusals(state.apply(Revision(1), &rotate(2)))[0].message, "there is no cluster yet");
+    let cluster = Cluster {
+        id: "c".to_owned(),
+        kek_id: "k".to_owned(),
+        root_nonce: [9; 12],
+        root_wrapped: vec![9],
+        node_keys_nonce: [1; 12],
+        node_keys_wrapped: vec![1],
+        node_keys_generation: 1,
+        node_keys_rotated_at_ms: None,
+    };
+    state.apply(Revision(2), &Command::Bootstrap(cluster.clone()));
+    for generation in [1, 3] {
+        let message = "the keys of the nodes were rotated meanwhile";
+        assert_eq!(refusals(state.apply(Revision(3), &rotate(generation)))[0].message, message);
+    }
+    let digest = state.digest();
+    assert_eq!(state.apply(Revision(4), &rotate(2)).changes.len(), 1);
+    let expected = Cluster {
+        node_keys_nonce: [2; 12],
+        node_keys_wrapped: vec![2],
+        node_keys_generation: 2,
+        node_keys_rotated_at_ms: Some(2),
+        ..cluster
+    };
+    assert_eq!(state.cluster().map(AsRef::as_ref), Some(&expected));
+    assert_eq!(state.digest(), digest, "nodes receive no record of it");
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let name = prop::sample::select(vec!["files", "time", "mail"]);
     let agent = prop::sample::select(vec!["bot", "eve"]);
@@ -175,7 +314,16 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::Delete(vec![resource(kind, name, spec).id()])
         }),
         agent.prop_map(|agent| Command::Delete(vec![resource("Agent", agent, json!({})).id()])),
+        prop::sample::select(vec!["auto", "review"]).prop_map(pinned),
+        any_tools().prop_map(|tools| Command::PutCatalog(offers(&tools))),
+        any_tools().prop_map(|tools| approve(&tools)),
     ]
+}
+
+fn any_tools() -> impl Strategy<Value = Vec<Definition>> {
+    let description = prop::sample::select(vec!["a", "b"]);
+    prop::collection::btree_map(prop::sample::select(vec!["read", "write", "list"]), description, 0..3)
+        .prop_map(|tools| tools.into_iter().map(|(name, description)| tool(name, description)).collect())
 }
 
 proptest! {

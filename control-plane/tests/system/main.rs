@@ -2,9 +2,11 @@
 //! stream.
 
 mod admin;
+mod catalog;
 mod harness;
 mod members;
 mod node;
+mod node_keys;
 mod policy;
 mod records;
 mod restart;

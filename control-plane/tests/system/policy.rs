@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{Harness, Result, acme, eventually, policy};
 use crate::node::{Connection, Process};
 
-fn catalog(tools: &[&str]) -> Catalog {
+pub(crate) fn catalog(tools: &[&str]) -> Catalog {
     let definition = |name: &&str| {
         let json =
             json!({"name": name, "description": format!("does {name}"), "inputSchema": {"type": "object"}});
@@ -24,7 +24,7 @@ fn catalog(tools: &[&str]) -> Catalog {
     }
 }
 
-async fn report(connection: &Connection, catalog: Catalog) -> Result {
+pub(crate) async fn report(connection: &Connection, catalog: Catalog) -> Result {
     connection.send(Message::Catalog(CatalogReport { catalog: Some(catalog), failure: None })).await
 }
 
@@ -167,6 +167,7 @@ async fn a_catalog_is_recorded_once_and_a_server_that_cannot_be_asked_shows_in_t
         tool_count: 2,
         revisions: vec!["2025-11-25".into()],
         failure: failure.into(),
+        quarantined_count: 0,
     };
     assert_eq!(harness.status().await?.servers, [server("")]);
     connection.send(failure("connection refused")).await?;

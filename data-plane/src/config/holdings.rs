@@ -222,11 +222,13 @@ fn open_node_keys(seal: &NodeSealKey, sealed: wire::SealedToNode) -> Result<Node
         .map_err(|error| UpdateError::Seal("the node keys", error))?;
     let keys =
         wire::NodeKeys::decode(opened.expose().as_slice()).map_err(|_| UpdateError::Form("the node keys"))?;
-    let (key_hash_key, session_key) = (Secret::new(keys.key_hash_key), Secret::new(keys.session_key));
+    let (key_hash_key, _) = (Secret::new(keys.key_hash_key), Secret::new(keys.session_key));
+    let seal_keys: Vec<_> =
+        keys.seal_keys.into_iter().map(|key| (key.generation, Secret::new(key.key))).collect();
+    let generations = seal_keys.iter().map(|(generation, key)| (*generation, key.expose().as_slice()));
     Ok(NodeKeys {
         key_hash: hmac::Key::new(hmac::HMAC_SHA256, key_hash_key.expose()),
-        seal: Keyring::new([(1, session_key.expose().as_slice())])
-            .map_err(|_| UpdateError::Form("the session key"))?,
+        seal: Keyring::new(generations).map_err(|_| UpdateError::Form("the seal keys"))?,
     })
 }
 

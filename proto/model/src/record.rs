@@ -64,7 +64,7 @@ pub struct TenantKey {
     pub wrapped: Vec<u8>,
 }
 
-/// Facts of the cluster, written once when it is made.
+/// Facts of the cluster, written when it is made. The node keys alone are replaced, by rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Random; a node that met another cluster under this one's address finds out by it.
@@ -79,6 +79,10 @@ pub struct Cluster {
     pub node_keys_nonce: [u8; 12],
     /// The keys that all nodes share, sealed under the root key.
     pub node_keys_wrapped: Vec<u8>,
+    /// Generation of the newest seal key among them; counts from 1.
+    pub node_keys_generation: u32,
+    /// When they were last rotated, in milliseconds since 1970.
+    pub node_keys_rotated_at_ms: Option<u64>,
 }
 
 /// What sort of record a key names.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::name::TOOL_NAME_BYTES_MAX;
 use gantry_model::nearest::nearest;
-use gantry_model::{AgentName, Catalog, Definition, GroupName, ServerName};
+use gantry_model::{AgentName, Catalog, Definition, DefinitionKind, GroupName, ServerName};
 
 use crate::problem::shorten;
 use crate::schema::EntityKind;
@@ -95,7 +95,8 @@ impl<'a> Known<'a> {
             return Existence::Unchecked { server: server.to_owned() };
         };
         let definitions = definitions(kind, catalog);
-        if definitions.iter().any(|definition| &*definition.name == name) {
+        if definitions.iter().any(|definition| &*definition.name == name) || is_withheld(kind, catalog, name)
+        {
             return Existence::Exists;
         }
         let near = near_name(name, definitions.iter().map(|definition| &*definition.name));
@@ -132,6 +133,17 @@ fn missing<'n>(
     let near = near_name(id, names).map(|near| format!("nearest: {}", literal(kind, near)));
     let help = near.or(otherwise.map(str::to_owned));
     Existence::Missing { message: format!("there is no {}", literal_words(kind, id)), help }
+}
+
+/// A policy may come before the approval of what it is about.
+fn is_withheld(kind: EntityKind, catalog: &Catalog, name: &str) -> bool {
+    let kind = match kind {
+        EntityKind::Tool => DefinitionKind::Tool,
+        EntityKind::Prompt => DefinitionKind::Prompt,
+        EntityKind::Resource => DefinitionKind::Resource,
+        EntityKind::Agent | EntityKind::Group | EntityKind::Server => return false,
+    };
+    catalog.quarantined(kind, name).is_some()
 }
 
 fn definitions(kind: EntityKind, catalog: &Catalog) -> &[Definition] {

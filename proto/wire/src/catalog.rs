@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use gantry_model::{Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, SessionCarrier};
+use gantry_model::{
+    Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, SessionCarrier,
+};
 
-use crate::convert::{WireError, name};
+use crate::convert::{WireError, bytes, name};
 use crate::resource_v1 as wire;
 
 impl From<&Catalog> for wire::Catalog {
@@ -52,6 +54,28 @@ impl From<&Quarantined> for wire::Quarantined {
     }
 }
 
+impl From<&Approval> for wire::Approval {
+    fn from(approval: &Approval) -> wire::Approval {
+        wire::Approval {
+            kind: wire::DefinitionKind::from(approval.kind) as i32,
+            name: approval.name.to_string(),
+            hash: approval.hash.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<&wire::Approval> for Approval {
+    type Error = WireError;
+
+    fn try_from(approval: &wire::Approval) -> Result<Approval, WireError> {
+        Ok(Approval {
+            kind: definition_kind(approval.kind)?,
+            name: approval.name.as_str().into(),
+            hash: bytes("hash", &approval.hash)?,
+        })
+    }
+}
+
 impl From<DefinitionKind> for wire::DefinitionKind {
     fn from(kind: DefinitionKind) -> wire::DefinitionKind {
         match kind {
@@ -64,7 +88,7 @@ impl From<DefinitionKind> for wire::DefinitionKind {
 }
 
 /// Reads the kind of a definition from the number that stands for it.
-pub fn definition_kind(number: i32) -> Result<DefinitionKind, WireError> {
+fn definition_kind(number: i32) -> Result<DefinitionKind, WireError> {
     match wire::DefinitionKind::try_from(number) {
         Ok(wire::DefinitionKind::Tool) => Ok(DefinitionKind::Tool),
         Ok(wire::DefinitionKind::Prompt) => Ok(DefinitionKind::Prompt),

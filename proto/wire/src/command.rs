@@ -8,9 +8,8 @@ use gantry_model::record::{Cluster, SealedSecret, TenantKey};
 use gantry_model::{AgentKey, Approval, Catalog, Resource, ResourceId, ServerName, TenantName};
 use prost::Message;
 
-use crate::catalog::definition_kind;
 use crate::convert::{WireError, bytes, name};
-use crate::{raft_v1 as wire, resource_v1};
+use crate::raft_v1 as wire;
 
 /// A change that is proposed to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +46,17 @@ pub enum Command {
         server: ServerName,
         /// What the admin saw.
         approvals: Vec<Approval>,
+    },
+    /// Replaces the keys that nodes share by the next generation.
+    RotateNodeKeys {
+        /// One more than the stored one.
+        generation: u32,
+        /// AES-256-GCM nonce of `wrapped`.
+        nonce: [u8; 12],
+        /// The keys, sealed under the root key.
+        wrapped: Vec<u8>,
+        /// When, in milliseconds since 1970.
+        rotated_at_ms: u64,
     },
 }
 
@@ -95,6 +105,14 @@ impl From<&Command> for wire::Command {
                     approvals: approvals.iter().map(Into::into).collect(),
                 })
             }
+            Command::RotateNodeKeys { generation, nonce, wrapped, rotated_at_ms } => {
+                To::RotateNodeKeys(wire::RotateNodeKeys {
+                    generation: *generation,
+                    nonce: nonce.to_vec(),
+                    wrapped: wrapped.clone(),
+                    rotated_at_ms: *rotated_at_ms,
+                })
+            }
         };
         wire::Command { command: Some(command) }
     }
@@ -128,28 +146,12 @@ impl TryFrom<&wire::Command> for Command {
                 server: name("server", &approve.server)?,
                 approvals: approve.approvals.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             },
-        })
-    }
-}
-
-impl From<&Approval> for wire::Approval {
-    fn from(approval: &Approval) -> wire::Approval {
-        wire::Approval {
-            kind: resource_v1::DefinitionKind::from(approval.kind) as i32,
-            name: approval.name.to_string(),
-            hash: approval.hash.to_vec(),
-        }
-    }
-}
-
-impl TryFrom<&wire::Approval> for Approval {
-    type Error = WireError;
-
-    fn try_from(approval: &wire::Approval) -> Result<Approval, WireError> {
-        Ok(Approval {
-            kind: definition_kind(approval.kind)?,
-            name: approval.name.as_str().into(),
-            hash: bytes("hash", &approval.hash)?,
+            From::RotateNodeKeys(rotate) => Command::RotateNodeKeys {
+                generation: rotate.generation,
+                nonce: bytes("nonce", &rotate.nonce)?,
+                wrapped: rotate.wrapped.clone(),
+                rotated_at_ms: rotate.rotated_at_ms,
+            },
         })
     }
 }

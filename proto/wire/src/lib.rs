@@ -10,7 +10,6 @@ mod convert;
 mod record;
 mod resource;
 
-pub use catalog::definition_kind;
 pub use command::{Command, CommandError};
 pub use convert::WireError;
 pub use record::{decode_record, encode_record};

@@ -144,6 +144,8 @@ impl From<&Cluster> for wire::Cluster {
             root_wrapped: cluster.root_wrapped.clone(),
             node_keys_nonce: cluster.node_keys_nonce.to_vec(),
             node_keys_wrapped: cluster.node_keys_wrapped.clone(),
+            node_keys_generation: cluster.node_keys_generation,
+            node_keys_rotated_at_ms: cluster.node_keys_rotated_at_ms.unwrap_or(0),
         }
     }
 }
@@ -162,6 +164,9 @@ impl TryFrom<&wire::Cluster> for Cluster {
             root_wrapped: cluster.root_wrapped.clone(),
             node_keys_nonce: bytes("node_keys_nonce", &cluster.node_keys_nonce)?,
             node_keys_wrapped: cluster.node_keys_wrapped.clone(),
+            node_keys_generation: cluster.node_keys_generation.max(1),
+            node_keys_rotated_at_ms: (cluster.node_keys_rotated_at_ms != 0)
+                .then_some(cluster.node_keys_rotated_at_ms),
         })
     }
 }

@@ -78,6 +78,17 @@ impl Catalog {
         Ok(next)
     }
 
+    /// Whether something that is in force here is not in force there, or says something else.
+    pub fn is_withdrawn_by(&self, next: &Catalog) -> bool {
+        DefinitionKind::ALL.into_iter().any(|kind| {
+            let next = by_name(next.definitions(kind).iter());
+            let stays = |definition: &Definition| {
+                next.get(&*definition.name).is_some_and(|next| next.hash == definition.hash)
+            };
+            !self.definitions(kind).iter().all(stays)
+        })
+    }
+
     fn cannot_approve(&self, approval: &Approval) -> Option<ApproveError> {
         let Approval { kind, name, hash } = approval;
         match self.quarantined(*kind, name) {
@@ -210,6 +221,7 @@ mod tests {
         };
         assert_eq!(held, expected);
         assert_eq!(Catalog::record(Some(&held), &report, Pin::Review), None, "the same report again");
+        assert!(first.is_withdrawn_by(&held) && !held.is_withdrawn_by(&first));
 
         let approved = held.approve(&[approval(&tool("read", "evil"))]).expect("as it was seen");
         assert_eq!(approved.tools, [tool("write", "a"), tool("read", "evil")]);

@@ -1,0 +1,57 @@
+//! `gantry cluster`: what concerns the cluster as a whole.
+
+use gantry_wire::admin_v1::RotateNodeKeysRequest;
+
+use crate::admin::Admin;
+use crate::change::{self, Changed, WaitFlags};
+use crate::context::Access;
+use crate::failure::{Exit, Failure};
+use crate::output::TextFormat;
+
+/// Maintain the cluster as a whole.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Cluster {
+    /// Give all nodes a new key for sessions, cursors and the like; what the key before it sealed opens still.
+    RotateKeys(RotateKeys),
+}
+
+/// `gantry cluster rotate-keys`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateKeys {
+    /// Rotate also within 24 hours of the last time, which ends sessions that were sealed before that.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    wait: WaitFlags,
+    /// Form of the report.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: TextFormat,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Cluster {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Cluster::RotateKeys(rotate) => rotate.run().await,
+        }
+    }
+}
+
+impl RotateKeys {
+    async fn run(self) -> Result<Exit, Failure> {
+        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let request = RotateNodeKeysRequest { force: self.force };
+        let next =
+            "`gantry status` shows the cluster; `gantry cluster rotate-keys --force` when a key has leaked";
+        let answer = admin.ask(admin.service().rotate_node_keys(request), next).await?;
+        let rotated = Changed {
+            kind: "NodeKeys".to_owned(),
+            tenant: String::new(),
+            name: format!("generation {}", answer.generation),
+            change: "rotated",
+        };
+        change::report(&admin, answer.revision, vec![rotated], &self.wait, self.output).await
+    }
+}

@@ -1,0 +1,71 @@
+//! What waits for approval, and approving it.
+//!
+//! Always holds: a definition is approved by the hash of what the admin saw; when it changed since, nothing of the
+//! call is approved.
+
+use gantry_control_state::{Command, Outcome};
+use gantry_model::record::RecordValue;
+use gantry_model::{Approval, Catalog, ResourceId, ServerName, TenantName};
+use gantry_wire::admin_v1::{
+    ApproveCatalogRequest, ApproveCatalogResponse, ListQuarantineRequest, ListQuarantineResponse,
+    WaitingDefinition,
+};
+use prost::Message;
+use tonic::Status;
+
+use super::read::ANSWER_BYTES_MAX;
+use super::rejection::{index, not_committed, parse, parse_or_every, refused, require, require_tenant};
+use crate::plane::Plane;
+
+pub(super) fn list(plane: &Plane, request: &ListQuarantineRequest) -> Result<ListQuarantineResponse, Status> {
+    let tenant: TenantName = parse("tenant", &request.tenant)?;
+    let server: Option<ServerName> = parse_or_every("server", &request.server)?;
+    let view = plane.consensus.feed().latest();
+    match &server {
+        Some(server) => require(&view.state, &ResourceId::server(&tenant, server))?,
+        None => require_tenant(&view.state, &tenant)?,
+    }
+    let mut waiting = Vec::new();
+    let mut bytes = 0;
+    for record in view.state.tenant_records(&tenant) {
+        let RecordValue::Catalog(catalog) = &record.value else { continue };
+        if server.as_ref().is_some_and(|server| catalog.server != *server) {
+            continue;
+        }
+        for held in &catalog.quarantined {
+            let server = catalog.server.to_string();
+            let definition = WaitingDefinition { server, quarantined: Some(held.into()) };
+            bytes += definition.encoded_len() + 8;
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(Status::resource_exhausted("the answer would be too long; ask for one server"));
+            }
+            waiting.push(definition);
+        }
+    }
+    Ok(ListQuarantineResponse { revision: view.revision.0, waiting })
+}
+
+pub(super) async fn approve(
+    plane: &Plane,
+    request: &ApproveCatalogRequest,
+) -> Result<ApproveCatalogResponse, Status> {
+    let tenant: TenantName = parse("tenant", &request.tenant)?;
+    let server: ServerName = parse("server", &request.server)?;
+    let approvals: Result<Vec<Approval>, _> = request.approvals.iter().map(Approval::try_from).collect();
+    let approvals = approvals.map_err(|error| Status::invalid_argument(format!("an approval: {error}")))?;
+    if approvals.is_empty() {
+        return Err(Status::invalid_argument("the call names no definition"));
+    }
+    require(&plane.consensus.feed().latest().state, &ResourceId::server(&tenant, &server))?;
+    let command = Command::ApproveCatalog { tenant: tenant.clone(), server: server.clone(), approvals };
+    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    match committed.outcome {
+        Outcome::Done(_) => {
+            let state = plane.consensus.feed().latest().state;
+            let waiting = |catalog: &Catalog| catalog.quarantined.len();
+            let waiting = state.catalog(&tenant, &server).map_or(0, |catalog| waiting(catalog));
+            Ok(ApproveCatalogResponse { revision: committed.revision.0, waiting_count: index(waiting) })
+        }
+        Outcome::Refused(refusals) => Err(refused(&refusals)),
+    }
+}
