@@ -79,7 +79,8 @@ impl Control {
                 node_id: format!("{NODE}{suffix}"),
                 data_dir: directory.of_plane(&format!("data-plane{suffix}")),
                 allow_stdio: true,
-                mesh_listen: (plan.count > 1).then_some((Ipv4Addr::LOCALHOST, 0).into()),
+                // A node that joins later must find the others too.
+                mesh_listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
                 mesh_advertise: None,
             };
             match NodeProcess::start(options).await {
