@@ -28,7 +28,7 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 24] = [
+const OPENERS: [(&str, &str); 25] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
@@ -47,6 +47,10 @@ const OPENERS: [(&str, &str); 24] = [
     ("control-plane/src/options.rs", "refuses tokens that are too short, or the same"),
     ("control-plane/src/vault.rs", "the vault"),
     ("control-plane/src/vault/envelope.rs", "the vault: encrypts and decrypts"),
+    (
+        "control-plane/src/vault/node_keys.rs",
+        "the vault: puts the keys that all nodes share into one sealed message",
+    ),
     ("control-plane/src/vault/key_file.rs", "the vault: writes its root key into its file"),
     ("data-plane/src/config/holdings.rs", "makes keys of the cluster's key bytes"),
     ("data-plane/src/config/tenant.rs", "joins prefix and secret, once per update"),
