@@ -4,8 +4,13 @@ use gantry_tests::conformance::{self, Setting, Status, Suite, Way};
 use gantry_tests::dev::Options;
 use gantry_tests::fixture::Era;
 use gantry_tests::peers::or_skip;
+use tokio::sync::Semaphore;
+
+/// How many tests run a suite at once: with more, two processors are too few for the suite's own deadlines.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 async fn check_direct(suite: Suite, upstream: Era) {
+    let _turn = TURNS.acquire().await.expect("it is never closed");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let setting = Setting { upstream, way: Way::Direct };
     let run = conformance::run(suite, folder.path(), &setting).await;
@@ -43,6 +48,7 @@ async fn the_fixture_of_one_era_passes_what_that_era_requires() {
 
 /// The whole point of the fixture: nothing gets worse when Gantry stands in front of it.
 async fn check_through(suite: Suite, upstream: Era, way: Way) {
+    let _turn = TURNS.acquire().await.expect("it is never closed");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = conformance::run(suite, folder.path(), &Setting { upstream, way }).await;
     let Some(comparison) = or_skip(run) else {
