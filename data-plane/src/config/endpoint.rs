@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gantry_model::catalog::DefinitionKind;
+use gantry_model::exposed::exposed_name;
 use gantry_model::resource::{AliasTarget, EndpointSpec, Naming};
-use gantry_model::{Definition, EndpointName, ServerName};
+use gantry_model::{Definition, EndpointName};
 
 use crate::config::greeting::Greeting;
 use crate::config::tenant::Server;
@@ -240,8 +241,4 @@ fn renamed(json: &Arc<str>, member: &'static str, name: &str) -> Arc<str> {
 
 fn exposed_as(json: &str, member: &str) -> Option<String> {
     Object::parse(json).ok()?.text(member)
-}
-
-fn exposed_name(server: &ServerName, name: &str) -> String {
-    format!("{server}__{name}")
 }
