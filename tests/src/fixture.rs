@@ -16,6 +16,7 @@ mod session;
 mod tasks;
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -47,9 +48,9 @@ const CONNECTIONS_MAX: usize = 512;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A running fixture server; dropping it closes the listener and every connection.
-#[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    shared: Arc<Shared>,
     stop: CancellationToken,
     accepting: JoinHandle<()>,
 }
@@ -97,13 +98,14 @@ impl Server {
         let stop = CancellationToken::new();
         let mut config = StreamableHttpServerConfig::default();
         config.cancellation_token = stop.clone();
+        let serving = Arc::clone(&shared);
         let service = StreamableHttpService::new(
-            move || Ok(Handler::new(Arc::clone(&shared))),
+            move || Ok(Handler::new(Arc::clone(&serving))),
             Arc::new(LocalSessionManager::default()),
             config,
         );
         let accepting = tokio::spawn(accept(listener, era, service, stop.clone()));
-        Ok(Self { address, stop, accepting })
+        Ok(Self { address, shared, stop, accepting })
     }
 
     /// The URL of the MCP endpoint.
@@ -112,11 +114,22 @@ impl Server {
         format!("http://{}{PATH}", self.address)
     }
 
+    /// Has a tool describe itself otherwise from now on, as a server does that was taken over.
+    pub fn describe(&self, tool: &str, description: &str) {
+        self.shared.changes().describe(tool, description);
+    }
+
     /// Stops the server and waits until its connections are closed.
     pub async fn stop(mut self) {
         self.stop.cancel();
         // The task neither panics nor is it aborted before this, so there is no error to report.
         let _ = (&mut self.accepting).await;
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
