@@ -183,18 +183,20 @@ async fn answer(
             Route::Health | Route::Ready | Route::Nowhere => plain(&Rejection::Origin),
         });
     }
+    // What is rare is in boxes: this future is made and moved for every request, and where its block is as large as a
+    // connection's buffers, those get blocks of which it has touched every page.
     Ok(match route {
         Route::Endpoint(path) if socket::is_asked_for(&request) => {
-            socket::open(&node, path, request, hold).await
+            Box::pin(socket::open(&node, path, request, hold)).await
         }
         Route::Endpoint(path) => {
             let (head, inbound) = parts(request);
             batch::serve(&node, path, head, inbound, &hold).await
         }
-        Route::Stream(path) => sse::open(&node, path, &request.into_parts().0, hold).await,
+        Route::Stream(path) => Box::pin(sse::open(&node, path, &request.into_parts().0, hold)).await,
         Route::Posted(path) => {
             let (head, inbound) = parts(request);
-            sse::post(&node, path, &head, inbound).await
+            Box::pin(sse::post(&node, path, &head, inbound)).await
         }
         Route::Health => status(StatusCode::OK),
         Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),

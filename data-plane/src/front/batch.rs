@@ -39,7 +39,7 @@ pub(crate) async fn serve(
 ) -> Response<Body> {
     match take_apart(node, path, &head, &mut inbound).await {
         None => pipeline::serve(node, path, head, inbound).await,
-        Some(messages) => serve_all(Place::new(node, path), &head.headers, messages, hold).await,
+        Some(messages) => Box::pin(serve_all(Place::new(node, path), &head.headers, messages, hold)).await,
     }
 }
 

@@ -88,8 +88,8 @@ pub(super) async fn forward(
     let outgoing = Outgoing { caller, received, subject, credential, decision_id };
     let Some(Relayed { server, session }) = relayed(&outgoing)? else {
         let response = match place {
-            Place::Anywhere => bridge::serve(node, outgoing).await?,
-            Place::Here => bridge::serve_here(node, outgoing).await?,
+            Place::Anywhere => Box::pin(bridge::serve(node, outgoing)).await?,
+            Place::Here => Box::pin(bridge::serve_here(node, outgoing)).await?,
         };
         return Ok(Forwarded { response, sent, deadline: None, source: Source::Bridged, _private: () });
     };
