@@ -129,9 +129,16 @@ pub(crate) async fn serve_here(node: &Arc<Node>, outgoing: Outgoing) -> Result<R
             }
             Ok(accepted())
         }
-        Kind::Notification { params, .. } => {
-            if let (Some(home), Some(id)) = (home, &params.request_id) {
+        Kind::Notification { method, params } => {
+            if let (Some(home), Some(id)) = (&home, &params.request_id) {
                 home.cancel(id);
+            }
+            if let (Some(home), "notifications/roots/list_changed") = (&home, method.as_str()) {
+                // Servers that asked for the roots ask again; one that is gone need not know.
+                for pooled in node.upstreams.pool.of_client(&home.bridged.nonce) {
+                    let note = message.body.clone();
+                    node.tasks.spawn(async move { drop(pooled.session.tell(note).await) });
+                }
             }
             Ok(accepted())
         }

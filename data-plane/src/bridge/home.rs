@@ -125,6 +125,11 @@ impl Home {
         lock(&self.stream).clone().filter(|stream| !stream.is_closed())
     }
 
+    /// Whether a stream is still the session's own.
+    pub(crate) fn is_stream(&self, stream: &mpsc::Sender<Bytes>) -> bool {
+        lock(&self.stream).as_ref().is_some_and(|open| open.same_channel(stream))
+    }
+
     /// Ends the session's own stream, if it is still this one.
     pub(crate) fn close_stream(&self, stream: &mpsc::Sender<Bytes>) {
         lock(&self.stream).take_if(|open| open.same_channel(stream));

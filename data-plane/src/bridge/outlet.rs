@@ -3,6 +3,8 @@
 //! Always holds: what is answered with one message is JSON; a stream begins only when something else comes first,
 //! and only for a client that takes one. A stream ends with the response, or when the client leaves.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -16,6 +18,9 @@ use crate::reply::{Body, event};
 
 /// Messages that may wait for a slow client; whoever sends waits with them.
 const MESSAGES_MAX: usize = 16;
+
+/// How long a client that takes nothing is waited for. It is as one that left then.
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// What goes to the client.
 enum Item {
@@ -64,18 +69,18 @@ impl Outlet {
         if !self.streams {
             return Err(Left);
         }
-        self.sender.send(Item::Message(message)).await.map_err(|_| Left)
+        self.sender.send_timeout(Item::Message(message), STALL_MAX).await.map_err(|_| Left)
     }
 
     /// Sends the response.
     pub(crate) async fn finish(&self, message: Bytes) -> Result<(), Left> {
-        self.sender.send(Item::Last(message)).await.map_err(|_| Left)
+        self.sender.send_timeout(Item::Last(message), STALL_MAX).await.map_err(|_| Left)
     }
 
     /// Says why there is no response.
     pub(crate) async fn fail(&self, rejection: Rejection) {
         // A client that left needs no reason.
-        let _ = self.sender.send(Item::Failed(rejection)).await;
+        let _ = self.sender.send_timeout(Item::Failed(rejection), STALL_MAX).await;
     }
 
     /// Resolves when the client left.

@@ -152,8 +152,9 @@ pub(crate) fn open(node: &Arc<Node>, caller: &Caller, home: &Arc<Home>) -> Respo
         let Some(sender) = home.streams_to() else { return };
         let tell = |kind: usize| {
             let note = format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, KINDS[kind].1);
-            let sender = sender.clone();
-            async move { sender.send(event(note.as_bytes())).await.is_ok() }
+            let (sender, is_its) = (sender.clone(), home.is_stream(&sender));
+            // Another stream took its place, and tells instead.
+            async move { is_its && sender.send(event(note.as_bytes())).await.is_ok() }
         };
         tokio::select! {
             () = follow(&node, &subject, tell) => home.close_stream(&sender),

@@ -145,6 +145,12 @@ impl Pool {
         Ok(opened)
     }
 
+    /// The sessions of a client's session, as far as they are open.
+    pub(crate) fn of_client(&self, client: &str) -> Vec<Arc<Pooled>> {
+        let its = self.slots.iter().filter(|slot| slot.key().client.as_deref() == Some(client));
+        its.filter_map(|slot| slot.value().0.try_lock().ok()?.clone()).collect()
+    }
+
     /// Ends the sessions of a client's session.
     pub(crate) async fn end_client(&self, client: &str) {
         let is_of = |key: &SessionKey| key.client.as_deref() == Some(client);
