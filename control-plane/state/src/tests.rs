@@ -210,11 +210,11 @@ fn a_pinned_catalog_changes_by_approval_only() -> Result<(), Box<dyn std::error:
         "tool \"read\" changed again after it was looked at"
     );
     assert_eq!(
-        refusals(state.apply(Revision(9), &approve(&[tool("raed", "")])))[0],
+        refusals(state.apply(Revision(9), &approve(&[tool("reed", "")])))[0],
         Refusal {
             index: 0,
             path: String::new(),
-            message: "no tool \"raed\" is in quarantine".to_owned(),
+            message: "no tool \"reed\" is in quarantine".to_owned(),
             nearest: Some("read".to_owned()),
         }
     );
