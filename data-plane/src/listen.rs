@@ -96,11 +96,15 @@ impl Listener {
                     service_fn(move |request| Box::pin(answer(node.clone(), hosts, hold.clone(), request)));
                 match tls {
                     None => drive(watcher.watch(connection(&builder, stream, service)).await),
+                    // A connection without TLS should not be as large as one with it.
                     Some(acceptor) => {
-                        let handshake = tokio::time::timeout(HEAD_DEADLINE, acceptor.accept(stream)).await;
-                        if let Ok(Ok(stream)) = handshake {
-                            drive(watcher.watch(connection(&builder, stream, service)).await);
-                        }
+                        let secured = async {
+                            let accepted = acceptor.accept(stream);
+                            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, accepted).await {
+                                drive(watcher.watch(connection(&builder, stream, service)).await);
+                            }
+                        };
+                        Box::pin(secured).await;
                     }
                 }
             });
