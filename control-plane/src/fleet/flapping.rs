@@ -15,8 +15,9 @@ use std::time::Duration;
 use gantry_model::{ServerName, TenantName};
 use tokio::time::Instant;
 
-/// Changes of one server that are recorded at once: a person who works on a server makes a few in a row.
-const FREE_CHANGES: u32 = 8;
+/// Changes of one server that are recorded at once: a person who works on a server makes a few in a row, a server whose
+/// tools come and go with its state makes more, and several nodes that ask in the middle of a change tell it twice.
+const FREE_CHANGES: u32 = 64;
 /// How long until one more change is recorded at once.
 const FREE_CHANGE_INTERVAL: Duration = Duration::from_secs(600);
 /// How long nothing else may be reported: several of the rounds in which each node asks (60 s), so that a balancer
