@@ -222,7 +222,14 @@ impl Draft {
         let Some(stored) = self.state.catalog(tenant, server) else {
             return refused(format!("nothing is recorded of server {tenant}/{server} yet"));
         };
-        let refusal = |error: ApproveError| Refusal::of(0, error.to_string());
+        let refusal = |error: ApproveError| {
+            let message = error.to_string();
+            let nearest = match error {
+                ApproveError::NotQuarantined { nearest, .. } => nearest,
+                ApproveError::ChangedAgain { .. } => None,
+            };
+            Refusal { nearest, ..Refusal::of(0, message) }
+        };
         let approved = stored
             .approve(approvals)
             .map_err(|errors| errors.into_iter().map(refusal).collect::<Vec<_>>())?;
