@@ -127,6 +127,8 @@ async fn a_second_start_finds_what_the_first_one_stored() {
         "tenant": "demo",
         "agent": "demo-agent",
         "context": ".gantry/context.json",
+        "nodes": [{"name": "dev", "endpoints": {"main": endpoint}}],
+        "node_token_file": ".gantry/node-token",
     });
     assert_eq!(line, expected);
     // The demo server listens elsewhere now; everything else is as it was.
