@@ -17,9 +17,8 @@ pub(crate) mod watch;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use http::Response;
 use http::header::{HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
 
 use crate::bridge::call::{Call, Place, no_capabilities};
 use crate::bridge::handoff::{Unserved, hand_over};
@@ -308,8 +307,5 @@ fn mirrored(headers: &HeaderMap) -> HeaderMap<HeaderValue> {
 }
 
 fn result(id: &Id, raw: &str) -> Response<Body> {
-    let body: Bytes = envelope(Some(id), "result", raw);
-    let mut response = json(body);
-    *response.status_mut() = StatusCode::OK;
-    response
+    json(envelope(Some(id), "result", raw))
 }

@@ -26,8 +26,8 @@ use crate::reply::{Body, BodyError};
 /// Parts of an answer that may wait between the mesh and the client.
 const PARTS_MAX: usize = 16;
 
-/// A request that is handed over.
-#[derive(Debug, Serialize, Deserialize)]
+/// A request that is handed over. It holds a session's token, so it cannot be printed.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Handoff {
     pub(crate) tenant: TenantName,
     pub(crate) endpoint: EndpointName,
@@ -42,8 +42,8 @@ pub(crate) struct Handoff {
     pub(crate) decision_id: String,
 }
 
-/// What one node asks of another.
-#[derive(Debug, Serialize, Deserialize)]
+/// What one node asks of another. It holds what says who calls, so it cannot be printed.
+#[derive(Serialize, Deserialize)]
 enum Asked {
     /// Serve a request that it received.
     Serve(Handoff),
@@ -56,8 +56,8 @@ enum Asked {
     },
 }
 
-/// What all nodes are told.
-#[derive(Debug, Serialize, Deserialize)]
+/// What all nodes are told. It holds a session's token, so it cannot be printed.
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Notice {
     /// A session is over, by its token.
     Ended(String),

@@ -41,16 +41,16 @@ const KINDS: [(&str, &str); 3] = [
     ("resourcesListChanged", "notifications/resources/list_changed"),
 ];
 
-/// What a stream is about. It holds no configuration, which it would keep alive.
-struct Subject {
+/// Who reads a stream, and so what it is about. It holds no configuration, which it would keep alive.
+struct Audience {
     tenant: TenantName,
     endpoint: EndpointName,
     agent: AgentName,
 }
 
-impl Subject {
-    fn of(caller: &Caller) -> Subject {
-        Subject {
+impl Audience {
+    fn of(caller: &Caller) -> Audience {
+        Audience {
             tenant: caller.tenant.name.clone(),
             endpoint: caller.endpoint.name.clone(),
             agent: caller.agent.name.clone(),
@@ -67,12 +67,12 @@ impl Subject {
 }
 
 /// Waits for changes; calls `changed` with the lists that did. Returns when the stream is to end.
-async fn follow<F>(node: &Node, subject: &Subject, mut changed: impl FnMut(usize) -> F)
+async fn follow<F>(node: &Node, audience: &Audience, mut changed: impl FnMut(usize) -> F)
 where
     F: Future<Output = bool>,
 {
     let mut swaps = node.swaps();
-    let Some(mut before) = subject.fingerprints(node) else { return };
+    let Some(mut before) = audience.fingerprints(node) else { return };
     loop {
         tokio::select! {
             swapped = swaps.changed() => if swapped.is_err() { return },
@@ -80,7 +80,7 @@ where
         }
         tokio::time::sleep(SETTLE).await;
         swaps.mark_unchanged();
-        let Some(after) = subject.fingerprints(node) else { return };
+        let Some(after) = audience.fingerprints(node) else { return };
         for kind in 0..KINDS.len() {
             if before[kind] != after[kind] && !changed(kind).await {
                 return;
@@ -107,7 +107,7 @@ pub(crate) fn listen(
     // The channel is new, and has room.
     let _ = sender.try_send(event(acknowledged.as_bytes()));
     let watches = watch::all(node, caller, resources, &id, &sender)?;
-    let (node, subject, tasks) = (node.clone(), Subject::of(caller), node.tasks.clone());
+    let (node, audience, tasks) = (node.clone(), Audience::of(caller), node.tasks.clone());
     tasks.spawn(async move {
         let _watches = watches;
         let tell = |kind: usize| {
@@ -117,7 +117,7 @@ pub(crate) fn listen(
             async move { !wanted[kind] || sender.send(event(note.as_bytes())).await.is_ok() }
         };
         tokio::select! {
-            () = follow(&node, &subject, tell) => {}
+            () = follow(&node, &audience, tell) => {}
             () = sender.closed() => return,
         }
         let result = format!(
@@ -147,7 +147,8 @@ fn acknowledgement(id: &str, wanted: [bool; 3], resources: Option<&str>) -> Stri
 /// Serves the own stream of a legacy session. A second one takes the place of the first.
 pub(crate) fn open(node: &Arc<Node>, caller: &Caller, home: &Arc<Home>) -> Response<Body> {
     let receiver = home.open_stream();
-    let (node, subject, home, tasks) = (node.clone(), Subject::of(caller), home.clone(), node.tasks.clone());
+    let (node, audience, home, tasks) =
+        (node.clone(), Audience::of(caller), home.clone(), node.tasks.clone());
     tasks.spawn(async move {
         let Some(sender) = home.streams_to() else { return };
         let tell = |kind: usize| {
@@ -157,7 +158,7 @@ pub(crate) fn open(node: &Arc<Node>, caller: &Caller, home: &Arc<Home>) -> Respo
             async move { is_its && sender.send(event(note.as_bytes())).await.is_ok() }
         };
         tokio::select! {
-            () = follow(&node, &subject, tell) => home.close_stream(&sender),
+            () = follow(&node, &audience, tell) => home.close_stream(&sender),
             () = sender.closed() => {}
         }
     });
