@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::home::Home;
 use crate::bridge::outlet::Outlet;
-use crate::bridge::tokens::Tokens;
+use crate::bridge::tokens::{Tokens, may_have_tokens};
 use crate::bridge::translate::{self, Back, Hop};
 use crate::bridge::{legacy_call, modern_call};
 use crate::config::tenant::Server;
@@ -120,11 +121,13 @@ impl Call {
 
     /// A message with what agents see in place of what the server says.
     fn localise(&self, message: Bytes, era: Era) -> Bytes {
-        let sealed = match (era, Tokens::new(&self.caller, &self.server, &self.message)) {
-            (Era::Modern, Ok(tokens)) => tokens.seal(&message),
-            _ => None,
+        let message = match era {
+            Era::Modern if may_have_tokens(&message) => {
+                let tokens = Tokens::new(&self.caller, &self.server, &self.message).ok();
+                tokens.and_then(|tokens| tokens.seal(&message)).unwrap_or(message)
+            }
+            Era::Modern | Era::Legacy => message,
         };
-        let message = sealed.unwrap_or(message);
         translate::expose_uris(&message, &self.caller.endpoint, &self.server).unwrap_or(message)
     }
 
@@ -178,6 +181,29 @@ impl Call {
         let (sent, permit) = pass.judge(sent)?;
         self.place = Place::Held(permit);
         Ok(sent)
+    }
+
+    /// Does a step of the call, as long as somebody waits for it and its time is not over. A legacy client that
+    /// leaves may come back to its session; its calls go on.
+    pub(crate) async fn within<T>(
+        &self,
+        deadline: Instant,
+        step: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        let left = async {
+            match self.era {
+                Era::Legacy => std::future::pending().await,
+                Era::Modern => self.outlet.left().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err(Stop::Gone),
+            () = left => Err(Stop::Gone),
+            // Before the step, which may always have something.
+            () = tokio::time::sleep_until(deadline) => Err(Upstream::Timeout(self.timeout()).into()),
+            done = step => Ok(done),
+        }
     }
 
     /// How long the server may take.

@@ -39,6 +39,14 @@ struct Question {
     params: Option<String>,
 }
 
+/// A request that the server has, and whose answer began.
+struct Begun {
+    pooled: Arc<Pooled>,
+    id: u64,
+    exchange: Exchange,
+    deadline: Instant,
+}
+
 /// What happens next to a call.
 enum Step {
     Event(Option<Result<Event, Upstream>>),
@@ -50,8 +58,7 @@ enum Step {
 /// Carries the call; returns the server's answer.
 pub(crate) async fn run(call: &mut Call) -> Result<Bytes, Stop> {
     let begun = begin(call).await;
-    let (pooled, id, mut exchange) = call.judge(begun)?;
-    let mut deadline = Instant::now() + call.timeout();
+    let Begun { pooled, id, mut exchange, mut deadline } = call.judge(begun)?;
     let mut asked = JoinSet::new();
     // A legacy client that leaves may come back to its session; its call goes on.
     let mut left = false;
@@ -100,19 +107,22 @@ pub(crate) async fn run(call: &mut Call) -> Result<Bytes, Stop> {
     }
 }
 
-/// Sends the request within a session; once more when the server forgot the session.
-async fn begin(call: &Call) -> Result<(Arc<Pooled>, u64, Exchange), Stop> {
+/// Sends the request within a session; once more when the server forgot the session. One that stops before the answer
+/// begins is cancelled at the server, which may be at work on it: servers that answer with JSON begin when they are done.
+async fn begin(call: &Call) -> Result<Begun, Stop> {
     let opening = opening(call);
     let client = call.home.as_ref().map(|home| home.bridged.nonce.as_str());
     let key = SessionKey::new(&call.server, &call.caller.agent.name, &opening, client);
     let upstreams = &call.node.upstreams;
     let mut again = true;
     loop {
+        // An opening that began is finished, within its own time, for others and for the client's next request.
         let pooled = upstreams.pool.get(upstreams, &call.server, &key, &opening).await?;
+        let deadline = Instant::now() + call.timeout();
         if let Some(home) = &call.home {
             super::stream::forward(&call.node, &call.caller, home, &call.server, &pooled);
         }
-        adjust_level(call, &pooled).await;
+        let _ = tokio::time::timeout_at(deadline, adjust_level(call, &pooled)).await;
         let id = pooled.session.next_id();
         let hop = Hop {
             client: call.era,
@@ -125,11 +135,20 @@ async fn begin(call: &Call) -> Result<(Arc<Pooled>, u64, Exchange), Stop> {
         };
         let ask =
             Ask { id, method: call.method.clone(), headers: HeaderMap::new(), body: call.request(&hop) };
-        match pooled.session.ask(&ask, call.timeout()).await {
-            Ok(exchange) => return Ok((pooled, id, exchange)),
-            Err(AskFailure::Expired) if again => again = false,
-            Err(AskFailure::Expired) => return Err(Upstream::Unreachable.into()),
-            Err(AskFailure::Failed(failure)) => return Err(failure.into()),
+        match call.within(deadline, pooled.session.ask(&ask, call.timeout())).await {
+            Ok(Ok(exchange)) => return Ok(Begun { pooled, id, exchange, deadline }),
+            Ok(Err(AskFailure::Expired)) if again => again = false,
+            Ok(Err(AskFailure::Expired)) => return Err(Upstream::Unreachable.into()),
+            Ok(Err(AskFailure::Failed(failure))) => {
+                if let Upstream::Timeout(_) = failure {
+                    cancel(&pooled, id);
+                }
+                return Err(failure.into());
+            }
+            Err(stop) => {
+                cancel(&pooled, id);
+                return Err(stop);
+            }
         }
     }
 }

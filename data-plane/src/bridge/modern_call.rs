@@ -13,8 +13,7 @@ use crate::bridge::call::{Call, Stop};
 use crate::bridge::home::Home;
 use crate::bridge::translate::{Hop, Input};
 use crate::mcp::Era;
-use crate::mcp::headers::{NAME, encode};
-use crate::mcp::message::Method;
+use crate::mcp::headers::{NAME, encode, has_name};
 use crate::mcp::object::{Object, quote};
 use crate::rejection::{Rejection, Upstream};
 use crate::upstream::exchange::{Ask, Event, Exchange};
@@ -31,9 +30,11 @@ pub(crate) async fn run(call: &mut Call) -> Result<Bytes, Stop> {
         call.params().input_responses.clone().and_then(|raw| String::from_utf8(raw.into()).ok());
     let mut state = call.state.clone();
     for _ in 0..=ROUNDS_MAX {
-        let asked = ask(call, responses.as_deref(), state.as_deref()).await;
+        let deadline = Instant::now() + call.timeout();
+        let asking = ask(call, responses.as_deref(), state.as_deref());
+        let asked = call.within(deadline, asking).await.flatten();
         let exchange = call.judge(asked)?;
-        let answer = until_answer(call, exchange).await?;
+        let answer = until_answer(call, exchange, deadline).await?;
         let asks = (call.era == Era::Legacy).then(|| Asks::read(&answer)).flatten();
         let Some(asks) = asks else { return Ok(answer) };
         let home = call.home.clone();
@@ -63,42 +64,22 @@ async fn ask(call: &Call, responses: Option<&str>, state: Option<&str>) -> Resul
     };
     let mut headers = call.mirrored.clone();
     headers.extend(call.credential.clone());
-    let has_name = matches!(
-        call.method,
-        Method::ToolsCall
-            | Method::PromptsGet
-            | Method::ResourcesRead
-            | Method::TasksGet
-            | Method::TasksUpdate
-            | Method::TasksCancel
-    );
-    if let (true, Some(inner)) = (has_name, &call.inner) {
+    if let (true, Some(inner)) = (has_name(&call.method), &call.inner) {
         headers.insert(NAME, encode(inner).ok_or(Upstream::Protocol)?);
     }
     let ask = Ask { id, method: call.method.clone(), headers, body: call.request(&hop) };
     Ok(modern::ask(&call.node.upstreams, &call.server, &ask, call.timeout()).await?)
 }
 
-async fn until_answer(call: &Call, mut exchange: Exchange) -> Result<Bytes, Stop> {
-    let deadline = Instant::now() + call.timeout();
-    // A legacy client that leaves may come back to its session; its call goes on.
-    let mut left = false;
+async fn until_answer(call: &Call, mut exchange: Exchange, deadline: Instant) -> Result<Bytes, Stop> {
     loop {
-        tokio::select! {
-            event = exchange.next() => match event {
-                Some(Ok(Event::Answer(answer))) => return Ok(answer),
-                Some(Ok(Event::Notification(note))) => call.notify(&note).await,
-                // This era has no such thing.
-                Some(Ok(Event::Request { .. })) => {}
-                Some(Err(failure)) => return Err(failure.into()),
-                None => return Err(Upstream::Unreachable.into()),
-            },
-            () = call.outlet.left(), if !left => match call.era {
-                Era::Legacy => left = true,
-                Era::Modern => return Err(Stop::Gone),
-            },
-            () = call.cancelled.cancelled() => return Err(Stop::Gone),
-            () = tokio::time::sleep_until(deadline) => return Err(Upstream::Timeout(call.timeout()).into()),
+        match call.within(deadline, exchange.next()).await? {
+            Some(Ok(Event::Answer(answer))) => return Ok(answer),
+            Some(Ok(Event::Notification(note))) => call.notify(&note).await,
+            // This era has no such thing.
+            Some(Ok(Event::Request { .. })) => {}
+            Some(Err(failure)) => return Err(failure.into()),
+            None => return Err(Upstream::Unreachable.into()),
         }
     }
 }

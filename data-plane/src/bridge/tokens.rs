@@ -64,6 +64,12 @@ pub(crate) fn about(message: &Message) -> String {
     hash.to_hex().as_str()[..16].to_owned()
 }
 
+/// Whether there may be something to seal in a message. Cheap, and nearly every answer has nothing.
+pub(crate) fn may_have_tokens(message: &[u8]) -> bool {
+    let has = |word: &[u8]| memmem::find(message, word).is_some();
+    has(b"\"requestState\"") || has(b"\"taskId\"")
+}
+
 impl Tokens {
     /// For the answers of a server to a message.
     pub(crate) fn new(caller: &Caller, server: &Arc<Server>, message: &Message) -> Result<Tokens, Rejection> {
@@ -87,8 +93,7 @@ impl Tokens {
 
     /// A message with its tokens sealed; `None` when it has none and may pass as it is.
     pub(crate) fn seal(&self, message: &[u8]) -> Option<Bytes> {
-        let has = |word: &[u8]| memmem::find(message, word).is_some();
-        if !has(b"\"requestState\"") && !has(b"\"taskId\"") {
+        if !may_have_tokens(message) {
             return None;
         }
         let mut parsed: Value = serde_json::from_slice(message).ok()?;

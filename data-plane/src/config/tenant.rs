@@ -49,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) tenant: TenantName,
     pub(crate) name: ServerName,
     pub(crate) spec: ServerSpec,
+    /// Tells the specification from any other; made once, because every call within a session asks for it.
+    pub(crate) spec_digest: [u8; 32],
     /// Where requests go, when the server is reached over HTTP.
     pub(crate) uri: Option<Uri>,
     /// `None` until a node reported it.
@@ -243,11 +245,23 @@ fn build_servers(
             }
             Transport::Stdio { .. } => None,
         };
-        let server =
-            Server { uri, tenant: tenant.clone(), name: name.clone(), spec: spec.clone(), offer, credential };
+        let server = Server {
+            uri,
+            tenant: tenant.clone(),
+            name: name.clone(),
+            spec: spec.clone(),
+            spec_digest: digest_of(spec),
+            offer,
+            credential,
+        };
         servers.insert(name.clone(), Arc::new(server));
     }
     Ok(servers)
+}
+
+/// What tells a specification from any other.
+pub(crate) fn digest_of(spec: &ServerSpec) -> [u8; 32] {
+    blake3::hash(format!("{spec:?}").as_bytes()).into()
 }
 
 fn build_credential(

@@ -97,14 +97,26 @@ pub(crate) fn encode(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{SENTINEL_BEGIN}{}{SENTINEL_END}", STANDARD.encode(text))).ok()
 }
 
-/// What `Mcp-Name` repeats of a request; `None` where it has no meaning.
-pub(crate) fn named<'a>(method: &Method, params: &'a Params) -> Option<&'a str> {
+/// The member of the parameters that `Mcp-Name` repeats; `None` where the header has no meaning.
+fn name_of(method: &Method) -> Option<fn(&Params) -> Option<&str>> {
     match method {
-        Method::ToolsCall | Method::PromptsGet => params.name.as_deref(),
-        Method::ResourcesRead => params.uri.as_deref(),
-        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => params.task_id.as_deref(),
+        Method::ToolsCall | Method::PromptsGet => Some(|params| params.name.as_deref()),
+        Method::ResourcesRead => Some(|params| params.uri.as_deref()),
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+            Some(|params| params.task_id.as_deref())
+        }
         _ => None,
     }
+}
+
+/// Whether `Mcp-Name` has a meaning for a request.
+pub(crate) fn has_name(method: &Method) -> bool {
+    name_of(method).is_some()
+}
+
+/// What `Mcp-Name` repeats of a request; `None` where it has no meaning.
+pub(crate) fn named<'a>(method: &Method, params: &'a Params) -> Option<&'a str> {
+    name_of(method)?(params)
 }
 
 /// The one value of a header; an error when it stands twice or is not visible ASCII.

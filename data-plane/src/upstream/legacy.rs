@@ -158,7 +158,7 @@ impl Wire {
 
 /// Opens the session's own stream and keeps it open, within bounds. Returns when the server answered the first time.
 async fn listen(wire: &Arc<Wire>, router: &Arc<Router>) -> AbortOnDropHandle<()> {
-    let opened = CancellationToken::new();
+    let (opened, timeout) = (CancellationToken::new(), wire.timeout);
     let (wire, router, first) = (wire.clone(), router.clone(), opened.clone().drop_guard());
     let task = tokio::spawn(async move {
         let mut first = Some(first);
@@ -182,7 +182,9 @@ async fn listen(wire: &Arc<Wire>, router: &Arc<Router>) -> AbortOnDropHandle<()>
             tokio::time::sleep(REOPEN_PAUSE).await;
         }
     });
-    let _ = tokio::time::timeout(STREAM_TIMEOUT, opened.cancelled()).await;
+    // Half at most, so that a server that is silent here does not use up the time of the whole opening.
+    let wait = STREAM_TIMEOUT.min(timeout / 2);
+    let _ = tokio::time::timeout(wait, opened.cancelled()).await;
     AbortOnDropHandle::new(task)
 }
 

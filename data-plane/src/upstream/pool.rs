@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use dashmap::DashMap;
 use gantry_model::{AgentName, ServerName, TenantName};
@@ -21,6 +20,7 @@ use crate::rejection::Upstream;
 use crate::upstream::Upstreams;
 use crate::upstream::exchange::Event;
 use crate::upstream::session::{LegacySession, Opening};
+use crate::upstream::stdio::session::START_TIMEOUT;
 
 /// Sessions that a node keeps at once; each has a stream, and so a connection, where the server offers one.
 const SESSIONS_MAX: usize = 8_192;
@@ -49,17 +49,16 @@ impl SessionKey {
         client: Option<&str>,
     ) -> SessionKey {
         let credential = opening.credential.as_ref().map(|(_, value)| value.as_bytes()).unwrap_or_default();
-        let mut text =
-            format!("{:?}\n{}\n{}\n", server.spec, opening.capabilities.get(), credential.len()).into_bytes();
-        text.extend_from_slice(credential);
-        let hash = digest(&SHA256, &text);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(hash.as_ref());
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&server.spec_digest);
+        // With its length, so that no other two give the same bytes.
+        hasher.update(&(credential.len() as u64).to_le_bytes()).update(credential);
+        hasher.update(opening.capabilities.get().as_bytes());
         SessionKey {
             tenant: server.tenant.clone(),
             server: server.name.clone(),
             agent: agent.clone(),
-            digest: bytes,
+            digest: hasher.finalize().into(),
             client: client.map(str::to_owned),
         }
     }
@@ -122,8 +121,24 @@ impl Pooled {
 }
 
 impl Pool {
-    /// The session of a key, opened if there is none that lives.
+    /// The session of a key, opened if there is none that lives. The whole takes at most the time of one step of an
+    /// opening, or of a process's start: those who wait for another's opening are told when that one is.
     pub(crate) async fn get(
+        &self,
+        upstreams: &Upstreams,
+        server: &Server,
+        key: &SessionKey,
+        opening: &Opening,
+    ) -> Result<Arc<Pooled>, Upstream> {
+        let time_max = match server.uri {
+            Some(_) => opening.timeout,
+            None => opening.timeout.max(START_TIMEOUT),
+        };
+        let found = tokio::time::timeout(time_max, self.find(upstreams, server, key, opening)).await;
+        found.map_err(|_| Upstream::Timeout(time_max))?
+    }
+
+    async fn find(
         &self,
         upstreams: &Upstreams,
         server: &Server,

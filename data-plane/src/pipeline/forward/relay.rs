@@ -14,9 +14,10 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use tokio::time::Instant;
 
 use super::Outgoing;
-use crate::bridge::tokens::Tokens;
+use crate::bridge::tokens::{Tokens, may_have_tokens};
 use crate::config::tenant::Server;
 use crate::mcp::Era;
 use crate::mcp::headers::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, PROTOCOL_VERSION, SESSION_ID, named};
@@ -52,11 +53,16 @@ pub(super) async fn relay(
         method: received.method.clone(),
         headers: request_headers(outgoing, session)?,
         body: received.message.as_ref().map_or_else(Bytes::new, |message| message.body.clone()),
-        timeout: Duration::from_millis(u64::from(server.spec.timeout_ms)),
+        timeout: timeout(server),
     };
+    let deadline = Instant::now() + outbound.timeout;
     let response = node.upstreams.http.send(outbound).await.map_err(Rejection::Upstream)?;
     note_end(node, received, response.status()).await;
-    pass_on(server, outgoing, response).await
+    pass_on(server, outgoing, response, deadline).await
+}
+
+fn timeout(server: &Server) -> Duration {
+    Duration::from_millis(u64::from(server.spec.timeout_ms))
 }
 
 /// A session is over when its client ended it, or when the server no longer knows it.
@@ -114,11 +120,13 @@ fn request_headers(outgoing: &Outgoing, session: Option<String>) -> Result<Heade
     Ok(headers)
 }
 
-/// Turns the server's answer into the client's: chosen headers, sealed tokens, the body as it comes.
+/// Turns the server's answer into the client's: chosen headers, sealed tokens, the body as it comes; one that is read
+/// as a whole is there by the deadline.
 async fn pass_on(
     server: &Arc<Server>,
     outgoing: &Outgoing,
     response: Response<hyper::body::Incoming>,
+    deadline: Instant,
 ) -> Result<Response<Body>, Rejection> {
     let Outgoing { caller, received, .. } = outgoing;
     let (head, body) = response.into_parts();
@@ -143,9 +151,14 @@ async fn pass_on(
             if is("application/json") && length.is_some_and(|length| length <= READ_BYTES_MAX) =>
         {
             // The length is what the server says; no more than that is read.
-            let limited = Limited::new(body, READ_BYTES_MAX as usize).collect().await;
+            let reading = Limited::new(body, READ_BYTES_MAX as usize).collect();
+            let read = tokio::time::timeout_at(deadline, reading).await;
+            let limited = read.map_err(|_| Rejection::Upstream(Upstream::Timeout(timeout(server))))?;
             let whole = limited.map_err(|_| Rejection::Upstream(Upstream::Unreachable))?.to_bytes();
-            Body::full(Tokens::new(caller, server, message)?.seal(&whole).unwrap_or(whole))
+            Body::full(match may_have_tokens(&whole) {
+                true => Tokens::new(caller, server, message)?.seal(&whole).unwrap_or(whole),
+                false => whole,
+            })
         }
         _ => Body::upstream(body),
     };

@@ -19,7 +19,7 @@ use crate::upstream::stdio::{Program, Stdio};
 
 /// How long a process may take to answer `initialize`, whatever a session's steps may take: some fetch their packages
 /// first.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The id of `initialize`, as [`Opening::initialize`] has it.
 const INITIALIZE_ID: u64 = 0;
 

@@ -67,6 +67,7 @@ fn server(script: &str) -> Server {
         tenant: "tenant".parse().expect("a name"),
         name: "script".parse().expect("a name"),
         spec: ServerSpec::new(transport),
+        spec_digest: [0; 32],
         uri: None,
         offer: None,
         credential: None,
