@@ -11,6 +11,7 @@ pub(crate) mod modern_call;
 pub(crate) mod outlet;
 pub(crate) mod parked;
 pub(crate) mod stream;
+pub(crate) mod sweep;
 pub(crate) mod tokens;
 pub(crate) mod translate;
 pub(crate) mod watch;

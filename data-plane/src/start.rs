@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_model::{Revision, Secret};
 use gantry_node::seal::NodeSealKey;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::audit::writer::OpenError;
+use crate::bridge;
 use crate::bridge::handoff::Handed;
 use crate::listen::Listener;
 use crate::mesh::accept::Acceptor;
@@ -149,11 +150,11 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     })
 }
 
-/// Ends sessions with servers that nobody uses, now and then.
+/// Lets go of sessions that nobody uses, now and then.
 async fn sweep(node: Arc<Node>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
-        let idle = node.upstreams.pool.take_idle();
-        stop.run_until_cancelled(node.upstreams.pool.end(idle)).await;
+        stop.run_until_cancelled(bridge::sweep::sweep(&node.homes, &node.upstreams.pool, Instant::now()))
+            .await;
     }
 }
 

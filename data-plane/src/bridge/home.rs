@@ -78,6 +78,16 @@ impl Homes {
         home.clone()
     }
 
+    /// Forgets the sessions whose clients were quiet for so long.
+    pub(crate) fn sweep(&self, quiet: Duration, now: Instant) {
+        self.0.retain(|_, home| !home.is_quiet(quiet, now));
+    }
+
+    /// Whether the client of a session was quiet for so long; of one that is not known here, nothing is heard.
+    pub(crate) fn is_quiet(&self, nonce: &str, quiet: Duration, now: Instant) -> bool {
+        self.0.get(nonce).is_none_or(|home| home.is_quiet(quiet, now))
+    }
+
     /// Forgets all sessions.
     pub(crate) fn clear(&self) {
         self.0.clear();
@@ -102,6 +112,15 @@ impl Home {
             watches: Mutex::default(),
             used: Mutex::new(Instant::now()),
         }
+    }
+
+    /// Whether the client said nothing for so long. One that listens, waits or is asked is there; its silence is
+    /// counted from then on, because a stream that breaks is opened anew soon.
+    fn is_quiet(&self, quiet: Duration, now: Instant) -> bool {
+        if self.streams_to().is_some() || !lock(&self.calls).is_empty() || !lock(&self.asks).is_empty() {
+            *lock(&self.used) = now;
+        }
+        now.saturating_duration_since(*lock(&self.used)) >= quiet
     }
 
     /// The log level that the client asked for.

@@ -17,6 +17,7 @@ use crate::bridge::call::{Call, Place, Stop};
 use crate::bridge::home::{ASK_MAX, AskError, Home};
 use crate::bridge::outlet::Outlet;
 use crate::bridge::parked::Resume;
+use crate::bridge::sweep::make_room;
 use crate::bridge::tokens::{State, Tokens, about};
 use crate::bridge::translate::Hop;
 use crate::mcp::Era;
@@ -113,14 +114,13 @@ async fn begin(call: &Call) -> Result<Begun, Stop> {
     let opening = opening(call);
     let client = call.home.as_ref().map(|home| home.bridged.nonce.as_str());
     let key = SessionKey::new(&call.server, &call.caller.agent.name, &opening, client);
-    let upstreams = &call.node.upstreams;
     let mut again = true;
     loop {
         // An opening that began is finished, within its own time, for others and for the client's next request.
-        let pooled = upstreams.pool.get(upstreams, &call.server, &key, &opening).await?;
+        let pooled = session(call, &key, &opening).await?;
         let deadline = Instant::now() + call.timeout();
         if let Some(home) = &call.home {
-            super::stream::forward(&call.node, &call.caller, home, &call.server, &pooled);
+            super::stream::forward(&call.node, &call.caller.endpoint, home, &call.server, &pooled);
         }
         let _ = tokio::time::timeout_at(deadline, adjust_level(call, &pooled)).await;
         let id = pooled.session.next_id();
@@ -150,6 +150,18 @@ async fn begin(call: &Call) -> Result<Begun, Stop> {
                 return Err(stop);
             }
         }
+    }
+}
+
+/// The call's session with the server; one that is full of sessions may have some that nobody uses.
+async fn session(call: &Call, key: &SessionKey, opening: &Opening) -> Result<Arc<Pooled>, Upstream> {
+    let (node, server) = (&call.node, &*call.server);
+    let pool = &node.upstreams.pool;
+    match pool.get(&node.upstreams, server, key, opening).await {
+        Err(Upstream::Busy) if make_room(&node.homes, pool, server, std::time::Instant::now()).await => {
+            pool.get(&node.upstreams, server, key, opening).await
+        }
+        got => got,
     }
 }
 

@@ -165,18 +165,18 @@ pub(crate) fn open(node: &Arc<Node>, caller: &Caller, home: &Arc<Home>) -> Respo
     stream(receiver)
 }
 
-/// Has the own messages of a server's session brought to the client's session, as long as both last.
+/// Has the own messages of a server's session brought to the client's session, as long as both last. It keeps neither.
 pub(crate) fn forward(
     node: &Arc<Node>,
-    caller: &Caller,
+    endpoint: &Arc<Endpoint>,
     home: &Arc<Home>,
     server: &Arc<Server>,
     pooled: &Arc<Pooled>,
 ) {
     let weak = Arc::downgrade(home);
     home.forward(&server.name, pooled.number, || {
-        let (node, endpoint) = (node.clone(), caller.endpoint.clone());
-        let (server, pooled, mut events) = (server.clone(), pooled.clone(), pooled.listen());
+        let (node, endpoint) = (node.clone(), endpoint.clone());
+        let (server, mut events, pooled) = (server.clone(), pooled.listen(), Arc::downgrade(pooled));
         let tasks = node.tasks.clone();
         AbortOnDropHandle::new(tasks.spawn(async move {
             loop {
@@ -185,7 +185,7 @@ pub(crate) fn forward(
                     Err(broadcast::error::RecvError::Lagged(_)) => continue,
                     Err(broadcast::error::RecvError::Closed) => return,
                 };
-                let Some(home) = weak.upgrade() else { return };
+                let (Some(home), Some(pooled)) = (weak.upgrade(), pooled.upgrade()) else { return };
                 bring(&node, &endpoint, &server, &home, &pooled, event).await;
             }
         }))

@@ -1,8 +1,9 @@
 //! Sessions with legacy servers, kept for those who may use them again.
 //!
 //! Always holds: a session is shared only by requests of one agent, one credential, one set of client capabilities
-//! and, where the client has a session with the gateway, of that session; one that is over is never given out; one
-//! that nobody used for [`IDLE_MAX`] is ended. At most [`SESSIONS_MAX`] are kept.
+//! and, where the client has a session with the gateway, of that session; one that is over is never given out. It is
+//! in use while somebody beside the pool holds it. One that nobody used for [`IDLE_MAX`], or whose client's session is
+//! gone, is ended. At most [`SESSIONS_MAX`] are kept.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use gantry_model::{AgentName, ServerName, TenantName};
 use tokio::sync::broadcast;
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Config;
@@ -26,6 +28,8 @@ use crate::upstream::stdio::session::START_TIMEOUT;
 const SESSIONS_MAX: usize = 8_192;
 /// How long a session is kept that nobody uses.
 const IDLE_MAX: Duration = Duration::from_secs(600);
+/// Sessions that are ended at once; each end may wait for its server.
+const CLOSINGS_MAX: usize = 64;
 /// Events of a session that belong to no request and wait for whoever listens; who falls behind loses the oldest.
 const EVENTS_MAX: usize = 256;
 
@@ -110,13 +114,16 @@ impl Pooled {
         self.events.subscribe()
     }
 
-    fn touch(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn touch(&self, now: Instant) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    fn is_idle(&self) -> bool {
-        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.elapsed() > IDLE_MAX && self.events.receiver_count() == 0
+    fn is_unused(&self, unused: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.used()) >= unused
+    }
+
+    fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,7 +158,7 @@ impl Pool {
         let slot = self.slots.entry(key.clone()).or_default().clone();
         let mut place = slot.0.lock().await;
         if let Some(pooled) = place.as_ref().filter(|pooled| !pooled.session.is_over()) {
-            pooled.touch();
+            pooled.touch(Instant::now());
             return Ok(pooled.clone());
         }
         let session = LegacySession::open(upstreams, server, opening).await?;
@@ -183,19 +190,52 @@ impl Pool {
         self.take(|key, _| !known(key))
     }
 
-    /// Takes out what nobody used for long.
-    pub(crate) fn take_idle(&self) -> Vec<Arc<Pooled>> {
-        self.take(|_, pooled| pooled.is_idle())
+    /// Takes out what nobody used for long. `is_gone` says of a client's session whether it is over.
+    pub(crate) fn take_idle(&self, now: Instant, is_gone: impl Fn(&str) -> bool) -> Vec<Arc<Pooled>> {
+        self.take(|key, pooled| match &key.client {
+            _ if is_held(pooled, now) => false,
+            Some(client) => is_gone(client),
+            None => pooled.is_unused(IDLE_MAX, now),
+        })
+    }
+
+    /// Takes out the session with a server that was unused for longest, of those that nobody used for so long.
+    /// `is_quiet` says of a client's session whether it may be taken.
+    pub(crate) fn take_longest_unused(
+        &self,
+        server: &Server,
+        (unused, now): (Duration, Instant),
+        is_quiet: impl Fn(&str) -> bool,
+    ) -> Vec<Arc<Pooled>> {
+        let is_its = |key: &SessionKey| key.tenant == server.tenant && key.server == server.name;
+        let may_go = |key: &SessionKey, pooled: &Arc<Pooled>| {
+            is_its(key)
+                && !is_held(pooled, now)
+                && pooled.is_unused(unused, now)
+                && key.client.as_deref().is_none_or(&is_quiet)
+        };
+        let unused = self.slots.iter().filter_map(|slot| {
+            let place = slot.value().0.try_lock().ok()?;
+            let pooled = place.as_ref().filter(|pooled| may_go(slot.key(), pooled))?;
+            Some((pooled.used(), pooled.number))
+        });
+        let Some((_, number)) = unused.min() else { return Vec::new() };
+        self.take(|key, pooled| pooled.number == number && may_go(key, pooled))
     }
 
     /// Ends sessions that were taken out; each server is told.
     pub(crate) async fn end(&self, sessions: Vec<Arc<Pooled>>) {
+        let mut closing = JoinSet::new();
         for pooled in sessions {
-            pooled.session.close().await;
+            if closing.len() >= CLOSINGS_MAX {
+                closing.join_next().await;
+            }
+            closing.spawn(async move { pooled.session.close().await });
         }
+        while closing.join_next().await.is_some() {}
     }
 
-    fn take(&self, unwanted: impl Fn(&SessionKey, &Pooled) -> bool) -> Vec<Arc<Pooled>> {
+    fn take(&self, unwanted: impl Fn(&SessionKey, &Arc<Pooled>) -> bool) -> Vec<Arc<Pooled>> {
         let mut taken = Vec::new();
         self.slots.retain(|key, slot| {
             // A place that is held is being opened, or was asked for just now.
@@ -209,6 +249,15 @@ impl Pool {
         });
         taken
     }
+}
+
+/// Whether somebody beside the pool has the session: a call, a watch, a question. Whoever had it used it until then.
+fn is_held(pooled: &Arc<Pooled>, now: Instant) -> bool {
+    let is_held = Arc::strong_count(pooled) > 1;
+    if is_held {
+        pooled.touch(now);
+    }
+    is_held
 }
 
 /// The level as a request to the server.
