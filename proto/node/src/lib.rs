@@ -1,8 +1,9 @@
-//! How a process takes part in Gantry: TLS from files, sealing to a node, logging.
+//! How a process takes part in Gantry: its name, TLS, sealing to a node, logging.
 //!
 //! Always holds: what is here is the same for both planes and knows neither of them. Resources, policies and the
 //! protocol do not belong here.
 
+pub mod identity;
 pub mod seal;
 pub mod telemetry;
 pub mod tls;

@@ -1,13 +1,39 @@
-//! TLS for listeners, from certificate and key files.
+//! TLS: for listeners of the data plane, from certificate and key files; and between processes of Gantry, where both
+//! sides are known by the names in their certificates.
 //!
-//! Always holds: rustls with aws-lc-rs and nothing else; TLS 1.2 and 1.3.
+//! ```text
+//! Presenter (what we show) ─┐
+//! Trust (whom we believe)  ─┼─▶ server_config ─▶ Incoming ─▶ requests with a Caller
+//! Expected (who is there)  ─┴─▶ client_config ─▶ Connector
+//! ```
+//!
+//! Always holds: rustls with aws-lc-rs and nothing else; TLS 1.2 and 1.3 towards agents, 1.3 between processes.
+
+mod accept;
+mod connect;
+mod guard;
+mod handshake;
+mod peer;
+mod presenter;
+mod trust;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use accept::{Accepted, Caller, HANDSHAKE_DEADLINE, HANDSHAKES_MAX, Incoming};
+pub use connect::{Connector, DIAL_DEADLINE, DialError};
+pub use guard::{Cut, Guarded};
+pub use handshake::HandshakeError;
+pub use peer::{Expected, Peer, PeerError, Serial};
+pub use presenter::{CHAIN_LENGTH_MAX, Certified, CertifiedError, Presenter};
+pub use trust::{AUTHORITIES_MAX, Fingerprint, Revocations, Trust, TrustError};
+pub use verify::{client_config, peer_of, server_config};
 
 /// Where a listener's certificate chain and key are, as PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +69,10 @@ pub fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
 impl TlsFiles {
     /// Reads the files into a server configuration that offers HTTP/2 and HTTP/1.1.
     pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
@@ -58,8 +88,7 @@ impl TlsFiles {
             return Err(TlsError::NoCertificate(self.certificate.clone()));
         }
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(read(&self.key))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unusable)?
             .with_no_client_auth()

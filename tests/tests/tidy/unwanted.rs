@@ -28,7 +28,7 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 25] = [
+const OPENERS: [(&str, &str); 26] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
@@ -63,6 +63,7 @@ const OPENERS: [(&str, &str); 25] = [
         "writes the secret of an agent key into the key's text, which is a secret too",
     ),
     ("proto/node/src/seal.rs", "seals a secret to one node"),
+    ("proto/node/src/tls/presenter.rs", "hands the key of a certificate to rustls"),
 ];
 
 #[test]

@@ -1,0 +1,139 @@
+//! What a certificate says of its owner: one name, a serial number, and when it ends.
+//!
+//! Always holds: a [`Peer`] carries exactly one name. It is only what the certificate says; that an authority said so
+//! is for [`super::Trust`] to decide, before anybody asks here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+
+use crate::identity::{ClusterId, PeerName, PeerNameError};
+
+/// The owner of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub name: PeerName,
+    /// Which of its certificates.
+    pub serial: Serial,
+    /// From when the certificate counts, in milliseconds since 1970.
+    pub begins_at_ms: u64,
+    /// Until when, in milliseconds since 1970.
+    pub expires_at_ms: u64,
+}
+
+/// The number of a certificate, unique for its authority. Without leading zeros.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Serial(Arc<[u8]>);
+
+/// Who is expected at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// This one and nobody else.
+    Exactly(PeerName),
+    /// Any process of this cluster's control plane.
+    ControlPlaneOf(ClusterId),
+    /// Anybody whom this cluster has named.
+    AnyOf(ClusterId),
+}
+
+/// Why a certificate does not say who somebody is, or is not that of whom was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// It is no certificate.
+    #[error("the certificate cannot be read")]
+    Unreadable,
+    /// One certificate, one name.
+    #[error("the certificate carries {0} names of Gantry, and not one")]
+    NameCount(usize),
+    /// The name is not of Gantry's form.
+    #[error("the certificate's name cannot be read")]
+    Name(#[source] PeerNameError),
+    /// It is somebody else's.
+    #[error("the certificate is that of {presented}, and {expected} was expected")]
+    NotExpected {
+        /// Who was.
+        expected: Expected,
+        /// Who is there.
+        presented: PeerName,
+    },
+}
+
+impl Peer {
+    /// Reads what a certificate says.
+    pub fn read(certificate: &CertificateDer<'_>) -> Result<Peer, PeerError> {
+        let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|_| PeerError::Unreadable)?;
+        let names: Vec<&str> = parsed.valid_uri_names().collect();
+        let [name] = names[..] else {
+            return Err(PeerError::NameCount(names.len()));
+        };
+        let name = name.parse().map_err(PeerError::Name)?;
+        let (_, dated) =
+            x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
+        let validity = dated.validity();
+        Ok(Peer {
+            name,
+            serial: Serial::new(parsed.serial()),
+            begins_at_ms: milliseconds(validity.not_before.timestamp()),
+            expires_at_ms: milliseconds(validity.not_after.timestamp()),
+        })
+    }
+}
+
+/// A time before 1970 counts as 1970.
+fn milliseconds(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)
+}
+
+impl Serial {
+    /// Takes a number, most significant byte first.
+    pub fn new(bytes: &[u8]) -> Serial {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Serial(Arc::from(&bytes[zeros..]))
+    }
+
+    /// The number, most significant byte first, without leading zeros.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Serial({self})")
+    }
+}
+
+impl Expected {
+    /// Refuses everybody else.
+    pub(super) fn check(&self, presented: &PeerName) -> Result<(), PeerError> {
+        let is_expected = match self {
+            Expected::Exactly(name) => name == presented,
+            Expected::ControlPlaneOf(cluster) => {
+                presented.cluster == *cluster && presented.party.is_control_plane()
+            }
+            Expected::AnyOf(cluster) => presented.cluster == *cluster,
+        };
+        if is_expected {
+            return Ok(());
+        }
+        Err(PeerError::NotExpected { expected: self.clone(), presented: presented.clone() })
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expected::Exactly(name) => name.fmt(formatter),
+            Expected::ControlPlaneOf(cluster) => write!(formatter, "the control plane of cluster {cluster}"),
+            Expected::AnyOf(cluster) => write!(formatter, "a peer of cluster {cluster}"),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Whom a process believes: the authorities, and what they took back.
+//!
+//! Always holds: both can be replaced while the process runs, and count from the next handshake on; what is revoked
+//! ends on live connections too, see [`super::Guarded`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use tokio::sync::watch;
+
+use super::peer::{Peer, Serial};
+use crate::identity::PeerName;
+
+/// Authorities in a bundle: the one in use, the next, and the like of a few merged organisations.
+pub const AUTHORITIES_MAX: usize = 16;
+
+/// Whom a process believes.
+#[derive(Debug)]
+pub struct Trust {
+    anchors: ArcSwap<Anchors>,
+    revoked: watch::Sender<Arc<Revocations>>,
+}
+
+/// SHA-256 of an authority's certificate: what a joiner knows of it before it has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// What is revoked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revocations {
+    /// No certificate of this name counts that ends at or before this time, in milliseconds since 1970: those were
+    /// issued before the revocation. So a name can be enrolled anew.
+    pub names: HashMap<PeerName, u64>,
+    /// These certificates do not count.
+    pub serials: HashSet<Serial>,
+}
+
+/// Why authorities cannot be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Nobody would be believed.
+    #[error("there is no authority in the bundle")]
+    Empty,
+    /// Too many to go through at each handshake.
+    #[error("there are {0} authorities in the bundle, {AUTHORITIES_MAX} are the most")]
+    TooMany(usize),
+    /// One of them is no certificate of an authority.
+    #[error("an authority's certificate cannot be used")]
+    Unusable(#[source] rustls::Error),
+    /// They make no verifier.
+    #[error("the authorities cannot be used")]
+    Verifier(#[source] rustls::server::VerifierBuilderError),
+}
+
+#[derive(Debug)]
+pub(super) enum Anchors {
+    Known { roots: Arc<RootCertStore>, clients: Arc<dyn ClientCertVerifier> },
+    Pinned(Fingerprint),
+}
+
+impl Trust {
+    /// Believes what these authorities sign.
+    pub fn new(authorities: &[CertificateDer<'_>]) -> Result<Arc<Trust>, TrustError> {
+        Ok(Trust::of(known(authorities)?))
+    }
+
+    /// Believes a server that shows the certificate of the authority with this fingerprint, signed by that; believes
+    /// no client. This is how a joiner sees its cluster for the first time.
+    pub fn pinned(fingerprint: Fingerprint) -> Arc<Trust> {
+        Trust::of(Anchors::Pinned(fingerprint))
+    }
+
+    fn of(anchors: Anchors) -> Arc<Trust> {
+        Arc::new(Trust { anchors: ArcSwap::from_pointee(anchors), revoked: watch::Sender::default() })
+    }
+
+    /// Believes these authorities instead, from the next handshake on.
+    pub fn replace_authorities(&self, authorities: &[CertificateDer<'_>]) -> Result<(), TrustError> {
+        self.anchors.store(Arc::new(known(authorities)?));
+        Ok(())
+    }
+
+    /// Believes nothing of this from now on, on live connections neither; and again what is not in it any more.
+    pub fn replace_revocations(&self, revoked: Revocations) {
+        self.revoked.send_replace(Arc::new(revoked));
+    }
+
+    /// Whether this certificate was taken back.
+    pub fn has_revoked(&self, peer: &Peer) -> bool {
+        self.revoked.borrow().cover(peer)
+    }
+
+    /// Waits until a certificate is taken back. Dropping the future is safe.
+    pub async fn revokes(&self, peer: &Peer) {
+        let mut revoked = self.revoked.subscribe();
+        // The sender lives as long as `self`.
+        let _ = revoked.wait_for(|revoked| revoked.cover(peer)).await;
+    }
+
+    pub(super) fn anchors(&self) -> Arc<Anchors> {
+        self.anchors.load_full()
+    }
+}
+
+impl Revocations {
+    fn cover(&self, peer: &Peer) -> bool {
+        self.serials.contains(&peer.serial)
+            || self.names.get(&peer.name).is_some_and(|until_ms| peer.expires_at_ms <= *until_ms)
+    }
+}
+
+impl Fingerprint {
+    /// That of a certificate.
+    pub fn of(certificate: &CertificateDer<'_>) -> Fingerprint {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+        Fingerprint(bytes)
+    }
+}
+
+fn known(authorities: &[CertificateDer<'_>]) -> Result<Anchors, TrustError> {
+    match authorities.len() {
+        0 => return Err(TrustError::Empty),
+        1..=AUTHORITIES_MAX => {}
+        count => return Err(TrustError::TooMany(count)),
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone().into_owned()).map_err(TrustError::Unusable)?;
+    }
+    let roots = Arc::new(roots);
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), super::provider())
+        .build()
+        .map_err(TrustError::Verifier)?;
+    Ok(Anchors::Known { roots, clients })
+}

@@ -1,0 +1,5 @@
+//! Handshakes between processes, over real connections.
+
+mod authority;
+mod handshakes;
+mod services;
