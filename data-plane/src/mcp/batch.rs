@@ -4,7 +4,11 @@
 //! `initialize`; each is a slice of the body. What the elements are is not looked into: each is read as a message of
 //! its own.
 
+use std::fmt;
+
 use bytes::Bytes;
+use serde::Deserializer;
+use serde::de::{Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json;
@@ -48,17 +52,49 @@ pub(crate) fn is_array(body: &[u8]) -> bool {
 /// The messages of a batch, each as it came.
 pub(crate) fn split(body: &Bytes) -> Result<Vec<Bytes>, BatchError> {
     let text = json::check_text(body).map_err(|_| BatchError::Form)?;
-    let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| BatchError::Form)?;
+    let elements = elements(text, BATCH_MESSAGES_MAX)?;
     if elements.is_empty() {
         return Err(BatchError::Empty);
-    }
-    if elements.len() > BATCH_MESSAGES_MAX {
-        return Err(BatchError::TooMany);
     }
     if elements.iter().any(|element| is_initialize(element.get())) {
         return Err(BatchError::Initialize);
     }
     Ok(elements.into_iter().map(|element| body.slice_ref(element.get().as_bytes())).collect())
+}
+
+/// The elements of an array, each as it stands; of one that has more than `most`, no more are read.
+pub(crate) fn elements(text: &str, most: usize) -> Result<Vec<&RawValue>, BatchError> {
+    let mut is_full = false;
+    let mut read = serde_json::Deserializer::from_str(text);
+    let elements = read.deserialize_seq(Elements { most, is_full: &mut is_full });
+    let elements = elements.and_then(|elements| read.end().map(|()| elements));
+    elements.map_err(|_| if is_full { BatchError::TooMany } else { BatchError::Form })
+}
+
+struct Elements<'a> {
+    most: usize,
+    /// Set when there are more.
+    is_full: &'a mut bool,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = sequence.next_element()? {
+            if elements.len() == self.most {
+                *self.is_full = true;
+                return Err(A::Error::custom("too many elements"));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
+    }
 }
 
 fn is_initialize(element: &str) -> bool {

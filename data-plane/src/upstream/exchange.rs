@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
+use crate::mcp::batch;
 use crate::mcp::json;
 use crate::mcp::message::Method;
 use crate::mcp::sse::EventScanner;
@@ -21,6 +22,9 @@ use crate::upstream::stdio::pipe::Pipe;
 
 /// Most bytes of one message of a server that is read as a whole: results with images and files are the large ones.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most messages of one batch of a server (2025-03-26). What belongs to a request is few; without a bound, the elements
+/// of the largest message would be kept many times their size.
+const BATCH_MESSAGES_MAX: usize = 1_024;
 /// Events of one request that may wait for whoever reads them, where the server's stream is shared with others.
 pub(crate) const EVENTS_MAX: usize = 256;
 
@@ -184,11 +188,12 @@ impl BodyEvents {
     }
 }
 
-/// Reads a message, or a batch of them (2025-03-26); what is no message is passed over.
+/// Reads a message, or a batch of them (2025-03-26); what is no message is passed over, and so is a batch that is too
+/// long.
 pub(crate) fn read_messages(bytes: &Bytes, into: &mut VecDeque<Event>) {
     let Ok(text) = json::check_text(bytes) else { return };
-    if text.trim_ascii_start().starts_with('[') {
-        let elements: Vec<&serde_json::value::RawValue> = serde_json::from_str(text).unwrap_or_default();
+    if batch::is_array(bytes) {
+        let elements = batch::elements(text, BATCH_MESSAGES_MAX).unwrap_or_default();
         let slices = elements.into_iter().map(|raw| bytes.slice_ref(raw.get().as_bytes()));
         into.extend(slices.filter_map(|message| read_message(&message)));
     } else {
@@ -237,6 +242,12 @@ mod tests {
         }
         let batch =
             r#"[{"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":1,"result":{}},7]"#;
-        assert_eq!(read(batch), [note_event, answer_event]);
+        assert_eq!(read(batch), [note_event, answer_event.clone()]);
+        let of = |count: usize| Bytes::from(format!("[{}{answer}]", "1,".repeat(count - 1)));
+        let mut events = VecDeque::new();
+        read_messages(&of(BATCH_MESSAGES_MAX + 1), &mut events);
+        assert_eq!(events, []);
+        read_messages(&of(BATCH_MESSAGES_MAX), &mut events);
+        assert_eq!(events, [answer_event]);
     }
 }

@@ -219,9 +219,11 @@ mod tests {
         assert_eq!(refused(server).0, "spec.url");
         let secret = json!({"kind": "Server", "tenant": "a", "name": "b", "spec": {"url": "http://u:p@h/"}});
         assert_eq!(refused(secret).0, "spec.url");
-        let header =
-            json!({"kind": "Credential", "tenant": "a", "name": "b", "spec": {"header": "mcp-session-id"}});
-        assert_eq!(refused(header).0, "spec.header");
+        for header in ["mcp-session-id", "host", "last-event-id", "keep-alive", "trailer", "user-agent"] {
+            let spec = json!({"header": header});
+            let credential = json!({"kind": "Credential", "tenant": "a", "name": "b", "spec": spec});
+            assert_eq!(refused(credential).0, "spec.header", "{header}");
+        }
         let name = json!({"kind": "Agent", "tenant": "a", "name": "B"});
         assert_eq!(refused(name).0, "name");
     }

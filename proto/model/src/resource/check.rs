@@ -59,9 +59,23 @@ impl LimitSpec {
     }
 }
 
-/// Headers that belong to the hop or to the protocol; a credential may not take their place.
-const HEADERS_RESERVED: &[&str] =
-    &["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "te", "upgrade"];
+/// Headers that belong to the hop, to the protocol or to the gateway; a credential may not take their place.
+const HEADERS_RESERVED: &[&str] = &[
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
 
 impl CredentialSpec {
     fn check(&self) -> Result<(), SpecError> {
