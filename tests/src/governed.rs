@@ -47,6 +47,19 @@ impl Governed {
         &self.server
     }
 
+    /// Stops the server and starts it at the same address; it knows nothing of its sessions any more.
+    ///
+    /// # Panics
+    /// When it does not start again.
+    pub async fn restart_server(&mut self) {
+        let url = self.server.url();
+        let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()?.parse().ok());
+        // Another takes its place meanwhile, because the port is free only then.
+        let between = fixture::Server::start(0).await.expect("a fixture server");
+        std::mem::replace(&mut self.server, between).stop().await;
+        self.server = fixture::Server::start(port.expect("a port")).await.expect("a fixture server");
+    }
+
     /// The key that the start printed.
     ///
     /// # Panics

@@ -125,6 +125,40 @@ async fn a_legacy_agent_has_one_session_and_is_asked_through_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_server_forgot_is_begun_anew_and_the_agent_does_not_notice() {
+    let mut governed = Governed::start().await;
+    let mut connect = Connect::start(&governed, &governed.dev().ready().endpoint, &[]);
+    let client = json!({"name": "test", "version": "1"});
+    let params = json!({"protocolVersion": LEGACY, "capabilities": {"sampling": {}}, "clientInfo": client});
+    connect.say(&legacy(0, "initialize", &params)).await;
+    assert_eq!(connect.next().await["id"], 0);
+    connect.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+    let add = json!({"name": "add", "arguments": {"a": 2, "b": 3}});
+    connect.say(&legacy(1, "tools/call", &add)).await;
+    assert_eq!(connect.next().await["result"]["structuredContent"], json!({"sum": 5}));
+
+    governed.restart_server().await;
+    // Two at once, of which one begins the session.
+    connect.say(&legacy(2, "tools/call", &add)).await;
+    connect.say(&legacy(3, "tools/call", &add)).await;
+    let mut answers = [connect.next().await, connect.next().await];
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    for (answer, id) in answers.iter().zip([2, 3]) {
+        assert_eq!((&answer["id"], &answer["result"]["structuredContent"]["sum"]), (&json!(id), &json!(5)));
+    }
+    // The new session knows what the agent can do.
+    let call = json!({"name": "test_sampling", "arguments": {"prompt": "Say it"}});
+    connect.say(&legacy(4, "tools/call", &call)).await;
+    let request = connect.next().await;
+    assert_eq!(request["method"], "sampling/createMessage", "{request}");
+    let result = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "It"}});
+    connect.say(&json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string()).await;
+    assert_eq!(connect.next().await["id"], 4);
+    let (lines, told) = connect.end().await;
+    assert_eq!((lines, told.as_str()), (Vec::new(), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_refuses_or_is_gone_is_told_to_agent_and_person() {
     let governed = Governed::start().await;
     let url = governed.dev().ready().endpoint.clone();

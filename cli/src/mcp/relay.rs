@@ -1,16 +1,19 @@
 //! A relay for agents that speak standard input and output only: lines in, requests to one endpoint, lines out.
 //!
 //! Always holds: every request has one answer, an error of the relay's own where the endpoint gives none. A message is
-//! passed on as it came, in the era that it is of. The endpoint's session ends with the input; what is under way then
+//! passed on as it came, in the era that it is of. A session that the endpoint forgot is begun anew ([`renewal`]). The
+//! session ends with the input; what is under way then
 //! is answered first, within [`DRAIN_DEADLINE`]. A modern request that is cancelled is dropped, which is how HTTP
 //! cancels.
+
+mod renewal;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -62,12 +65,16 @@ struct Wire {
     /// What to do when the endpoint is not reached.
     next: String,
     state: Mutex<State>,
+    /// Held while a session is begun anew.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 /// What is known of the endpoint.
 #[derive(Default)]
 struct State {
     session: Option<String>,
+    /// The agent's `initialize`.
+    initialize: Option<Bytes>,
     /// Agreed on with `initialize`.
     version: Option<String>,
     /// What the last modern message said it is of.
@@ -85,7 +92,8 @@ impl Relay {
         headers: Vec<(String, String)>,
         next: String,
     ) -> Result<Relay, McpError> {
-        let wire = Wire { transport: Transport::new(target)?, headers, next, state: Mutex::default() };
+        let (state, renewing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let wire = Wire { transport: Transport::new(target)?, headers, next, state, renewing };
         Ok(Relay { wire: Arc::new(wire), tasks: JoinSet::new(), modern: HashMap::new(), listening: None })
     }
 
@@ -209,6 +217,8 @@ impl Wire {
         });
         match modern {
             Some((envelope, version)) => headers.extend(envelope.headers(version, &state.mirrors)),
+            // It begins another session.
+            None if envelope.is_some_and(|envelope| envelope.method == "initialize") => {}
             None => {
                 let pair = |name: &str, value: &String| (name.to_owned(), value.clone());
                 headers.extend(state.version.as_ref().map(|value| pair("mcp-protocol-version", value)));
@@ -235,9 +245,10 @@ impl Wire {
         if envelope.method == "initialize" && envelope.modern.is_none() {
             let mut state = self.state();
             (state.session, state.version) = (None, None);
+            state.initialize = Some(body.clone());
         }
         let passed = async {
-            let response = self.send(Method::POST, Some(body), Some(&envelope)).await?;
+            let response = self.send_in_session(body, &envelope).await?;
             self.note_session(&envelope, &response);
             self.answer(&envelope, response, out).await
         };
@@ -324,9 +335,16 @@ impl Wire {
     async fn listen(&self, out: &Out, opened: oneshot::Sender<()>) {
         let mut opened = Some(opened);
         for _ in 0..REOPENINGS_MAX {
+            let session = self.state().session.clone();
             let response = self.send(Method::GET, None, None).await;
             opened.take();
             match response {
+                Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                    let Some(lost) = session else { return };
+                    if !self.renew(&lost).await {
+                        return;
+                    }
+                }
                 // Many endpoints have no such stream.
                 Ok(response) if !is_event_stream(response.headers()) => return,
                 Ok(response) => {
