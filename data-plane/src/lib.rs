@@ -6,6 +6,7 @@ mod config;
 mod front;
 #[cfg(test)]
 pub mod fuzz;
+mod gzip;
 mod limiter;
 mod listen;
 mod mcp;

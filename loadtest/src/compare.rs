@@ -254,7 +254,8 @@ impl<'o> Run<'o> {
             }
             Load::Open => {
                 let (rate, connection_count) = (open_rate(), CONNECTION_COUNT);
-                let plan = open_loop::Plan { endpoint, call, rate, connection_count, warm, measured };
+                let start = None;
+                let plan = open_loop::Plan { endpoint, call, rate, connection_count, warm, measured, start };
                 open_loop::run(&plan).await
             }
         }

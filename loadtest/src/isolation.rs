@@ -1,9 +1,10 @@
 //! Scenario `isolation`: what calls of healthy servers feel of sick ones behind the same endpoint.
 //!
 //! What always holds: all servers were well when Gantry came to know them, and the sick ones fell ill after that, as
-//! they do; healthy servers are called at the same fixed rate all the time, and in each round once with and once
-//! without calls to the sick ones, in turn. A call to a sick server may end as it likes; one to a healthy server that
-//! fails is a failed call.
+//! they do; healthy servers are called at the same fixed rate all the time. A round has three turns, whose order moves
+//! on: one with calls to the sick servers, and two controls in which as many calls go to stand-ins that are well. So all
+//! turns offer the same load at the same moments, and the two controls beside each other say what the machine alone makes
+//! of it. A call to a sick server may end as it likes; one to a healthy server that fails is a failed call.
 
 mod sick;
 
@@ -28,6 +29,7 @@ use crate::{
     figures::Figures,
     latency::Latencies,
     pinning::Pinning,
+    process::Meter,
     report::{Report, Row},
     scenario::{Options, ScenarioError},
     target::gantry::{Gateway, TENANT},
@@ -43,7 +45,7 @@ const HEALTHY_COUNT: usize = 8;
 const HEALTHY_RATE: u64 = 60;
 /// Connections to each healthy server.
 const HEALTHY_CONNECTIONS: usize = 6;
-/// Calls a second of each sick server: at [`SLOW`] as many as a server may have under way at once.
+/// Calls a second of each sick server, or stand-in: at [`SLOW`] as many as a server may have under way at once.
 const SICK_RATE: u64 = 50;
 /// How long the slow server takes.
 const SLOW: Duration = Duration::from_secs(5);
@@ -53,22 +55,33 @@ const TOOL_COUNT: usize = 10;
 const WARM: Duration = Duration::from_secs(1);
 /// The deadline of calls of the blackhole, so that it is found out within a round.
 const BLACKHOLE_TIMEOUT_MS: u64 = 500;
+/// Between opening the connections of a turn and its first call.
+const LEAD: Duration = Duration::from_millis(300);
 /// Until the endpoint offers the tools of all servers.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The one endpoint.
 const ENDPOINT: &str = "all";
 /// The sick servers.
 const SICK: [&str; 3] = ["slow", "refused", "blackhole"];
+/// Those that are called in their place.
+const STAND_INS: [&str; SICK.len()] = ["stand1", "stand2", "stand3"];
 const FAILURE_SHOWN_MAX: usize = 6;
 
+const CONTROLS_P50: [&str; 2] = ["healthy_first_control_p50_us", "healthy_second_control_p50_us"];
+const CONTROLS_P99: [&str; 2] = ["healthy_first_control_p99_us", "healthy_second_control_p99_us"];
+
 const ROWS: &[Row] = &[
-    Row { figure: "healthy_without_p50_us", words: "healthy servers alone: p50, us" },
+    Row { figure: "healthy_without_p50_us", words: "all servers well: p50, us" },
     Row { figure: "healthy_with_p50_us", words: "with calls to sick ones: p50, us" },
-    Row { figure: "healthy_without_p99_us", words: "healthy servers alone: p99, us" },
+    Row { figure: "healthy_without_p99_us", words: "all servers well: p99, us" },
     Row { figure: "healthy_with_p99_us", words: "with calls to sick ones: p99, us" },
-    Row { figure: "healthy_p50_ratio", words: "p50 with / without" },
-    Row { figure: "healthy_p99_ratio", words: "p99 with / without" },
-    Row { figure: "healthy_completed_count", words: "healthy calls measured, each way" },
+    Row { figure: "healthy_p50_ratio", words: "p50 with / without, within a round" },
+    Row { figure: "healthy_p99_ratio", words: "p99 with / without, within a round" },
+    Row { figure: "control_p99_ratio", words: "p99 of one control / the other (noise of the machine)" },
+    Row { figure: "node_busy_percent", words: "Gantry's core in use, %" },
+    Row { figure: "healthy_completed_count", words: "healthy calls measured in a turn" },
+    Row { figure: "stand_in_answered_count", words: "stand-ins: calls answered" },
+    Row { figure: "stand_in_refused_count", words: "stand-ins: calls refused" },
     Row { figure: "slow_answered_count", words: "slow server: calls answered" },
     Row { figure: "slow_refused_count", words: "slow server: calls refused" },
     Row { figure: "refused_refused_count", words: "server that refuses connections: calls refused" },
@@ -95,6 +108,14 @@ const BARS: &[Bar] = &[
         reason: "a sick server touches no other",
     },
 ];
+
+/// A part of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Sick,
+    FirstControl,
+    SecondControl,
+}
 
 /// What runs.
 struct Ward {
@@ -130,24 +151,39 @@ pub async fn run(
         ("sick_calls_per_s", json!(SICK_RATE * SICK.len() as u64)),
     ];
     report.run = format!(
-        "{} rounds, in each {:.1} s with and {:.1} s without calls to the sick servers; {HEALTHY_COUNT} healthy \
-         servers at {HEALTHY_RATE} calls/s each, open loop; one slow ({} s), one that refuses connections and one \
-         that never answers at {SICK_RATE} calls/s each; one endpoint",
+        "{} rounds, in each {:.1} s with calls to the sick servers and twice as long with as many to stand-ins; \
+         {HEALTHY_COUNT} healthy servers at {HEALTHY_RATE} calls/s each, open loop; one slow ({} s), one that refuses \
+         connections and one that never answers, or three stand-ins, at {SICK_RATE} calls/s each; one endpoint",
         options.round_count,
-        options.measured.as_secs_f64(),
         options.measured.as_secs_f64(),
         SLOW.as_secs(),
     );
     ward.close().await?;
     measured?;
-    report.figures.combine("healthy_p50_ratio", "healthy_with_p50_us", "healthy_without_p50_us", ratio);
-    report.figures.combine("healthy_p99_ratio", "healthy_with_p99_us", "healthy_without_p99_us", ratio);
+    for [ratio, without, with, first, second] in [
+        [
+            "healthy_p50_ratio",
+            "healthy_without_p50_us",
+            "healthy_with_p50_us",
+            CONTROLS_P50[0],
+            CONTROLS_P50[1],
+        ],
+        [
+            "healthy_p99_ratio",
+            "healthy_without_p99_us",
+            "healthy_with_p99_us",
+            CONTROLS_P99[0],
+            CONTROLS_P99[1],
+        ],
+    ] {
+        report.figures.combine(without, first, second, f64::midpoint);
+        report.figures.combine(ratio, with, without, |with, without| with / without);
+    }
+    report
+        .figures
+        .combine("control_p99_ratio", CONTROLS_P99[0], CONTROLS_P99[1], |first, second| first / second);
     report.judge(BARS);
     Ok(report)
-}
-
-fn ratio(with: f64, without: f64) -> f64 {
-    with / without
 }
 
 fn healthy_name(number: usize) -> String {
@@ -170,6 +206,9 @@ impl Ward {
                 (healthy_name(number), healthy.url.replace("0.0.0.0", &format!("127.0.0.{number}")))
             })
             .collect();
+        for (name, number) in STAND_INS.into_iter().zip(HEALTHY_COUNT + 1..) {
+            servers.push((name.to_owned(), healthy.url.replace("0.0.0.0", &format!("127.0.0.{number}"))));
+        }
         for (name, child) in SICK.into_iter().zip([&slow, &refused, &blackhole]) {
             servers.push((name.to_owned(), child.url.clone()));
         }
@@ -182,6 +221,12 @@ impl Ward {
         blackhole.stop().await.map_err(ScenarioError::Files)?;
         let blackhole = Blackhole::open(&address).await.map_err(ScenarioError::Files)?;
         Ok(Self { gateway, endpoint, healthy, slow, _blackhole: blackhole })
+    }
+
+    /// Processor time of Gantry so far.
+    fn used(&self, meter: &Meter) -> Result<Duration, ScenarioError> {
+        let usage = meter.usage(self.gateway.process.id()).map_err(ScenarioError::Usage)?;
+        Ok(usage.processor)
     }
 
     async fn close(self) -> Result<(), ScenarioError> {
@@ -218,40 +263,55 @@ async fn until_offered(endpoint: &Endpoint, tool_count: usize) -> Result<(), Sce
 }
 
 async fn measure(ward: &Ward, options: &Options, report: &mut Report) -> Result<(), ScenarioError> {
-    let (mut failed_count, mut sick) = (0, [Ended::default(); SICK.len()]);
+    let (mut failed_count, mut sick, mut stand_in) = (0, [Ended::default(); SICK.len()], Ended::default());
+    let meter = Meter::of_this_machine();
     for round in 0..options.round_count {
         eprintln!("round {} of {}", round + 1, options.round_count);
-        let order = if round % 2 == 0 { [false, true] } else { [true, false] };
-        for is_with in order {
-            let traffic = is_with.then(|| Traffic::start(&ward.endpoint, &SICK, SICK_RATE));
-            let outcomes = call_healthy(ward, options.measured).await?;
-            if let Some(traffic) = traffic {
-                let ended = traffic.stop().await;
-                for (total, ended) in sick.iter_mut().zip(ended) {
-                    total.add(ended);
+        let mut turns = [Turn::FirstControl, Turn::Sick, Turn::SecondControl];
+        let first = round as usize % turns.len();
+        turns.rotate_left(first);
+        for turn in turns {
+            let start = Instant::now() + LEAD;
+            let called = if turn == Turn::Sick { &SICK } else { &STAND_INS };
+            let (began, used) = (Instant::now(), ward.used(&meter)?);
+            let traffic = Traffic::start(&ward.endpoint, called, SICK_RATE, start);
+            let outcomes = call_healthy(ward, options.measured, start).await?;
+            let used = ward.used(&meter)?.saturating_sub(used);
+            let busy = 100.0 * used.as_secs_f64() / began.elapsed().as_secs_f64();
+            report.figures.add("node_busy_percent", round * 3 + turn as u32, busy);
+            let ended = traffic.stop().await;
+            match turn {
+                Turn::Sick => sick.iter_mut().zip(ended).for_each(|(total, ended)| total.add(ended)),
+                Turn::FirstControl | Turn::SecondControl => {
+                    ended.into_iter().for_each(|ended| stand_in.add(ended));
                 }
             }
-            failed_count += record(&mut report.figures, is_with, round, &outcomes);
+            failed_count += record(&mut report.figures, turn, round, &outcomes);
             let failures = outcomes.into_iter().flat_map(|outcome| outcome.failures);
             let room = FAILURE_SHOWN_MAX.saturating_sub(report.failures.len());
             report.failures.extend(failures.take(room));
         }
     }
     report.figures.add("failed_calls_count", 0, failed_count as f64);
-    let mut sick_count = 0;
-    for (name, ended) in SICK.iter().zip(sick) {
+    let sick_count: u64 = sick.iter().map(|ended| ended.answered_count + ended.refused_count).sum();
+    report.figures.add("sick_calls_count", 0, sick_count as f64);
+    for (name, ended) in SICK.into_iter().zip(sick).chain([("stand_in", stand_in)]) {
         report.figures.add(format!("{name}_answered_count"), 0, ended.answered_count as f64);
         report.figures.add(format!("{name}_refused_count"), 0, ended.refused_count as f64);
-        sick_count += ended.answered_count + ended.refused_count;
     }
-    report.figures.add("sick_calls_count", 0, sick_count as f64);
     Ok(())
 }
 
 /// Calls all healthy servers side by side.
-async fn call_healthy(ward: &Ward, measured: Duration) -> Result<Vec<Outcome>, ScenarioError> {
+async fn call_healthy(
+    ward: &Ward,
+    measured: Duration,
+    start: Instant,
+) -> Result<Vec<Outcome>, ScenarioError> {
     let mut loops = tokio::task::JoinSet::new();
-    for number in 1..=HEALTHY_COUNT {
+    // Calls keep the same distance in all turns: whether they happen to come together would be what is measured.
+    let distance = Duration::from_secs(1) / (HEALTHY_RATE * HEALTHY_COUNT as u64) as u32;
+    for (number, position) in (1..=HEALTHY_COUNT).zip(0_u32..) {
         let tool = format!("{}__{SMALL_TOOL}", healthy_name(number));
         let proof = Proof::Text { text: text(SMALL_TEXT_BYTES), progress_count: 0 };
         let plan = open_loop::Plan {
@@ -261,6 +321,7 @@ async fn call_healthy(ward: &Ward, measured: Duration) -> Result<Vec<Outcome>, S
             connection_count: HEALTHY_CONNECTIONS,
             warm: WARM,
             measured,
+            start: Some(start + distance * position),
         };
         loops.spawn(async move { open_loop::run(&plan).await });
     }
@@ -272,13 +333,17 @@ async fn call_healthy(ward: &Ward, measured: Duration) -> Result<Vec<Outcome>, S
     Ok(outcomes)
 }
 
-/// Adds the figures of one half of a round; returns how many calls failed.
-fn record(figures: &mut Figures, is_with: bool, round: u32, outcomes: &[Outcome]) -> u64 {
+/// Adds the figures of a turn; returns how many calls failed.
+fn record(figures: &mut Figures, turn: Turn, round: u32, outcomes: &[Outcome]) -> u64 {
     let mut latencies = Latencies::new();
     for outcome in outcomes {
         latencies.merge(&outcome.latencies);
     }
-    let prefix = if is_with { "healthy_with" } else { "healthy_without" };
+    let prefix = match turn {
+        Turn::Sick => "healthy_with",
+        Turn::FirstControl => "healthy_first_control",
+        Turn::SecondControl => "healthy_second_control",
+    };
     for (label, quantile) in [("p50", 0.5), ("p99", 0.99)] {
         let latency = latencies.at(quantile).as_secs_f64() * 1e6;
         figures.add(format!("{prefix}_{label}_us"), round, latency);

@@ -118,8 +118,8 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Compare(arguments) => run_compare(&arguments),
         Command::Isolation(arguments) => {
-            // A breaker opens and closes within the time of one half of a round.
-            run_scenario(&arguments, [4.0, 2.0], async |options, pinning, interrupted| {
+            // A turn has some fifty calls beyond its p99, in `--quick` twenty.
+            run_scenario(&arguments, [10.0, 4.0], async |options, pinning, interrupted| {
                 Ok(isolation::run(&options, &pinning, interrupted).await?)
             })
         }

@@ -15,6 +15,7 @@ use gantry_model::{Definition, EndpointName};
 use crate::config::greeting::Greeting;
 use crate::config::tenant::Server;
 use crate::config::tool::Tool;
+use crate::config::view::Shared;
 use crate::mcp::Era;
 use crate::mcp::object::Object;
 
@@ -35,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(crate) resources: Vec<Exposed>,
     pub(crate) templates: Vec<Exposed>,
     prompts_by_name: HashMap<Arc<str>, usize>,
+    /// Of its views.
+    pub(crate) lists: Shared,
 }
 
 /// A tool as agents see it.
@@ -81,6 +84,7 @@ impl Endpoint {
             resources: Vec::new(),
             templates: Vec::new(),
             prompts_by_name: HashMap::new(),
+            lists: Shared::default(),
         };
         for server in endpoint.servers.clone() {
             endpoint.add(&server, spec);

@@ -3,18 +3,20 @@
 //!
 //! Always holds: lists and calls rest on the same decisions, made by the one evaluator. A view belongs to one
 //! revision of its tenant and is made at the agent's first request; it may be kept because no policy can read
-//! anything of a call besides agent and target.
+//! anything of a call besides agent and target. Agents that may see the same have one list, and so its pages once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use dashmap::DashMap;
 use gantry_policy::{Decision, PolicySet, Principal, Target, Verdict};
 
 use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
 use crate::config::tenant::Server;
 use crate::config::tool::Tool;
+use crate::gzip::Packed;
 use crate::mcp::message::Method;
 
 /// How long a client may keep a list, in milliseconds: what an agent may see can change with any change of policy.
@@ -25,7 +27,7 @@ const PAGE_ELEMENTS_MAX: usize = 1_000;
 /// What one agent sees of one endpoint.
 pub(crate) struct View {
     tools: HashMap<Arc<str>, ToolAccess>,
-    lists: [List; 4],
+    lists: [Arc<List>; 4],
 }
 
 /// A tool and what policy says of it.
@@ -45,9 +47,19 @@ pub(crate) struct List {
     allowed: Vec<Arc<str>>,
     /// Differs when the list does.
     pub(crate) fingerprint: u64,
-    /// Each `{"field":[...]`, open at its end.
-    pages: OnceLock<Vec<Bytes>>,
+    pages: OnceLock<Vec<Arc<Page>>>,
 }
+
+/// A page of a list, the same for all who may see it.
+pub(crate) struct Page {
+    /// `{"field":[...]`, open at its end.
+    pub(crate) text: Bytes,
+    packed: OnceLock<Option<Packed>>,
+}
+
+/// The lists of an endpoint that are in use. Bounded by its views, of which each has one of a kind.
+#[derive(Default)]
+pub(crate) struct Shared(DashMap<(&'static str, u64), Arc<List>>);
 
 /// The lists that there are, in the order of a view's.
 pub(crate) const LISTS: [Method; 4] =
@@ -78,13 +90,14 @@ impl View {
             };
             exposed.iter().filter(allows).map(|exposed| exposed.json.clone()).collect()
         };
+        let list = |field, allowed| endpoint.lists.share(List::new(field, allowed));
         View {
             tools,
             lists: [
-                List::new("tools", allowed),
-                List::new("prompts", permitted(&endpoint.prompts, true)),
-                List::new("resources", permitted(&endpoint.resources, false)),
-                List::new("resourceTemplates", permitted(&endpoint.templates, false)),
+                list("tools", allowed),
+                list("prompts", permitted(&endpoint.prompts, true)),
+                list("resources", permitted(&endpoint.resources, false)),
+                list("resourceTemplates", permitted(&endpoint.templates, false)),
             ],
         }
     }
@@ -102,7 +115,7 @@ impl View {
 
     /// The list of a method; `None` for another method.
     pub(crate) fn list(&self, method: &Method) -> Option<&List> {
-        LISTS.iter().position(|list| list == method).map(|index| &self.lists[index])
+        LISTS.iter().position(|list| list == method).map(|index| self.lists[index].as_ref())
     }
 
     /// What tells whether lists differ: tools, prompts, and resources with their templates.
@@ -119,17 +132,71 @@ impl List {
         List { field, allowed, fingerprint: hasher.finish(), pages: OnceLock::new() }
     }
 
-    /// A page, open at its end, and whether another follows; `None` when there is no such page.
-    pub(crate) fn page(&self, index: usize) -> Option<(Bytes, bool)> {
+    /// A page, and whether another follows; `None` when there is no such page.
+    pub(crate) fn page(&self, index: usize) -> Option<(Arc<Page>, bool)> {
         let pages = self.pages.get_or_init(|| self.render());
         pages.get(index).map(|page| (page.clone(), index + 1 < pages.len()))
     }
 
-    fn render(&self) -> Vec<Bytes> {
-        let page = |elements: &[Arc<str>]| format!(r#"{{"{}":[{}]"#, self.field, elements.join(",")).into();
+    fn render(&self) -> Vec<Arc<Page>> {
+        let page = |elements: &[Arc<str>]| {
+            Arc::new(Page::of(format!(r#"{{"{}":[{}]"#, self.field, elements.join(","))))
+        };
         match self.allowed.as_slice() {
             [] => vec![page(&[])],
             allowed => allowed.chunks(PAGE_ELEMENTS_MAX).map(page).collect(),
         }
+    }
+}
+
+impl Page {
+    /// A page of this text.
+    pub(crate) fn of(text: String) -> Page {
+        Page { text: text.into(), packed: OnceLock::new() }
+    }
+
+    /// The page for clients that take gzip, compressed when the first of them asks; `None` where it is not smaller.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        self.packed.get_or_init(|| Packed::of(&self.text)).as_ref()
+    }
+}
+
+impl Shared {
+    /// The list that is in use already, where it is the same.
+    fn share(&self, list: List) -> Arc<List> {
+        let list = Arc::new(list);
+        let used = self.0.entry((list.field, list.fingerprint)).or_insert_with(|| list.clone()).clone();
+        // A fingerprint is no proof, and a collision must not show one agent what another may see.
+        if used.allowed == list.allowed { used } else { list }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> List {
+        List::new("tools", names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#).into()).collect())
+    }
+
+    #[test]
+    fn agents_that_may_see_the_same_share_a_list_and_others_do_not_even_when_fingerprints_collide() {
+        let shared = Shared::default();
+        let first = shared.share(list(&["a", "b"]));
+        assert!(Arc::ptr_eq(&first, &shared.share(list(&["a", "b"]))));
+        let colliding = List { fingerprint: first.fingerprint, ..list(&["a"]) };
+        let (page, more) = shared.share(colliding).page(0).expect("a page");
+        assert_eq!((page.text.as_ref(), more), (br#"{"tools":[{"name":"a"}]"#.as_slice(), false));
+    }
+
+    #[test]
+    fn a_page_is_kept_once_as_it_is_and_once_in_a_fraction_of_that() {
+        let names: Vec<String> =
+            (0..300).map(|number| format!("tool_{number}_{}", "word ".repeat(90))).collect();
+        let list = list(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let (page, _) = list.page(0).expect("a page");
+        let packed = page.packed().expect("it becomes smaller").len();
+        println!("a page of {} bytes is kept in {packed} more", page.text.len());
+        assert!(packed * 8 < page.text.len());
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::mpsc;
@@ -85,6 +85,8 @@ async fn serve_one(place: &Place, headers: HeaderMap, message: Bytes) -> (Replie
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.headers_mut() = headers;
+    // Its answer is read here.
+    request.headers_mut().remove(ACCEPT_ENCODING);
     let (head, ()) = request.into_parts();
     let response = pipeline::serve(&place.node, place.path(), head, Inbound::of_message(message)).await;
     let streams = replies::is_stream(&response);

@@ -14,7 +14,7 @@ use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
 use crate::config::endpoint::Named;
 use crate::config::tenant::Server;
-use crate::config::view::{LIST_TTL_MS, List, ToolAccess, View};
+use crate::config::view::{LIST_TTL_MS, List, Page, ToolAccess, View};
 use crate::mcp::Era;
 use crate::mcp::json;
 use crate::mcp::message::{Kind, Method, Params};
@@ -40,8 +40,8 @@ pub(super) struct Discovered {
 pub(crate) enum Subject {
     /// Housekeeping between client and server, which names nothing: initialize, ping, notifications, answers.
     Protocol,
-    /// What the node itself answers: the result as JSON, in pieces.
-    Here(Vec<Bytes>),
+    /// What the node itself answers.
+    Here(Made),
     /// A call of a tool.
     Tool(ToolAccess),
     /// A prompt.
@@ -58,6 +58,14 @@ pub(crate) enum Subject {
     Task(Named),
     /// A server as a whole.
     Server(Arc<Server>),
+}
+
+/// A result as JSON.
+pub(crate) enum Made {
+    /// All of it.
+    Whole(Bytes),
+    /// A page of a list, and what follows it.
+    Page(Arc<Page>, String),
 }
 
 impl Subject {
@@ -137,7 +145,7 @@ fn find(
         }
         Method::Discover => {
             view(caller)?;
-            Subject::Here(vec![caller.endpoint.greeting.discover.clone().into()])
+            Subject::Here(Made::Whole(caller.endpoint.greeting.discover.clone().into()))
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList => {
             let view = view(caller)?;
@@ -195,13 +203,7 @@ fn required<'a>(field: &str, value: &'a Option<String>) -> Result<&'a str, Rejec
 }
 
 /// The result of a list method: a page, and what follows it.
-fn page(
-    node: &Node,
-    caller: &Caller,
-    era: Era,
-    list: &List,
-    params: &Params,
-) -> Result<Vec<Bytes>, Rejection> {
+fn page(node: &Node, caller: &Caller, era: Era, list: &List, params: &Params) -> Result<Made, Rejection> {
     let invalid =
         || Rejection::InvalidParams("the cursor is not one of this list; ask from its start".to_owned());
     let keys = caller.config.keys.as_ref().ok_or(Rejection::NotReady)?;
@@ -235,7 +237,7 @@ fn page(
         tail.push_str(&format!(r#","_meta":{{"dev.gantry/unavailable":[{away}]}}"#));
     }
     tail.push('}');
-    Ok(vec![page, tail.into()])
+    Ok(Made::Page(page, tail))
 }
 
 fn unknown_tool(caller: &Caller, view: &View, name: &str) -> Rejection {

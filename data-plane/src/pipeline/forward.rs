@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
 use http::{HeaderName, Response};
 
 use super::credential::Credentialed;
-use super::discover::Subject;
-use super::{Caller, Received};
+use super::discover::{Made, Subject};
+use super::{Caller, Front, Received};
 use crate::bridge;
 use crate::config::tenant::Server;
+use crate::gzip;
 use crate::mcp::Era;
 use crate::mcp::message::{Kind, Method};
 use crate::mcp::session::Session;
@@ -80,8 +81,8 @@ pub(super) async fn forward(
 ) -> Result<Forwarded, Rejection> {
     let sent = Instant::now();
     let Credentialed { caller, received, subject, header: credential, .. } = credentialed;
-    if let Subject::Here(result) = subject {
-        let response = answer_here(&received, result);
+    if let Subject::Here(made) = subject {
+        let response = answer_here(&received, made);
         return Ok(Forwarded { response, sent, deadline: None, source: Source::Here, _private: () });
     }
     let decision_id = decision_id.to_owned();
@@ -137,14 +138,100 @@ fn is_stream(received: &Received) -> bool {
     received.message.is_none() && received.method == http::Method::GET
 }
 
-fn answer_here(received: &Received, result: Vec<Bytes>) -> Response<Body> {
-    let id = received.id().map_or_else(|| Bytes::from_static(b"null"), |id| id.0.clone());
-    let mut pieces =
-        vec![Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#), id, Bytes::from_static(br#","result":"#)];
-    // The list itself is shared by all answers and may be large.
-    pieces.extend(result);
-    pieces.push(Bytes::from_static(b"}"));
+fn answer_here(received: &Received, made: Made) -> Response<Body> {
+    let id = received.id().map_or(b"null".as_slice(), |id| id.0.as_ref());
+    let head = [br#"{"jsonrpc":"2.0","id":"#.as_slice(), id, br#","result":"#].concat();
+    let (page, tail) = match made {
+        Made::Whole(result) => return answer_of(vec![head.into(), result, Bytes::from_static(b"}")]),
+        Made::Page(page, tail) => (page, tail + "}"),
+    };
+    // A message of another front has no head of its own that could say how to read it.
+    let takes_gzip = received.front == Front::Http && gzip::is_accepted(&received.headers);
+    let packed = takes_gzip.then(|| page.packed()).flatten();
+    let mut response = answer_of(match packed {
+        Some(packed) => packed.between(&head, tail.as_bytes()),
+        // The page is shared by all answers and may be large.
+        None => vec![head.into(), page.text.clone(), tail.into()],
+    });
+    response.headers_mut().insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+    if packed.is_some() {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn answer_of(pieces: Vec<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::pieces(pieces));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use http::header::HeaderMap;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::config::view::Page;
+    use crate::mcp::message::Message;
+
+    fn received(front: Front, accepted: Option<&'static str>) -> Received {
+        let message = Bytes::from_static(br#"{"jsonrpc":"2.0","id":"a\"7","method":"tools/list"}"#);
+        let accepted = accepted.map(|value| (ACCEPT_ENCODING, HeaderValue::from_static(value)));
+        Received {
+            era: Era::Legacy,
+            headers: accepted.into_iter().collect::<HeaderMap>(),
+            session: None,
+            message: Some(Message::parse(message).expect("a message")),
+            method: http::Method::POST,
+            front,
+        }
+    }
+
+    async fn answered(received: &Received, made: Made) -> (HeaderMap, String) {
+        let (head, body) = answer_here(received, made).into_parts();
+        let bytes = body.collect().await.expect("it is whole").to_bytes();
+        let mut text = String::new();
+        match head.headers.get(CONTENT_ENCODING) {
+            None => text = String::from_utf8(bytes.to_vec()).expect("text"),
+            Some(coding) => {
+                assert_eq!(coding, "gzip");
+                flate2::bufread::GzDecoder::new(&*bytes).read_to_string(&mut text).expect("gzip");
+            }
+        }
+        (head.headers, text)
+    }
+
+    #[tokio::test]
+    async fn a_page_is_in_gzip_for_a_client_that_takes_it_and_can_be_told() {
+        let elements = vec![r#"{"name":"tool"}"#; 50].join(",");
+        let page = Arc::new(Page::of(format!(r#"{{"tools":[{elements}]"#)));
+        let expected = format!(r#"{{"jsonrpc":"2.0","id":"a\"7","result":{{"tools":[{elements}],"x":1}}}}"#);
+        for (front, accepted, is_packed) in [
+            (Front::Http, Some("gzip, deflate"), true),
+            (Front::Http, Some("gzip;q=0"), false),
+            (Front::Http, Some("identity"), false),
+            (Front::Http, None, false),
+            (Front::Message, Some("gzip, deflate"), false),
+        ] {
+            let made = Made::Page(page.clone(), r#","x":1}"#.to_owned());
+            let (headers, text) = answered(&received(front, accepted), made).await;
+            let says = (headers.contains_key(CONTENT_ENCODING), headers.get(VARY).is_some());
+            assert_eq!(
+                (text.as_str(), says),
+                (expected.as_str(), (is_packed, true)),
+                "{front:?} {accepted:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_page_is_never_in_gzip() {
+        let made = Made::Whole(Bytes::from_static(b"{}"));
+        let (headers, text) = answered(&received(Front::Http, Some("gzip")), made).await;
+        assert_eq!(text, r#"{"jsonrpc":"2.0","id":"a\"7","result":{}}"#);
+        assert_eq!((headers.get(CONTENT_ENCODING), headers.get(VARY)), (None, None));
+    }
 }

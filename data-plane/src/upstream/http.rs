@@ -3,8 +3,11 @@
 //! Always holds: a request is sent at most once, unless a pooled connection turned out dead before anything of the
 //! request was written. Redirects are not followed: they would carry a credential elsewhere.
 
+mod complaints;
+
 use std::error::Error as _;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, USER_AGENT};
@@ -17,6 +20,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::rejection::Upstream;
+use crate::upstream::http::complaints::Complaints;
 
 /// Idle connections kept for each server.
 const IDLE_CONNECTIONS_MAX: usize = 256;
@@ -31,6 +35,7 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("gantry/", env!("CAR
 #[derive(Clone)]
 pub(crate) struct HttpUpstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    complaints: Arc<Complaints>,
 }
 
 /// One request to a server.
@@ -65,7 +70,7 @@ impl HttpUpstream {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        HttpUpstream { client }
+        HttpUpstream { client, complaints: Arc::default() }
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -79,8 +84,11 @@ impl HttpUpstream {
             Err(_) => Err(Upstream::Timeout(outbound.timeout)),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
-                let cause = error.source().map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(uri = %outbound.uri, %error, %cause, "server cannot be reached");
+                let due = |authority| self.complaints.of(authority, Instant::now());
+                if let Some(untold) = outbound.uri.authority().map_or(Some(0), due) {
+                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(uri = %outbound.uri, %error, %cause, untold, "server cannot be reached");
+                }
                 Err(Upstream::Unreachable)
             }
         }

@@ -52,6 +52,8 @@ pub enum Case {
     },
     /// The list of all tools.
     List,
+    /// The same, by a client that takes gzip.
+    PackedList,
 }
 
 /// How it is called.
@@ -116,6 +118,10 @@ pub const SLOTS: [Slot; 7] = [
     Slot { name: "call_200b_open_1000", title: "open loop 1,000/s", case: SMALL_CALL, load: Load::Open },
 ];
 
+/// What `lists` measures besides; the upstream and nginx as a plain proxy answer it as any other list.
+pub const PACKED_LIST: Slot =
+    Slot { name: "list_300_gzip", title: "tools/list, 300 tools, gzip", case: Case::PackedList, load: BUSY };
+
 /// The bars of `compare`.
 pub const BARS: &[Bar] = &[
     Bar {
@@ -177,9 +183,10 @@ impl Slot {
                 let proof = Proof::Text { text: text(text_bytes), progress_count };
                 target.endpoint.call_tool(era, target.exposed_name(tool), proof)
             }
-            Case::List => {
+            Case::List | Case::PackedList => {
                 let proof = Proof::Tools { names: target.tool_names.clone() };
-                target.endpoint.list_tools(Era::Legacy, proof)
+                let list = target.endpoint.list_tools(Era::Legacy, proof);
+                if matches!(self.case, Case::PackedList) { list.in_gzip() } else { list }
             }
         }
     }
@@ -189,7 +196,7 @@ impl Slot {
     pub fn is_forwarded(&self) -> bool {
         match self.case {
             Case::Tool { .. } => true,
-            Case::List => false,
+            Case::List | Case::PackedList => false,
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Whether an answer is right. The first answer of a connection is parsed and proved; a later one
-//! that equals a proved one byte for byte, but for the id, needs no parsing.
+//! that equals a proved one byte for byte, but for the id, needs no parsing. An answer in gzip is unpacked to be proved;
+//! of a later one the check sum has to be that of the proved text with the new id.
 //!
 //! What always holds: every byte of every answer is looked at, so a wrong answer among a million
 //! right ones is found. An answer that differs in form is parsed again, never refused for that.
 
+use std::io::Read;
+
+use flate2::{Crc, bufread::GzDecoder};
 use memchr::memmem;
 use serde_json::Value;
 
@@ -12,35 +16,89 @@ use super::call::{Era, ID_DIGITS, Proof, id_digits};
 /// How much of a wrong answer is shown.
 const EXCERPT_CHARS: usize = 240;
 
-/// A proved answer with its ids left open.
+/// Check sum and length at the end of a gzip member.
+const TRAILER_BYTES: usize = 8;
+
+/// A proved answer.
 #[derive(Debug)]
 pub(super) struct Template {
-    body: Vec<u8>,
+    /// As it was sent; without its trailer if it was in gzip.
+    body: Masked,
+    /// What it held, if it was in gzip.
+    text: Option<Masked>,
+}
+
+/// Bytes with their ids left open.
+#[derive(Debug)]
+struct Masked {
+    bytes: Vec<u8>,
     id_offsets: Vec<usize>,
 }
 
 impl Template {
     /// Remembers a proved answer to the call with `id`.
     pub(super) fn of(body: &[u8], id: u64) -> Self {
-        let id_offsets = memmem::find_iter(body, &id_digits(id)).collect();
-        Self { body: body.to_vec(), id_offsets }
+        Self { body: Masked::of(body, id), text: None }
+    }
+
+    /// Remembers a proved answer that held `text` in gzip.
+    pub(super) fn of_packed(body: &[u8], text: &[u8], id: u64) -> Self {
+        let kept = body.len().saturating_sub(TRAILER_BYTES);
+        Self { body: Masked::of(&body[..kept], id), text: Some(Masked::of(text, id)) }
     }
 
     /// Whether `body` is the remembered answer, with `id` in the place of the id.
-    pub(super) fn matches(&self, body: &[u8], id: u64) -> bool {
-        if body.len() != self.body.len() {
+    pub(super) fn matches(&mut self, body: &[u8], id: u64) -> bool {
+        let Some(text) = &mut self.text else { return self.body.matches(body, id) };
+        let Some((body, trailer)) = body.split_last_chunk::<TRAILER_BYTES>() else { return false };
+        self.body.matches(body, id) && *trailer == text.trailer(id)
+    }
+}
+
+impl Masked {
+    fn of(bytes: &[u8], id: u64) -> Self {
+        let id_offsets = memmem::find_iter(bytes, &id_digits(id)).collect();
+        Self { bytes: bytes.to_vec(), id_offsets }
+    }
+
+    fn matches(&self, bytes: &[u8], id: u64) -> bool {
+        if bytes.len() != self.bytes.len() {
             return false;
         }
         let digits = id_digits(id);
         let mut checked = 0;
         for offset in &self.id_offsets {
             let end = offset + ID_DIGITS;
-            if body[checked..*offset] != self.body[checked..*offset] || body[*offset..end] != digits {
+            if bytes[checked..*offset] != self.bytes[checked..*offset] || bytes[*offset..end] != digits {
                 return false;
             }
             checked = end;
         }
-        body[checked..] == self.body[checked..]
+        bytes[checked..] == self.bytes[checked..]
+    }
+
+    /// What a gzip member of these bytes ends with, with `id` in the place of the id.
+    fn trailer(&mut self, id: u64) -> [u8; TRAILER_BYTES] {
+        for offset in &self.id_offsets {
+            self.bytes[*offset..offset + ID_DIGITS].copy_from_slice(&id_digits(id));
+        }
+        let mut check = Crc::new();
+        check.update(&self.bytes);
+        let mut trailer = [0; TRAILER_BYTES];
+        trailer[..4].copy_from_slice(&check.sum().to_le_bytes());
+        trailer[4..].copy_from_slice(&check.amount().to_le_bytes());
+        trailer
+    }
+}
+
+/// The text of an answer in gzip, at most `bytes_max` of it; an error when it is not one member and no more.
+pub(super) fn unpack(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
+    let (mut decoder, mut text) = (GzDecoder::new(body), Vec::new());
+    let bounded = decoder.by_ref().take(bytes_max as u64).read_to_end(&mut text);
+    bounded.map_err(|error| format!("not gzip: {error}"))?;
+    match decoder.into_inner() {
+        [] => Ok(text),
+        rest => Err(format!("{} bytes after the first member of gzip", rest.len())),
     }
 }
 
@@ -150,11 +208,45 @@ mod tests {
 
     #[test]
     fn a_template_takes_the_same_answer_with_the_new_id_and_nothing_else() {
-        let template = Template::of(&body(ID, "hello"), ID);
+        let mut template = Template::of(&body(ID, "hello"), ID);
         assert!(template.matches(&body(ID + 1, "hello"), ID + 1));
         assert!(!template.matches(&body(ID, "hello"), ID + 1), "a stale id");
         assert!(!template.matches(&body(ID + 1, "jello"), ID + 1), "another text");
         assert!(!template.matches(&body(ID + 1, "hello "), ID + 1), "another length");
+    }
+
+    /// As a server does that keeps the id apart from what it compresses.
+    fn packed(text: &[u8], check_of: &[u8]) -> Vec<u8> {
+        let mut stream = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 1];
+        let length = u16::try_from(text.len()).expect("the test is right");
+        stream.extend_from_slice(&length.to_le_bytes());
+        stream.extend_from_slice(&(!length).to_le_bytes());
+        stream.extend_from_slice(text);
+        let trailer = Masked::of(check_of, ID).trailer(ID);
+        stream.extend_from_slice(&trailer);
+        stream
+    }
+
+    #[test]
+    fn a_packed_answer_is_unpacked_once_and_then_known_by_its_bytes_and_its_check_sum() {
+        let (first, later) = (body(ID, "hello"), body(ID + 1, "hello"));
+        assert_eq!(unpack(&packed(&first, &first), 1 << 20), Ok(first.clone()));
+        assert!(unpack(&packed(&first, &later), 1 << 20).is_err(), "a wrong check sum");
+        let twice = [packed(&first, &first), packed(&first, &first)].concat();
+        assert!(unpack(&twice, 1 << 20).is_err(), "a second member");
+        let mut template = Template::of_packed(&packed(&first, &first), &first, ID);
+        let check = Masked::of(&later, ID + 1).trailer(ID + 1);
+        let mut right = packed(&later, &later);
+        let end = right.len();
+        right[end - TRAILER_BYTES..].copy_from_slice(&check);
+        assert!(template.matches(&right, ID + 1));
+        assert!(!template.matches(&right, ID + 2), "a stale id");
+        right[end - 1] ^= 1;
+        assert!(!template.matches(&right, ID + 1), "a wrong length");
+        right[end - 1] ^= 1;
+        right[end - TRAILER_BYTES] ^= 1;
+        assert!(!template.matches(&right, ID + 1), "a wrong check sum");
+        assert!(!template.matches(&[], ID + 1), "nothing");
     }
 
     #[test]

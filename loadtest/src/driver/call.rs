@@ -6,7 +6,10 @@
 use hyper::{
     HeaderMap, Uri,
     body::Bytes,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, InvalidHeaderValue},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+        InvalidHeaderValue,
+    },
 };
 use serde_json::{Value, json};
 
@@ -88,6 +91,8 @@ pub struct Call {
     pub(super) body: Bytes,
     pub(super) id_offsets: Vec<usize>,
     pub(super) proof: Proof,
+    /// Whether the answer has to be in gzip.
+    pub(super) is_packed: bool,
 }
 
 impl Endpoint {
@@ -178,7 +183,7 @@ impl Endpoint {
         let body = message.to_string();
         let mark = ID_MIN.to_string();
         let id_offsets = body.match_indices(&mark).map(|(offset, _)| offset).collect();
-        Call { era, headers, path: self.path.clone(), body: body.into(), id_offsets, proof }
+        Call { era, headers, path: self.path.clone(), body: body.into(), id_offsets, proof, is_packed: false }
     }
 
     fn headers(&self) -> HeaderMap {
@@ -197,6 +202,14 @@ impl Endpoint {
 }
 
 impl Call {
+    /// The same call, as common clients make it: gzip is accepted. An answer without it is wrong.
+    #[must_use]
+    pub fn in_gzip(mut self) -> Self {
+        self.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+        self.is_packed = true;
+        self
+    }
+
     /// The body with `id` filled in.
     pub(super) fn body_with_id(&self, id: u64) -> Bytes {
         if self.id_offsets.is_empty() {

@@ -11,7 +11,7 @@ use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
-    header::HeaderValue,
+    header::{CONTENT_ENCODING, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinHandle};
@@ -128,12 +128,15 @@ impl Connection {
     pub async fn call(&mut self, call: &Call) -> Result<(), CallError> {
         let (response, id) = self.send(call).await?;
         let status = response.status();
+        let is_packed = response.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
         let body = self.read(response).await?;
         expect_status(status, StatusCode::OK, &body)?;
-        let is_known = self.template.as_ref().is_some_and(|known| known.matches(&body, id));
+        if is_packed != call.is_packed {
+            return Err(CallError::Wrong(format!("in gzip: {is_packed}, expected: {}", call.is_packed)));
+        }
+        let is_known = self.template.as_mut().is_some_and(|known| known.matches(&body, id));
         if !is_known {
-            answer::prove(&call.proof, call.era, id, &body).map_err(CallError::Wrong)?;
-            self.template = Some(Template::of(&body, id));
+            self.template = Some(proved(call, id, &body).map_err(CallError::Wrong)?);
         }
         self.body = body;
         Ok(())
@@ -197,6 +200,17 @@ impl Connection {
         }
         Ok(body)
     }
+}
+
+/// Proves an answer in full.
+fn proved(call: &Call, id: u64, body: &[u8]) -> Result<Template, String> {
+    if !call.is_packed {
+        answer::prove(&call.proof, call.era, id, body)?;
+        return Ok(Template::of(body, id));
+    }
+    let text = answer::unpack(body, ANSWER_BYTES_MAX)?;
+    answer::prove(&call.proof, call.era, id, &text)?;
+    Ok(Template::of_packed(body, &text, id))
 }
 
 fn expect_status(actual: StatusCode, expected: StatusCode, body: &[u8]) -> Result<(), CallError> {

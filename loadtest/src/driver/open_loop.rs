@@ -41,6 +41,9 @@ pub struct Plan {
     pub warm: Duration,
     /// How long to measure.
     pub measured: Duration,
+    /// When the first call is due, for loops side by side whose calls shall keep their distance; at once without it.
+    /// Calls that were due before all connections are open wait for them, and their latencies say so.
+    pub start: Option<Instant>,
 }
 
 /// What the timekeeper and the workers share.
@@ -63,7 +66,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome, CallError> {
     for _ in 0..plan.connection_count {
         connections.push(Connection::open(&plan.endpoint, plan.call.era).await?);
     }
-    let start = Instant::now() + LEAD;
+    let start = plan.start.unwrap_or_else(|| Instant::now() + LEAD);
     let desk = Arc::new(Desk {
         schedule: Schedule::new(start, plan.rate, plan.warm, plan.measured),
         due: Semaphore::new(0),

@@ -1,9 +1,13 @@
-//! Servers that are not well, and those who call them all the same.
+//! Servers that are not well, and those who call them all the same, or others in their place.
 //!
 //! What always holds: each call has a connection of its own, so that one that hangs keeps no other; at most
 //! [`UNDER_WAY_MAX`] of a server's calls are under way. Calls that have no end yet are given up when the traffic ends.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -65,20 +69,22 @@ impl Ended {
     }
 }
 
-/// Those who call sick servers.
+/// Those who call servers without measuring it.
 pub(super) struct Traffic {
     callers: Vec<(tokio::sync::oneshot::Sender<()>, JoinHandle<Ended>)>,
 }
 
 impl Traffic {
-    /// Calls each of `servers` this often a second.
-    pub(super) fn start(endpoint: &Arc<Endpoint>, servers: &[&str], rate: u64) -> Self {
-        let callers = servers.iter().map(|server| {
+    /// Calls each of `servers` this often a second from `start` on, in turn.
+    pub(super) fn start(endpoint: &Arc<Endpoint>, servers: &[&str], rate: u64, start: Instant) -> Self {
+        let count = u32::try_from(servers.len()).unwrap_or(u32::MAX).max(1);
+        let callers = servers.iter().zip(0_u32..).map(|(server, position)| {
             let tool = format!("{server}__{SMALL_TOOL}");
             let call = Arc::new(endpoint.call_tool(Era::Modern, &tool, Proof::Anything));
             let (stop, stopped) = tokio::sync::oneshot::channel();
             let pause = Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX);
-            (stop, tokio::spawn(keep_calling(Arc::clone(endpoint), call, pause, stopped)))
+            let ticks = tokio::time::interval_at((start + pause * position / count).into(), pause);
+            (stop, tokio::spawn(keep_calling(Arc::clone(endpoint), call, ticks, stopped)))
         });
         Self { callers: callers.collect() }
     }
@@ -98,11 +104,10 @@ impl Traffic {
 async fn keep_calling(
     endpoint: Arc<Endpoint>,
     call: Arc<Call>,
-    pause: Duration,
+    mut ticks: tokio::time::Interval,
     mut stopped: tokio::sync::oneshot::Receiver<()>,
 ) -> Ended {
     let (mut calls, mut ended) = (JoinSet::new(), Ended::default());
-    let mut ticks = tokio::time::interval(pause);
     loop {
         tokio::select! {
             _ = &mut stopped => break,
