@@ -1,12 +1,14 @@
-//! Who may call: the bearer tokens of admins and nodes.
+//! Who may call: the bearer tokens of admins and nodes, and the certificates of nodes.
 //!
 //! Always holds: every call of a service behind a [`TokenCheck`] carries the right token; how long the comparison
-//! takes tells nothing of the token. There is one token for all admins and one for all nodes in this release:
-//! it does not tell persons or nodes apart.
+//! takes tells nothing of the token. There is one token for all admins in this release: it does not tell persons
+//! apart. Where there is TLS every node has a name of its own; without, one token for all of them.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
-use gantry_model::Secret;
+use gantry_model::identity::Party;
+use gantry_model::{Name, Secret};
+use gantry_node::tls::Caller;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
@@ -54,6 +56,41 @@ impl Interceptor for TokenCheck {
         let token = token.ok_or_else(|| self.refused("the call's authorization is not `Bearer TOKEN`"))?;
         verify_slices_are_equal(&sha256(token), self.digest.expose())
             .map_err(|_| self.refused("the call's token is not the right one"))?;
+        Ok(request)
+    }
+}
+
+/// How a node proves itself.
+#[derive(Debug, Clone)]
+pub(crate) enum NodeCheck {
+    /// With the token that all nodes share; there is no TLS.
+    Token(TokenCheck),
+    /// With its certificate.
+    Certificate,
+}
+
+/// The name that the certificate of a node gives it; there is none where nodes have tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CertifiedNode(pub(crate) Name);
+
+impl Interceptor for NodeCheck {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let NodeCheck::Token(token) = self {
+            return token.call(request);
+        }
+        let peer = request.extensions().get::<Caller>().and_then(|caller| caller.peer.as_ref());
+        let name = match peer.map(|peer| &peer.name.party) {
+            Some(Party::Node(name)) => name.clone(),
+            Some(Party::ControlPlane(_) | Party::Admin(_)) => {
+                return Err(Status::permission_denied("only nodes follow this stream, and this is none"));
+            }
+            None => {
+                return Err(Status::unauthenticated(
+                    "a node shows its certificate; give it a join token of `gantry cluster token --role node`",
+                ));
+            }
+        };
+        request.extensions_mut().insert(CertifiedNode(name));
         Ok(request)
     }
 }

@@ -9,6 +9,7 @@ mod apply;
 mod catalog;
 mod credential;
 mod endpoints;
+mod enrolment;
 mod keys;
 mod names;
 mod node_keys;
@@ -117,6 +118,20 @@ impl Admin for AdminService {
         request: Request<RotateNodeKeysRequest>,
     ) -> Result<Response<RotateNodeKeysResponse>, Status> {
         node_keys::rotate(&self.plane, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<CreateJoinTokenResponse>, Status> {
+        enrolment::create_token(&self.plane, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn revoke_certificate(
+        &self,
+        request: Request<RevokeCertificateRequest>,
+    ) -> Result<Response<RevokeCertificateResponse>, Status> {
+        enrolment::revoke(&self.plane, request.get_ref()).await.map(Response::new)
     }
 
     async fn tail_records(

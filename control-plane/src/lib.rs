@@ -6,15 +6,21 @@ pub mod store;
 
 mod access;
 mod admin;
+mod ca;
+mod enrol;
 mod fleet;
 mod journal;
 mod options;
 mod plane;
+mod revoked;
 mod start;
 mod stream;
+mod transport;
 mod vault;
 
 pub use access::TOKEN_BYTES_MIN;
+pub use ca::{CaError, CertifyError};
 pub use options::{Options, OptionsError};
 pub use start::{ControlPlane, Failure, ShutdownError, StartError, start};
+pub use transport::{SecureError, Transport};
 pub use vault::{CryptoError, FoundError, KeyFileError, NotOurs, UnsealError};

@@ -1,7 +1,7 @@
 //! What a control plane is started with.
 //!
-//! Always holds: options that pass [`Options::check`] do not offer the services, which are plaintext in this release,
-//! to other machines, and do not make a node an admin.
+//! Always holds: options that pass [`Options::check`] do not offer the services to other machines without TLS, and do
+//! not make a node an admin.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,14 +9,17 @@ use std::path::PathBuf;
 use gantry_model::Secret;
 
 use crate::access::TOKEN_BYTES_MIN;
+use crate::transport::Transport;
 
 /// What a control plane is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where everything durable lies. Made, for its owner only, when it is not there.
     pub data_dir: PathBuf,
-    /// Where the admin and the node service listen: loopback only. Port 0 takes a free one.
+    /// Where the services listen: without TLS loopback only. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// How they are reached.
+    pub transport: Transport,
     /// What admins prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes.
     pub admin_token: Secret<String>,
     /// What nodes prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes, and another one.
@@ -28,7 +31,7 @@ pub struct Options {
 pub enum OptionsError {
     /// The address can be reached from other machines.
     #[error(
-        "{0} can be reached from other machines, and this release has no TLS between processes; listen on 127.0.0.1"
+        "{0} can be reached from other machines, and this control plane runs without TLS; listen on 127.0.0.1"
     )]
     NotLoopback(SocketAddr),
     /// A token can be guessed.
@@ -52,7 +55,7 @@ pub enum OptionsError {
 
 impl Options {
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
-        if !self.listen.ip().is_loopback() {
+        if self.transport == Transport::Plain && !self.listen.ip().is_loopback() {
             return Err(OptionsError::NotLoopback(self.listen));
         }
         for (whose, token) in [("admin", &self.admin_token), ("node", &self.node_token)] {
@@ -80,6 +83,7 @@ mod tests {
         let options = |listen: &str, admin: &str, node: &str| Options {
             data_dir: PathBuf::new(),
             listen: listen.parse().expect("an address"),
+            transport: Transport::Plain,
             admin_token: Secret::new(admin.to_owned()),
             node_token: Secret::new(node.to_owned()),
         };
@@ -88,6 +92,8 @@ mod tests {
         assert_eq!(options("[::1]:0", &one, &two).check(), Ok(()));
         let everywhere = options("0.0.0.0:8081", &one, &two).check();
         assert_eq!(everywhere, Err(OptionsError::NotLoopback(([0, 0, 0, 0], 8081).into())));
+        let secured = Options { transport: Transport::Tls, ..options("0.0.0.0:8081", &one, &two) };
+        assert_eq!(secured.check(), Ok(()));
         assert_eq!(options("127.0.0.1:0", &one, &one).check(), Err(OptionsError::SameTokens));
         let short = options("127.0.0.1:0", &one, "short").check();
         assert_eq!(short, Err(OptionsError::TokenTooShort { whose: "node", bytes: 5 }));

@@ -9,12 +9,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_control_state::{Command, Outcome};
+use gantry_model::enrolment::EnrolmentChange;
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::admin_v1::admin_server::AdminServer;
+use gantry_wire::enrol_v1::enrol_server::EnrolServer;
 use gantry_wire::sync_v1::sync_server::SyncServer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -26,16 +29,19 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::access::{TokenCheck, Whose};
+use crate::access::{NodeCheck, TokenCheck, Whose};
 use crate::admin::AdminService;
+use crate::enrol::EnrolService;
 use crate::feed::Feed;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::options::{Options, OptionsError};
 use crate::plane::{Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
 use crate::raft::{self, Consensus, ProposeError, VoterId};
+use crate::revoked;
 use crate::store::WriteError;
 use crate::stream::{StreamService, keep_time};
+use crate::transport::{SecureError, Secured, Transport};
 use crate::vault::{FoundError, UnsealError, Vault};
 
 /// The one voter of this release.
@@ -52,6 +58,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Calls at one time on one connection. A node has one; an admin's tool a few.
 const STREAMS_MAX: u32 = 128;
+
+/// The services while they run.
+type Services = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
 
 /// A running control plane. End it with [`ControlPlane::shutdown`]; dropping it leaves it running.
 #[derive(Debug)]
@@ -98,6 +107,9 @@ pub enum StartError {
     /// The vault does not open.
     #[error("the vault does not open")]
     Unseal(#[from] UnsealError),
+    /// TLS cannot be had.
+    #[error("TLS cannot be set up")]
+    Secure(#[from] SecureError),
     /// The process is ending.
     #[error("the start was interrupted")]
     Interrupted,
@@ -139,6 +151,11 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
             return Err(error);
         }
     };
+    let state = consensus.feed().latest().state;
+    let secured = match options.transport {
+        Transport::Plain => None,
+        Transport::Tls => Some(Secured::new(&vault, &state, VOTER)?),
+    };
     let plane = Arc::new(Plane {
         consensus,
         vault,
@@ -150,8 +167,12 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
         tasks: TaskTracker::new(),
     });
     plane.tasks.spawn(keep_time(plane.clone()));
+    if let Some(secured) = &secured {
+        plane.tasks.spawn(revoked::follow(plane.clone(), secured.trust.clone()));
+        plane.tasks.spawn(secured.clone().renew(plane.clone()));
+    }
     let (failed, failure) = watch::channel(None);
-    let services = serve(plane.clone(), listener, &options);
+    let services = serve(plane.clone(), listener, secured.as_ref(), &options)?;
     let supervisor = tokio::spawn(supervise(plane.clone(), services, failed));
     Ok(ControlPlane { address, plane, failure, supervisor })
 }
@@ -160,6 +181,18 @@ impl ControlPlane {
     /// Where the services listen.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The cluster that it belongs to.
+    pub fn cluster_id(&self) -> &str {
+        self.plane.vault.cluster_id()
+    }
+
+    /// The certificate of the cluster's authority, as DER: by it others know this control plane.
+    pub fn authority(&self) -> Option<Vec<u8>> {
+        let state = self.plane.consensus.feed().latest().state;
+        let authority = state.cluster()?.enrolment.authority.as_ref();
+        authority.map(|authority| authority.certificate.clone())
     }
 
     /// Waits until the control plane ends by itself; for ever when it does not. Dropping the future is safe.
@@ -205,41 +238,54 @@ async fn open_vault(consensus: &Consensus, directory: &Path) -> Result<Vault, St
     }
     let state = consensus.feed().latest().state;
     let cluster = state.cluster().cloned().ok_or(StartError::Interrupted)?;
+    let has_authority = cluster.enrolment.authority.is_some();
     let path = directory.to_owned();
     let unsealed = tokio::task::spawn_blocking(move || Vault::unseal(&path, &cluster)).await;
-    Ok(unsealed.map_err(|_| StartError::Interrupted)??)
+    let vault = unsealed.map_err(|_| StartError::Interrupted)??;
+    if !has_authority {
+        // A build before authorities made the cluster. When another process was faster, its authority is as good.
+        let founding = EnrolmentChange::FoundAuthority(vault.found_authority()?);
+        consensus.propose(Command::ChangeEnrolment(founding)).await?;
+    }
+    Ok(vault)
 }
 
 /// Serves until the process is to end and every connection has ended.
 fn serve(
     plane: Arc<Plane>,
     listener: TcpListener,
+    secured: Option<&Secured>,
     options: &Options,
-) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static {
+) -> Result<Services, SecureError> {
     let admin = AdminServer::new(AdminService::new(plane.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let stream = SyncServer::new(StreamService::new(plane.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (admin_token, node_token) = (&options.admin_token, &options.node_token);
+    let node_check = match secured {
+        None => NodeCheck::Token(TokenCheck::new(Whose::Node, &options.node_token)),
+        Some(_) => NodeCheck::Certificate,
+    };
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
         .max_concurrent_streams(STREAMS_MAX)
-        .add_service(InterceptedService::new(admin, TokenCheck::new(Whose::Admin, admin_token)))
-        .add_service(InterceptedService::new(stream, TokenCheck::new(Whose::Node, node_token)));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    router.serve_with_incoming_shutdown(incoming, plane.stop.clone().cancelled_owned())
+        .add_service(InterceptedService::new(admin, TokenCheck::new(Whose::Admin, &options.admin_token)))
+        .add_service(InterceptedService::new(stream, node_check))
+        .add_service(EnrolServer::new(EnrolService::new(plane.clone())));
+    let stop = plane.stop.clone().cancelled_owned();
+    Ok(match secured {
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            Box::pin(router.serve_with_incoming_shutdown(incoming, stop))
+        }
+        Some(secured) => Box::pin(router.serve_with_incoming_shutdown(secured.incoming(listener)?, stop)),
+    })
 }
 
 /// Owns the services; ends everything when one part ends by itself.
-async fn supervise(
-    plane: Arc<Plane>,
-    services: impl Future<Output = Result<(), tonic::transport::Error>>,
-    failed: watch::Sender<Option<Failure>>,
-) {
-    let mut services = std::pin::pin!(services);
+async fn supervise(plane: Arc<Plane>, mut services: Services, failed: watch::Sender<Option<Failure>>) {
     let failure = tokio::select! {
         biased;
         () = plane.stop.cancelled() => None,
@@ -283,6 +329,7 @@ mod tests {
         let options = Options {
             data_dir: directory.path().join("made"),
             listen: ([127, 0, 0, 1], 0).into(),
+            transport: Transport::Plain,
             admin_token: Secret::new("a".repeat(32)),
             node_token: Secret::new("n".repeat(32)),
         };
@@ -296,6 +343,34 @@ mod tests {
         assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the services ended");
         // The directory was given back.
         start(options).await?.shutdown().await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_cluster_of_a_build_before_authorities_gets_one_and_keeps_it()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let consensus = directory.path().join(CONSENSUS_DIRECTORY);
+        let consensus = Consensus::start(raft::Options::new(consensus, VOTER), Feed::new()).await?;
+        let mut cluster = Vault::found(directory.path())?;
+        cluster.enrolment.authority = None;
+        consensus.propose(Command::Bootstrap(cluster)).await?;
+        consensus.shutdown().await?;
+
+        let options = Options {
+            data_dir: directory.path().to_owned(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            transport: Transport::Tls,
+            admin_token: Secret::new("a".repeat(32)),
+            node_token: Secret::new("n".repeat(32)),
+        };
+        let running = start(options.clone()).await?;
+        let authority = running.authority();
+        assert!(authority.is_some());
+        running.shutdown().await?;
+        let running = start(options).await?;
+        assert_eq!(running.authority(), authority);
+        running.shutdown().await?;
         Ok(())
     }
 }

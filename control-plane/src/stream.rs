@@ -10,7 +10,7 @@
 //! - a node of the mesh is told of the others at once when one joins or leaves, between the parts of an update too;
 //! - a secret is sent in the update that changes it, sealed to the key of the one process.
 //!
-//! It does not authenticate single nodes: all share a token in this release.
+//! A node with a certificate is known by the name in it, and takes no other. Without TLS all nodes share a token.
 
 mod catalogs;
 mod intake;
@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::CertifiedNode;
 use crate::plane::Plane;
 
 /// Parts of an update that wait for the transport; it has buffers of its own.
@@ -56,8 +57,9 @@ impl Sync for StreamService {
     ) -> Result<Response<Self::FollowStream>, Status> {
         let (outbound, messages) = mpsc::channel(PARTS_QUEUED_MAX);
         let plane = self.plane.clone();
+        let certified = request.extensions().get::<CertifiedNode>().cloned();
         self.plane.tasks.spawn(async move {
-            let ended = session::serve(&plane, request.into_inner(), &outbound).await;
+            let ended = session::serve(&plane, certified, request.into_inner(), &outbound).await;
             if let Err(end) = ended {
                 tracing::info!(reason = %end, "a node's stream ends");
                 // A node that does not read learns by the end of the stream itself.

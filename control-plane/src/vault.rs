@@ -15,20 +15,24 @@
 //! It stores nothing and proposes nothing. It does not lock memory or forbid core dumps: that needs `unsafe` or the
 //! operator (`LimitCORE=0`).
 
+mod authority;
 mod envelope;
 mod key_file;
 mod node_keys;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use gantry_control_state::{Command, State};
+use gantry_model::enrolment::{Authority, Enrolment};
 use gantry_model::key::KEY_SECRET_BYTES;
 use gantry_model::record::{Cluster, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::{CredentialName, Secret, TenantName};
 use gantry_node::seal::{self, Purpose, SealError, SealPublicKey, Sealed};
 
+use crate::ca::NewAuthority;
 use envelope::Key;
 use key_file::KeyFile;
 use node_keys::NodeKeySet;
@@ -91,6 +95,9 @@ pub enum FoundError {
     /// No randomness.
     #[error("the vault's keys cannot be made")]
     Crypto(#[from] CryptoError),
+    /// No authority.
+    #[error("the cluster's authority cannot be made")]
+    Authority(#[from] rcgen::Error),
 }
 
 /// Why a stored secret cannot be worked with.
@@ -147,6 +154,8 @@ impl Vault {
         let wrapped = key_file.key.seal(&purpose_of_root(&id, &key_file.id), &root.to_secret())?;
         let keys = NodeKeySet::random()?;
         let node_keys = root.seal(&purpose_of_node_keys(&id, keys.generation()), &keys.encode())?;
+        let new = NewAuthority::make(&id, SystemTime::now())?;
+        let authority = authority::seal(&root, &id, new.certificate, &new.key)?;
         Ok(Cluster {
             id,
             kek_id: key_file.id,
@@ -156,6 +165,7 @@ impl Vault {
             node_keys_wrapped: node_keys.ciphertext,
             node_keys_generation: keys.generation(),
             node_keys_rotated_at_ms: None,
+            enrolment: Enrolment { authority: Some(authority), ..Enrolment::default() },
         })
     }
 
@@ -181,6 +191,17 @@ impl Vault {
     /// The cluster that the vault belongs to.
     pub(crate) fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    /// Makes an authority for a cluster that has none, and seals its key.
+    pub(crate) fn found_authority(&self) -> Result<Authority, FoundError> {
+        let new = NewAuthority::make(&self.cluster_id, SystemTime::now())?;
+        Ok(authority::seal(&self.root, &self.cluster_id, new.certificate, &new.key)?)
+    }
+
+    /// Opens the key of the cluster's authority: PKCS #8, as DER.
+    pub(crate) fn open_authority(&self, authority: &Authority) -> Result<Secret<Vec<u8>>, NotOurs> {
+        authority::open(&self.root, &self.cluster_id, authority)
     }
 
     /// What is stored of an agent key's secret.

@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "gantry/sync/v1/sync.proto",
     "gantry/admin/v1/admin.proto",
     "gantry/mesh/v1/mesh.proto",
+    "gantry/enrol/v1/enrol.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::task::Poll;
 
-use gantry_control_plane::ControlPlane;
+use gantry_control_plane::{ControlPlane, Transport};
 use gantry_model::Secret;
 use gantry_node::tls::TlsFiles;
 use tokio::task::JoinSet;
@@ -55,6 +55,7 @@ impl Control {
             listen,
             admin_token: secret(admin_token),
             node_token: secret(&node_token),
+            transport: Transport::Plain,
         };
         let plane = gantry_control_plane::start(options).await.map_err(|error| control_failed(&error))?;
         Ok(Control { plane, node_token })
@@ -143,6 +144,7 @@ fn control_failed(error: &gantry_control_plane::StartError) -> Failure {
         | StartError::Found(_)
         | StartError::Bootstrap(_)
         | StartError::Unseal(_)
+        | StartError::Secure(_)
         | StartError::Interrupted => "name another directory with `--data-dir DIR`",
     };
     Failure::error(format!("the control plane does not start: {}", chain(error)), next)

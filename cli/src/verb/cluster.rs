@@ -1,5 +1,7 @@
 //! `gantry cluster`: what concerns the cluster as a whole.
 
+mod token;
+
 use gantry_wire::admin_v1::RotateNodeKeysRequest;
 
 use crate::admin::Admin;
@@ -13,6 +15,10 @@ use crate::output::TextFormat;
 pub(crate) enum Cluster {
     /// Give all nodes a new key for sessions, cursors and the like; what the key before it sealed opens still.
     RotateKeys(RotateKeys),
+    /// Make a token with which one process may join.
+    Token(token::Token),
+    /// Take the certificates of a node back: it is cut off, and may join again with a new token.
+    Revoke(token::Revoke),
 }
 
 /// `gantry cluster rotate-keys`.
@@ -35,6 +41,8 @@ impl Cluster {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         match self {
             Cluster::RotateKeys(rotate) => rotate.run().await,
+            Cluster::Token(token) => token.run().await,
+            Cluster::Revoke(revoke) => revoke.run().await,
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use gantry_model::Revision;
+use gantry_model::{Name, Revision};
 use gantry_node::seal::SealError;
 use tonic::Status;
 
@@ -15,6 +15,8 @@ use crate::fleet::{FleetFull, NodeId, NodeIdError, PlaceError};
 pub(super) enum StreamEnd {
     #[error("the stream does not begin with Hello within {} s", .0.as_secs())]
     NoHello(Duration),
+    #[error("the node calls itself {said:?}, and its certificate is that of {certified}")]
+    OtherName { said: String, certified: Name },
     #[error("Hello comes once, as the first message")]
     SecondHello,
     #[error(transparent)]
@@ -46,6 +48,7 @@ impl From<StreamEnd> for Status {
             | StreamEnd::NodeId(_)
             | StreamEnd::Place(_)
             | StreamEnd::SealKey(_) => Status::invalid_argument(message),
+            StreamEnd::OtherName { .. } => Status::permission_denied(message),
             StreamEnd::Full(_) => Status::resource_exhausted(message),
             StreamEnd::Replaced(_) => Status::aborted(message),
             StreamEnd::NoAnswer { .. } => Status::deadline_exceeded(message),

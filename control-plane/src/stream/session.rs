@@ -22,6 +22,7 @@ use super::intake::{Answer, Intake};
 use super::members;
 use super::rejection::StreamEnd;
 use super::update::{Builder, Built};
+use crate::access::CertifiedNode;
 use crate::feed::View;
 use crate::fleet::{Arrival, Place, Ticket};
 use crate::plane::Plane;
@@ -55,6 +56,7 @@ struct Writer<'a> {
 /// Serves a node until it leaves (`Ok`) or must be sent away.
 pub(super) async fn serve(
     plane: &Arc<Plane>,
+    certified: Option<CertifiedNode>,
     mut inbound: Streaming<NodeMessage>,
     outbound: &Outbound,
 ) -> Result<(), StreamEnd> {
@@ -62,6 +64,11 @@ pub(super) async fn serve(
         () = plane.stop.cancelled() => return Err(StreamEnd::GoingDown),
         hello = hello(&mut inbound) => hello?,
     };
+    if let Some(CertifiedNode(name)) = certified
+        && hello.node_id != name.as_str()
+    {
+        return Err(StreamEnd::OtherName { said: hello.node_id, certified: name });
+    }
     let seal_key = SealPublicKey::try_from(hello.seal_public_key.as_slice()).map_err(StreamEnd::SealKey)?;
     let place = hello.mesh.as_ref().map(|mesh| Place::read(&hello.incarnation, mesh)).transpose()?;
     let arrival = Arrival { node: hello.node_id.parse()?, build: hello.build.clone(), seal_key, place };

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use gantry_model::catalog::ApproveError;
+use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
 use gantry_model::nearest::nearest;
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
@@ -16,6 +17,7 @@ use gantry_model::{
 };
 use gantry_wire::Command;
 
+use crate::enrolment;
 use crate::outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
 use crate::state::State;
 
@@ -42,6 +44,7 @@ impl State {
             Command::RotateNodeKeys { generation, nonce, wrapped, rotated_at_ms } => {
                 draft.rotate_node_keys(*generation, (*nonce, wrapped), *rotated_at_ms)
             }
+            Command::ChangeEnrolment(change) => draft.change_enrolment(change),
         };
         match outcome {
             Ok(done) => {
@@ -254,6 +257,16 @@ impl Draft {
             node_keys_rotated_at_ms: Some(rotated_at_ms),
             ..cluster.as_ref().clone()
         })));
+        Ok(Vec::new())
+    }
+
+    fn change_enrolment(&mut self, change: &EnrolmentChange) -> Done {
+        let Some(cluster) = self.state.cluster() else { return refused("there is no cluster yet") };
+        let enrolment = match enrolment::change(&cluster.enrolment, change) {
+            Ok(enrolment) => enrolment,
+            Err(refusal) => return refused(refusal.to_string()),
+        };
+        self.put(RecordValue::Cluster(Arc::new(Cluster { enrolment, ..cluster.as_ref().clone() })));
         Ok(Vec::new())
     }
 

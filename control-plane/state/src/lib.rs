@@ -10,12 +10,14 @@
 //! before it proposes.
 
 mod apply;
+mod enrolment;
 mod outcome;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
+pub use enrolment::{JOIN_TOKENS_MAX, REVOCATIONS_MAX};
 pub use gantry_wire::{Command, CommandError};
 pub use outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
 pub use state::{LoadError, State};

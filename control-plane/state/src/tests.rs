@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gantry_model::enrolment::Enrolment;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
 use gantry_model::{
@@ -271,6 +272,7 @@ fn keys_of_nodes_are_rotated_one_generation_at_a_time() {
         node_keys_wrapped: vec![1],
         node_keys_generation: 1,
         node_keys_rotated_at_ms: None,
+        enrolment: Enrolment::default(),
     };
     state.apply(Revision(2), &Command::Bootstrap(cluster.clone()));
     for generation in [1, 3] {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use gantry_control_plane::{ControlPlane, Options};
+use gantry_control_plane::{ControlPlane, Options, Transport};
 use gantry_model::{Secret, document};
 use gantry_wire::admin_v1::admin_client::AdminClient;
 use gantry_wire::admin_v1::*;
@@ -106,6 +106,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_token: Secret::new(ADMIN_TOKEN.to_owned()),
         node_token: Secret::new(NODE_TOKEN.to_owned()),
+        transport: Transport::Plain,
     }
 }
 

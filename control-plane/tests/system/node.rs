@@ -10,6 +10,7 @@ use gantry_wire::sync_v1::sync_client::SyncClient;
 use gantry_wire::sync_v1::*;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::harness::{DEADLINE, NODE_TOKEN, Result, add_token, channel};
@@ -138,7 +139,15 @@ impl Connection {
         address: SocketAddr,
         token: Option<&str>,
     ) -> Result<std::result::Result<Connection, Status>> {
-        let mut client = SyncClient::with_interceptor(channel(address).await?, add_token(token)?)
+        Connection::over(channel(address).await?, token).await
+    }
+
+    /// Opens the stream over a channel that is there already.
+    pub(crate) async fn over(
+        channel: Channel,
+        token: Option<&str>,
+    ) -> Result<std::result::Result<Connection, Status>> {
+        let mut client = SyncClient::with_interceptor(channel, add_token(token)?)
             .max_decoding_message_size(gantry_wire::MESSAGE_BYTES_MAX);
         let (to_server, messages) = mpsc::channel(64);
         // The client's deadline is for calls; a stream has none.

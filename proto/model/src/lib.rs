@@ -7,7 +7,9 @@
 pub mod catalog;
 pub mod digest;
 pub mod document;
+pub mod enrolment;
 pub mod exposed;
+pub mod identity;
 pub mod key;
 pub mod name;
 pub mod nearest;

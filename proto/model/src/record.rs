@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
+use crate::enrolment::Enrolment;
 use crate::key::AgentKey;
 use crate::name::{CredentialName, TenantName};
 use crate::resource::{Kind, Resource, ResourceId};
@@ -64,7 +65,7 @@ pub struct TenantKey {
     pub wrapped: Vec<u8>,
 }
 
-/// Facts of the cluster, written when it is made. The node keys alone are replaced, by rotation.
+/// Facts of the cluster, written when it is made. The node keys are replaced by rotation, the enrolment changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Random; a node that met another cluster under this one's address finds out by it.
@@ -83,6 +84,8 @@ pub struct Cluster {
     pub node_keys_generation: u32,
     /// When they were last rotated, in milliseconds since 1970.
     pub node_keys_rotated_at_ms: Option<u64>,
+    /// Who may be part of it.
+    pub enrolment: Enrolment,
 }
 
 /// What sort of record a key names.

@@ -3,7 +3,9 @@
 //! Always holds: what is here is the same for both planes and knows neither of them. Resources, policies and the
 //! protocol do not belong here.
 
-pub mod identity;
 pub mod seal;
 pub mod telemetry;
 pub mod tls;
+pub mod token;
+
+pub use gantry_model::identity;

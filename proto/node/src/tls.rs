@@ -15,6 +15,7 @@ mod guard;
 mod handshake;
 mod peer;
 mod presenter;
+mod request;
 mod trust;
 mod verify;
 
@@ -30,8 +31,9 @@ pub use accept::{Accepted, Caller, HANDSHAKE_DEADLINE, HANDSHAKES_MAX, Incoming}
 pub use connect::{Connector, DIAL_DEADLINE, DialError};
 pub use guard::{Cut, Guarded};
 pub use handshake::HandshakeError;
-pub use peer::{Expected, Peer, PeerError, Serial};
+pub use peer::{Expected, Peer, PeerError};
 pub use presenter::{CHAIN_LENGTH_MAX, Certified, CertifiedError, Presenter};
+pub use request::{CertificateRequest, RequestError};
 pub use trust::{AUTHORITIES_MAX, Fingerprint, Revocations, Trust, TrustError};
 pub use verify::{client_config, peer_of, server_config};
 

@@ -3,6 +3,7 @@
 //! Always holds: a command that exists is valid by itself; clock and randomness went into it before it was proposed,
 //! so that applying it is deterministic.
 
+use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
 use gantry_model::{AgentKey, Approval, Catalog, Resource, ResourceId, ServerName, TenantName};
@@ -58,6 +59,8 @@ pub enum Command {
         /// When, in milliseconds since 1970.
         rotated_at_ms: u64,
     },
+    /// Changes who may be part of the cluster.
+    ChangeEnrolment(EnrolmentChange),
 }
 
 /// Bytes that are no command that this build knows.
@@ -113,6 +116,7 @@ impl From<&Command> for wire::Command {
                     rotated_at_ms: *rotated_at_ms,
                 })
             }
+            Command::ChangeEnrolment(change) => To::ChangeEnrolment(change.into()),
         };
         wire::Command { command: Some(command) }
     }
@@ -152,11 +156,12 @@ impl TryFrom<&wire::Command> for Command {
                 wrapped: rotate.wrapped.clone(),
                 rotated_at_ms: rotate.rotated_at_ms,
             },
+            From::ChangeEnrolment(change) => Command::ChangeEnrolment(change.try_into()?),
         })
     }
 }
 
-fn required<'a, W, T>(field: &'static str, message: &'a Option<W>) -> Result<T, WireError>
+pub(crate) fn required<'a, W, T>(field: &'static str, message: &'a Option<W>) -> Result<T, WireError>
 where
     T: TryFrom<&'a W, Error = WireError>,
 {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use gantry_model::enrolment::Enrolment;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, Record, RecordValue, SealedSecret, TenantKey};
 use gantry_model::{AgentKey, Revision};
@@ -146,6 +147,7 @@ impl From<&Cluster> for wire::Cluster {
             node_keys_wrapped: cluster.node_keys_wrapped.clone(),
             node_keys_generation: cluster.node_keys_generation,
             node_keys_rotated_at_ms: cluster.node_keys_rotated_at_ms.unwrap_or(0),
+            enrolment: Some((&cluster.enrolment).into()),
         }
     }
 }
@@ -167,6 +169,10 @@ impl TryFrom<&wire::Cluster> for Cluster {
             node_keys_generation: cluster.node_keys_generation.max(1),
             node_keys_rotated_at_ms: (cluster.node_keys_rotated_at_ms != 0)
                 .then_some(cluster.node_keys_rotated_at_ms),
+            enrolment: cluster
+                .enrolment
+                .as_ref()
+                .map_or_else(|| Ok(Enrolment::default()), TryInto::try_into)?,
         })
     }
 }

@@ -28,7 +28,7 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 26] = [
+const OPENERS: [(&str, &str); 30] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
@@ -42,6 +42,8 @@ const OPENERS: [(&str, &str); 26] = [
     ("cli/src/verb/credential.rs", "sends what was read from standard input to the vault"),
     ("cli/src/verb/data_plane.rs", "hands the node token to the node in the same process"),
     ("control-plane/src/access.rs", "hashes tokens, to compare them in constant time"),
+    ("control-plane/src/admin/enrolment.rs", "shows a new join token to who made it, once"),
+    ("control-plane/src/ca.rs", "makes the authority's signing key of what the vault opened"),
     ("control-plane/src/admin/credential.rs", "refuses a secret that no header could carry"),
     ("control-plane/src/admin/keys.rs", "shows a new agent key to who made it, once"),
     ("control-plane/src/options.rs", "refuses tokens that are too short, or the same"),
@@ -63,6 +65,11 @@ const OPENERS: [(&str, &str); 26] = [
         "writes the secret of an agent key into the key's text, which is a secret too",
     ),
     ("proto/node/src/seal.rs", "seals a secret to one node"),
+    ("proto/node/src/tls/request.rs", "hands a new key to rustls, and to the file that keeps it"),
+    (
+        "proto/node/src/token.rs",
+        "writes the secret of a join token into the token's text, which is a secret too",
+    ),
     ("proto/node/src/tls/presenter.rs", "hands the key of a certificate to rustls"),
 ];
 

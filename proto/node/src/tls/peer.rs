@@ -4,11 +4,10 @@
 //! is for [`super::Trust`] to decide, before anybody asks here.
 
 use std::fmt;
-use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::identity::{ClusterId, PeerName, PeerNameError};
+use crate::identity::{ClusterId, PeerName, PeerNameError, Serial};
 
 /// The owner of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +21,6 @@ pub struct Peer {
     /// Until when, in milliseconds since 1970.
     pub expires_at_ms: u64,
 }
-
-/// The number of a certificate, unique for its authority. Without leading zeros.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Serial(Arc<[u8]>);
 
 /// Who is expected at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,31 +79,6 @@ impl Peer {
 /// A time before 1970 counts as 1970.
 fn milliseconds(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)
-}
-
-impl Serial {
-    /// Takes a number, most significant byte first.
-    pub fn new(bytes: &[u8]) -> Serial {
-        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-        Serial(Arc::from(&bytes[zeros..]))
-    }
-
-    /// The number, most significant byte first, without leading zeros.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Serial {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Serial {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Serial({self})")
-    }
 }
 
 impl Expected {

@@ -65,6 +65,14 @@ impl Certified {
             .collect::<Result<_, _>>()
             .map_err(unreadable("certificate"))?;
         let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(unreadable("key"))?;
+        Certified::from_der(chain, key)
+    }
+
+    /// Takes a chain, leaf first, and the key of the leaf.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Certified, CertifiedError> {
         let leaf = match chain.len() {
             1..=CHAIN_LENGTH_MAX => &chain[0],
             length => return Err(CertifiedError::ChainLength(length)),

@@ -14,8 +14,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::sync::watch;
 
-use super::peer::{Peer, Serial};
-use crate::identity::PeerName;
+use super::peer::Peer;
+use crate::identity::{PeerName, Serial};
 
 /// Authorities in a bundle: the one in use, the next, and the like of a few merged organisations.
 pub const AUTHORITIES_MAX: usize = 16;
@@ -109,7 +109,8 @@ impl Trust {
 }
 
 impl Revocations {
-    fn cover(&self, peer: &Peer) -> bool {
+    /// Whether this certificate is among them.
+    pub fn cover(&self, peer: &Peer) -> bool {
         self.serials.contains(&peer.serial)
             || self.names.get(&peer.name).is_some_and(|until_ms| peer.expires_at_ms <= *until_ms)
     }

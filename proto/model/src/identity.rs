@@ -4,13 +4,14 @@
 //! or `gantry://CLUSTER/admin/NAME`; a text that parses prints as itself, so two names are the same where their
 //! texts are. Addresses are no part of a name: a process may move.
 //!
-//! Whether a name is to be believed is decided in [`crate::tls`].
+//! Whether a name is to be believed is decided where TLS is (`gantry_node::tls`).
 
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use gantry_model::name::{Name, NameError};
+use crate::name::{Name, NameError};
 
 const SCHEME: &str = "gantry://";
 
@@ -41,6 +42,10 @@ pub struct PeerName {
     /// What it names there.
     pub party: Party,
 }
+
+/// The number of a certificate, unique for its authority. Without leading zeros.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Serial(Arc<[u8]>);
 
 /// Why a text is not the name of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +168,31 @@ impl FromStr for PeerName {
             _ => return Err(PeerNameError::Form),
         };
         Ok(PeerName { cluster, party })
+    }
+}
+
+impl Serial {
+    /// Takes a number, most significant byte first.
+    pub fn new(bytes: &[u8]) -> Serial {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Serial(Arc::from(&bytes[zeros..]))
+    }
+
+    /// The number, most significant byte first, without leading zeros.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Serial({self})")
     }
 }
 

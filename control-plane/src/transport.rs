@@ -1,0 +1,99 @@
+//! How other processes reach this one: without TLS on loopback, or with TLS and certificates on both sides.
+//!
+//! Always holds: with TLS this process shows a certificate of its own cluster, with a key that is in memory only and a
+//! new one for each certificate; it certifies itself, because every member can open the authority's key. What is
+//! revoked is refused, see `revoked.rs`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gantry_control_state::State;
+use gantry_model::identity::{MemberId, PeerName};
+use gantry_node::tls::{Certified, Incoming, Presenter, TlsError, Trust, TrustError, server_config};
+use tokio::net::TcpListener;
+
+use crate::ca::{Ca, CaError, CertifyError, LEAF_LIFE};
+use crate::plane::Plane;
+use crate::raft::VoterId;
+use crate::vault::Vault;
+
+/// How other processes reach a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Without TLS, on loopback only; nodes prove themselves with the node token.
+    Plain,
+    /// With TLS 1.3; nodes prove themselves with certificates of the cluster, and the node token counts for nothing.
+    Tls,
+}
+
+/// How long to wait after this process could not certify itself.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// What TLS needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Secured {
+    name: PeerName,
+    presenter: Arc<Presenter>,
+    pub(crate) trust: Arc<Trust>,
+}
+
+/// Why TLS cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecureError {
+    /// No authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// No certificate.
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
+    /// The authority is not believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// No configuration.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A member's number is at least 1.
+    #[error("{0} is no member's number")]
+    Member(u64),
+}
+
+impl Secured {
+    /// Certifies this process.
+    pub(crate) fn new(vault: &Vault, state: &State, voter: VoterId) -> Result<Secured, SecureError> {
+        let ca = Ca::open(vault, state)?;
+        let member = MemberId::new(voter.0).ok_or(SecureError::Member(voter.0))?;
+        let name = PeerName::control_plane(ca.cluster().clone(), member);
+        let presenter = Presenter::new(ca.certify(&name, SystemTime::now())?);
+        Ok(Secured { name, presenter, trust: Trust::new(&[ca.certificate().clone()])? })
+    }
+
+    /// The connections of a listener.
+    pub(crate) fn incoming(&self, listener: TcpListener) -> Result<Incoming, SecureError> {
+        let cluster = self.name.cluster.clone();
+        let config = server_config(self.presenter.clone(), self.trust.clone(), cluster)?;
+        Ok(Incoming::new(listener, config, self.trust.clone()))
+    }
+
+    /// Certifies this process anew in time; ends with the process.
+    pub(crate) async fn renew(self, plane: Arc<Plane>) {
+        let mut pause = LEAF_LIFE * 2 / 3;
+        while plane.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = match self.certify(&plane) {
+                Ok(certified) => {
+                    self.presenter.replace(certified);
+                    LEAF_LIFE * 2 / 3
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "this process cannot certify itself; trying again");
+                    RETRY
+                }
+            };
+        }
+    }
+
+    fn certify(&self, plane: &Plane) -> Result<Certified, SecureError> {
+        let state = plane.consensus.feed().latest().state;
+        Ok(Ca::open(&plane.vault, &state)?.certify(&self.name, SystemTime::now())?)
+    }
+}
