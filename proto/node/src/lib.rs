@@ -3,6 +3,7 @@
 //! Always holds: what is here is the same for both planes and knows neither of them. Resources, policies and the
 //! protocol do not belong here.
 
+pub mod membership;
 pub mod seal;
 pub mod telemetry;
 pub mod tls;

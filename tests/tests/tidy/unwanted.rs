@@ -28,7 +28,7 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 30] = [
+const OPENERS: [(&str, &str); 32] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
@@ -65,6 +65,8 @@ const OPENERS: [(&str, &str); 30] = [
         "writes the secret of an agent key into the key's text, which is a secret too",
     ),
     ("proto/node/src/seal.rs", "seals a secret to one node"),
+    ("proto/node/src/membership.rs", "gives a join token to the control plane of its cluster"),
+    ("proto/node/src/membership/file.rs", "writes and reads the key of a process in its own file"),
     ("proto/node/src/tls/request.rs", "hands a new key to rustls, and to the file that keeps it"),
     (
         "proto/node/src/token.rs",

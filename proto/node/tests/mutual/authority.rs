@@ -7,8 +7,8 @@ use gantry_model::Secret;
 use gantry_node::identity::{ClusterId, MemberId, PeerName};
 use gantry_node::tls::{Certified, Presenter, Trust};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -41,20 +41,22 @@ impl Authority {
 
     /// A certificate with its key, as PEM, even where [`Certified`] takes neither.
     pub(crate) fn sign(&self, names: &[String], life: &Life) -> (String, Secret<Vec<u8>>) {
-        let at = |seconds: i64| {
-            let distance = Duration::from_secs(seconds.unsigned_abs());
-            let now = SystemTime::now();
-            if seconds < 0 { now - distance } else { now + distance }
-        };
-        let uri = |name: &String| SanType::URI(name.as_str().try_into().expect("ASCII"));
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = names.iter().map(uri).collect();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        (params.not_before, params.not_after) = (at(life.0).into(), at(life.1).into());
+        let params = leaf(names, life);
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.0).expect("a certificate");
         (leaf.pem(), Secret::new(key.serialize_pem().into_bytes()))
+    }
+
+    /// A certificate for who asks.
+    pub(crate) fn sign_request(
+        &self,
+        request: &[u8],
+        name: &PeerName,
+        life: &Life,
+    ) -> CertificateDer<'static> {
+        let request = CertificateSigningRequestParams::from_der(&request.into()).expect("a request");
+        let leaf = leaf(&[name.to_string()], life).signed_by(&request.public_key, &self.0);
+        leaf.expect("a certificate").der().clone()
     }
 
     pub(crate) fn certify(&self, names: &[String], life: &Life) -> Certified {
@@ -70,6 +72,21 @@ impl Authority {
     pub(crate) fn presenter(&self, name: &PeerName) -> Arc<Presenter> {
         Presenter::new(self.certify(&[name.to_string()], &DAY))
     }
+}
+
+fn leaf(names: &[String], life: &Life) -> CertificateParams {
+    let at = |seconds: i64| {
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        let now = SystemTime::now();
+        if seconds < 0 { now - distance } else { now + distance }
+    };
+    let uri = |name: &String| SanType::URI(name.as_str().try_into().expect("ASCII"));
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names.iter().map(uri).collect();
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    (params.not_before, params.not_after) = (at(life.0).into(), at(life.1).into());
+    params
 }
 
 pub(crate) fn cluster(name: &str) -> ClusterId {

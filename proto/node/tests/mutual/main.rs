@@ -2,4 +2,5 @@
 
 mod authority;
 mod handshakes;
+mod membership;
 mod services;
