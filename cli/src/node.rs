@@ -75,6 +75,9 @@ fn start_failed(error: &gantry_data_plane::StartError) -> Failure {
         StartError::Tls(_) => {
             "name a PEM certificate chain and its key with `--tls-cert FILE --tls-key FILE`"
         }
+        StartError::LastKnownGood(_) => {
+            "mend what it says of the key file, or do without with `--no-last-known-good`"
+        }
         StartError::Mesh(_) => {
             "name a free UDP address with `--mesh-listen IP:PORT`, and if that is every address, how other nodes \
              reach it with `--mesh-advertise IP:PORT`"

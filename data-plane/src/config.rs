@@ -6,6 +6,7 @@
 pub(crate) mod endpoint;
 pub(crate) mod greeting;
 pub(crate) mod holdings;
+pub(crate) mod image;
 pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod view;

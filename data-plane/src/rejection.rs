@@ -5,6 +5,7 @@
 //! reserve. A rejection that an agent's model can act on says what to do.
 
 mod code;
+mod unserved;
 mod upstream;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use serde_json::json;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
+pub(crate) use crate::rejection::unserved::Unserved;
 pub(crate) use crate::rejection::upstream::Upstream;
 use crate::reply::Body;
 
@@ -114,6 +116,8 @@ pub(crate) enum Rejection {
     NoCredential(String),
     /// The server failed.
     Upstream(Upstream),
+    /// Nothing is served here and now.
+    Unserved(Unserved),
 }
 
 /// Why a caller is not known.
@@ -163,6 +167,7 @@ impl Rejection {
             | Rejection::Schema { .. } => "invalid",
             Rejection::Denied { .. } => "denied",
             Rejection::Limited { .. } | Rejection::Busy => "limited",
+            Rejection::Unserved(unserved) => unserved.outcome(),
             Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
         }
     }
@@ -215,7 +220,7 @@ impl Rejection {
             | Rejection::Extension(_) => StatusCode::BAD_REQUEST,
             Rejection::Method(_) if era == Era::Modern => StatusCode::NOT_FOUND,
             Rejection::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Rejection::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Busy | Rejection::Unserved(_) => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::Method(_)
             | Rejection::InvalidParams(_)
             | Rejection::NotReady
@@ -251,6 +256,7 @@ impl Rejection {
             Rejection::Denied { .. } => code::DENIED,
             Rejection::Limited { .. } | Rejection::Busy => code::LIMITED,
             Rejection::NotReady => code::NOT_READY,
+            Rejection::Unserved(unserved) => unserved.code(),
             Rejection::NoCredential(_) | Rejection::Upstream(_) | Rejection::Schema { .. } => code::UPSTREAM,
             Rejection::NoEndpoint
             | Rejection::HttpMethod
@@ -329,6 +335,7 @@ impl Rejection {
             }
             Rejection::NoCredential(name) => format!("credential {name:?} has no secret yet"),
             Rejection::Upstream(failure) => failure.message(),
+            Rejection::Unserved(unserved) => unserved.message(),
         }
     }
 

@@ -23,7 +23,8 @@ use crate::listen::Listener;
 use crate::mesh::accept::Acceptor;
 use crate::mesh::{Bind, Mesh};
 use crate::node::Node;
-use crate::sync::{Channels, Follower, Identity};
+pub use crate::sync::last_known_good::LastKnownGood;
+use crate::sync::{Channels, Follower, Identity, last_known_good};
 use crate::upstream::Upstreams;
 use crate::upstream::discovery::{Discovery, Wakeup};
 
@@ -50,8 +51,10 @@ pub struct Options {
     pub node_token: Secret<String>,
     /// The node's name; one process at a time has it.
     pub node_id: String,
-    /// Where audit records are written.
+    /// Where audit records are written, and what was last known to be good.
     pub data_dir: PathBuf,
+    /// Whether the node can start without a control plane.
+    pub last_known_good: LastKnownGood,
     /// Whether servers may be child processes of this node.
     pub allow_stdio: bool,
     /// Where other nodes connect (UDP); port 0 takes a free one. Without it the node takes no part in the mesh, and
@@ -82,6 +85,9 @@ pub enum StartError {
     /// No key pair can be made.
     #[error("the node's key cannot be made")]
     Seal(#[from] gantry_node::seal::SealError),
+    /// Nothing can be kept for a start without a control plane.
+    #[error("last-known-good files cannot be used")]
+    LastKnownGood(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The mesh cannot be bound.
     #[error("the mesh cannot be joined")]
     Mesh(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -112,7 +118,8 @@ pub struct DataPlane {
 #[error("a task of the data plane ended unexpectedly; see the log")]
 pub struct Died;
 
-/// Starts a node. It serves nobody until its first update came ([`DataPlane::applied`]).
+/// Starts a node. It serves what was last known to be good; where nothing is, nobody until its first update came
+/// ([`DataPlane::applied`]).
 pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let tls = options.tls.as_ref().map(TlsFiles::load).transpose()?;
     let failed = |source| StartError::Listen { address: options.listen, source };
@@ -121,6 +128,9 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let incarnation = random_hex();
     let (record_sender, records) = mpsc::channel(RECORDS_MAX);
     let audit = Audit::start(&options.data_dir, &options.node_id, &incarnation, record_sender)?;
+    let seal = Arc::new(NodeSealKey::generate()?);
+    let beginning = last_known_good::begin(&options.last_known_good, &options.data_dir, seal.clone()).await;
+    let beginning = beginning.map_err(|error| StartError::LastKnownGood(Box::new(error)))?;
     let (mesh, acceptor) = join_mesh(&options)?;
     let upstreams = Upstreams::new(options.allow_stdio);
     let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, address.ip().is_loopback()));
@@ -134,7 +144,7 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     };
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };
-    let follower = Follower::new(identity, node.clone(), NodeSealKey::generate()?, discovery, channels);
+    let follower = Follower::new(identity, node.clone(), seal, discovery, channels, beginning);
     let (stop, leave) = (node.stopping.clone(), CancellationToken::new());
     let handed = Arc::new(Handed { node: node.clone() });
     tokio::spawn(sweep(node.clone(), stop.clone()));
@@ -223,4 +233,66 @@ fn random_hex() -> String {
         bytes.copy_from_slice(&now.as_nanos().to_le_bytes()[..8]);
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+    /// Status and body of the answer to a request.
+    async fn ask(address: SocketAddr, request: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("a head")?;
+        Ok((head.split(' ').nth(1).ok_or("a status")?.parse()?, body.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_configuration_says_so_and_is_not_ready() -> Result {
+        let directory = tempfile::tempdir()?;
+        let node = start(Options {
+            listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            // Nobody listens there.
+            control_plane: "http://127.0.0.1:1".to_owned(),
+            node_token: Secret::new("n".repeat(32)),
+            node_id: "node".to_owned(),
+            data_dir: directory.path().to_owned(),
+            last_known_good: LastKnownGood::KeyInDataDir,
+            allow_stdio: false,
+            mesh_listen: None,
+            mesh_advertise: None,
+        })
+        .await?;
+        let head = "Host: localhost\r\nConnection: close\r\n";
+        let ready = ask(node.address(), &format!("GET /readyz HTTP/1.1\r\n{head}\r\n")).await?;
+        assert_eq!(ready, (503, String::new()));
+        let health = ask(node.address(), &format!("GET /healthz HTTP/1.1\r\n{head}\r\n")).await?;
+        assert_eq!(health, (200, String::new()));
+
+        // Whether the key is a good one is not known.
+        let call = format!(
+            "POST /acme/tools/mcp HTTP/1.1\r\n{head}Authorization: Bearer x\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        let (status, body) = ask(node.address(), &call).await?;
+        let mut body: Value = serde_json::from_str(&body)?;
+        assert!(body["error"]["data"]["decisionId"].take().is_string(), "{body}");
+        let message = "this node has no configuration yet; try again in a moment, or at another node";
+        let data = json!({"rejection": "not_ready", "decisionId": null});
+        let error = json!({"code": -31503, "message": message, "data": data});
+        assert_eq!((status, body), (503, json!({"jsonrpc": "2.0", "id": null, "error": error})));
+        node.shutdown().await;
+        let record = std::fs::read_to_string(directory.path().join("audit.jsonl"))?;
+        let record: Value = serde_json::from_str(&record)?;
+        assert_eq!((&record["outcome"], &record["status"]), (&json!("not_ready"), &json!(503)));
+        Ok(())
+    }
 }

@@ -1,9 +1,11 @@
 //! The node's end of the stream to the control plane: takes updates, swaps the configuration, acknowledges, reports.
 //!
 //! Always holds: a node without a control plane serves what it has; it tries again with growing, jittered pauses.
-//! An update is applied whole or not at all, and is answered by exactly one ack or nack.
+//! An update is applied whole or not at all, and is answered by exactly one ack or nack. It starts with what was last
+//! known to be good ([`last_known_good`]), and goes on from there.
 
 mod connection;
+pub(crate) mod last_known_good;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +15,9 @@ use gantry_node::seal::NodeSealKey;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::holdings::Holdings;
+use crate::config::holdings::{Holdings, Problem, Touched};
 use crate::node::Node;
+use crate::sync::last_known_good::{Beginning, Keeper};
 use crate::upstream::discovery::{Discovery, Report};
 
 /// First pause after a lost or refused connection; doubles up to [`RETRY_MAX`].
@@ -40,6 +43,7 @@ pub(crate) struct Follower {
     catalogs: mpsc::Receiver<Report>,
     records: mpsc::Receiver<Vec<u8>>,
     applied: watch::Sender<Revision>,
+    keeper: Keeper,
 }
 
 /// What the follower reports, and where it says how far it is.
@@ -50,17 +54,37 @@ pub(crate) struct Channels {
 }
 
 impl Follower {
+    /// A node serves what it begins with when this returns.
     pub(crate) fn new(
         identity: Identity,
         node: Arc<Node>,
-        seal: NodeSealKey,
+        seal: Arc<NodeSealKey>,
         discovery: Discovery,
         channels: Channels,
+        beginning: Beginning,
     ) -> Follower {
-        let seal = Arc::new(seal);
         let Channels { catalogs, records, applied } = channels;
-        let holdings = Holdings::new(seal.clone());
-        Follower { identity, node, holdings, seal, discovery, catalogs, records, applied }
+        let Beginning { holdings, touched, keeper } = beginning;
+        let mut follower =
+            Follower { identity, node, holdings, seal, discovery, catalogs, records, applied, keeper };
+        if let Some(touched) = touched {
+            follower.serve(touched);
+        }
+        follower
+    }
+
+    /// Serves what is held now; returns the tenants that are served in an older form.
+    fn serve(&mut self, touched: Touched) -> Vec<Problem> {
+        let (config, problems) = self.holdings.compile(&self.node.config(), touched);
+        self.node.upstreams.reconcile(&config);
+        self.discovery.reconcile(&config);
+        let revision = config.revision;
+        self.node.swap(config);
+        self.applied.send_replace(revision);
+        for Problem { tenant, message } in &problems {
+            tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");
+        }
+        problems
     }
 
     /// Runs until `stop`.
@@ -79,5 +103,9 @@ impl Follower {
             pause = (pause * 2).min(RETRY_MAX);
         }
         self.discovery.stop().await;
+        self.keeper.finish().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,6 +143,16 @@ impl Nodes {
         std::iter::once(address_of(&self.endpoint)).chain(joined).collect()
     }
 
+    /// Where a node that joined keeps its data.
+    ///
+    /// # Panics
+    /// For the first node, which has it with the control plane's.
+    #[must_use]
+    pub fn data_dir(&self, number: usize) -> PathBuf {
+        let joined = number.checked_sub(1).expect("a node that joined");
+        self.folder.path().join(&self.joined[joined].name)
+    }
+
     /// Kills a node the hard way (SIGKILL) and waits until it is gone. With the first goes the control plane.
     ///
     /// # Panics

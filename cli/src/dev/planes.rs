@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::task::Poll;
 
 use gantry_control_plane::{ControlPlane, Transport};
+use gantry_data_plane::LastKnownGood;
 use gantry_model::Secret;
 use gantry_node::tls::TlsFiles;
 use tokio::task::JoinSet;
@@ -79,6 +80,8 @@ impl Control {
                 node_token: secret(&self.node_token),
                 node_id: format!("{NODE}{suffix}"),
                 data_dir: directory.of_plane(&format!("data-plane{suffix}")),
+                // The control plane is in the same process: they start and end together.
+                last_known_good: LastKnownGood::Off,
                 allow_stdio: true,
                 // A node that joins later must find the others too.
                 mesh_listen: Some((Ipv4Addr::LOCALHOST, 0).into()),

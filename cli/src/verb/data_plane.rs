@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use gantry_data_plane::Options;
+use gantry_data_plane::{LastKnownGood, Options};
 use gantry_model::Secret;
 use gantry_model::name::Name;
 use gantry_node::tls::TlsFiles;
@@ -40,9 +40,17 @@ pub(crate) struct Run {
     /// Where agents connect; port 0 takes a free one.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where audit records are written; .gantry/nodes/NODE when absent.
+    /// Where audit records are written, and what the node starts from when no control plane answers;
+    /// .gantry/nodes/NODE when absent.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// File with the key (32 bytes, mode 0600) of what the node starts from when no control plane answers; when
+    /// absent, one is made in the data directory.
+    #[arg(long, value_name = "FILE")]
+    last_known_good_key_file: Option<PathBuf>,
+    /// Keep nothing to start from: without a control plane, a node that starts serves nobody.
+    #[arg(long, conflicts_with = "last_known_good_key_file")]
+    no_last_known_good: bool,
     /// PEM certificate chain for the agents' listener.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -111,10 +119,19 @@ impl Run {
             node_token: Secret::new(read_secret(&self.token_file)?.expose().to_owned()),
             node_id: self.name.to_string(),
             data_dir: self.data_dir.clone().unwrap_or_else(below),
+            last_known_good: self.last_known_good(),
             allow_stdio: self.allow_stdio,
             mesh_listen: self.mesh_listen(),
             mesh_advertise: self.mesh_advertise,
         })
+    }
+
+    fn last_known_good(&self) -> LastKnownGood {
+        match &self.last_known_good_key_file {
+            _ if self.no_last_known_good => LastKnownGood::Off,
+            Some(path) => LastKnownGood::KeyFile(path.clone()),
+            None => LastKnownGood::KeyInDataDir,
+        }
     }
 
     fn mesh_listen(&self) -> Option<SocketAddr> {

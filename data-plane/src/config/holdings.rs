@@ -4,7 +4,7 @@
 //! says so), or the update is refused and a snapshot is asked for. Records are kept as they came, so that the digest
 //! is over the same bytes on both sides.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
@@ -15,6 +15,7 @@ use gantry_node::seal::{NodeSealKey, Purpose, SealError, Sealed};
 use gantry_wire::{WireError, decode_record, sync_v1 as wire};
 use prost::Message;
 
+use crate::config::image::{Entries, Image, Kept, SecretsByTenant};
 use crate::config::tenant::{Secrets, Tenant};
 use crate::config::{Config, NodeKeys};
 use crate::mcp::seal::Keyring;
@@ -22,14 +23,30 @@ use crate::mcp::seal::Keyring;
 /// Records of all tenants, as received.
 pub(crate) struct Holdings {
     seal: Arc<NodeSealKey>,
-    entries: BTreeMap<String, (bytes::Bytes, Record)>,
+    entries: Entries,
     digest: Digest,
     revision: Revision,
     cluster_id: String,
-    secrets: HashMap<TenantName, Secrets>,
-    keys: Option<Arc<NodeKeys>>,
+    secrets: SecretsByTenant,
+    keys: Option<Keys>,
     /// Tenants that are served in an older form; they are tried again with every update.
     stale: BTreeSet<TenantName>,
+}
+
+/// The keys that all nodes share.
+struct Keys {
+    in_use: Arc<NodeKeys>,
+    /// As they came, for the image.
+    encoded: Arc<Secret<Vec<u8>>>,
+}
+
+/// What an update did.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// The tenants that are to be compiled anew.
+    tenants: BTreeSet<TenantName>,
+    /// Nothing is left of what there was, not even its cluster.
+    pub(crate) is_of_another_cluster: bool,
 }
 
 /// Why an update cannot be taken. All of them are mended by a snapshot, or need a newer build.
@@ -38,6 +55,9 @@ pub(crate) enum UpdateError {
     /// It does not begin where the node stands.
     #[error("the update begins at revision {update}, the node stands at {node}")]
     Gap { update: Revision, node: Revision },
+    /// It is a change of another cluster's state.
+    #[error("the update changes what cluster {update:?} has, the node has cluster {node:?}'s")]
+    Cluster { update: String, node: String },
     /// A record cannot be read.
     #[error("the record {key:?} cannot be read")]
     Record {
@@ -70,11 +90,11 @@ impl Holdings {
     pub(crate) fn new(seal: Arc<NodeSealKey>) -> Holdings {
         Holdings {
             seal,
-            entries: BTreeMap::new(),
+            entries: Entries::default(),
             digest: Digest::default(),
             revision: Revision::NONE,
             cluster_id: String::new(),
-            secrets: HashMap::new(),
+            secrets: SecretsByTenant::default(),
             keys: None,
             stale: BTreeSet::new(),
         }
@@ -92,36 +112,77 @@ impl Holdings {
         &self.cluster_id
     }
 
-    /// Takes a whole update (its parts merged). Returns the tenants that it touched.
-    pub(crate) fn take(&mut self, update: wire::Update) -> Result<BTreeSet<TenantName>, UpdateError> {
+    /// What is held, to be kept; `None` while it is not whole.
+    pub(crate) fn image(&self) -> Option<Image> {
+        let keys = self.keys.as_ref()?;
+        (self.revision > Revision::NONE).then(|| Image {
+            cluster_id: self.cluster_id.clone(),
+            revision: self.revision,
+            digest: self.digest,
+            entries: self.entries.clone(),
+            secrets: self.secrets.clone(),
+            node_keys: keys.encoded.clone(),
+        })
+    }
+
+    /// Begins with what was kept. After an error it is worth nothing.
+    pub(crate) fn restore(&mut self, kept: Kept) -> Result<Touched, UpdateError> {
+        let mut touched = Touched::default();
+        self.keys = Some(read_node_keys(kept.node_keys)?);
+        for encoded in kept.records {
+            let record = decode_record(&encoded)
+                .map_err(|source| UpdateError::Record { key: "of the file".to_owned(), source })?;
+            let key = record.value.key();
+            touched.tenants.extend(key.tenant().cloned());
+            self.insert(key.to_string(), encoded, record);
+        }
+        for (tenant, credential, secret) in kept.secrets {
+            self.put_secret(&tenant, credential, secret);
+        }
+        if self.digest.to_bytes()[..] != kept.digest[..] {
+            return Err(UpdateError::Digest(kept.revision));
+        }
+        self.revision = kept.revision;
+        self.cluster_id = kept.cluster_id;
+        Ok(touched)
+    }
+
+    /// Takes a whole update (its parts merged).
+    pub(crate) fn take(&mut self, update: wire::Update) -> Result<Touched, UpdateError> {
         let (from, to) = (Revision(update.from_revision), Revision(update.revision));
-        let mut touched = BTreeSet::new();
+        let mut touched = Touched::default();
         if from == Revision::NONE {
-            touched.extend(self.tenants());
-            self.entries.clear();
-            self.secrets.clear();
+            touched.is_of_another_cluster =
+                self.cluster_id != update.cluster_id && !self.cluster_id.is_empty();
+            touched.tenants.extend(self.tenants());
+            self.entries = Entries::default();
+            self.secrets = SecretsByTenant::default();
             self.digest = Digest::default();
         } else if from != self.revision {
             return Err(UpdateError::Gap { update: from, node: self.revision });
+        } else if update.cluster_id != self.cluster_id {
+            return Err(UpdateError::Cluster { update: update.cluster_id, node: self.cluster_id.clone() });
         }
         // Until the digest is found to be right, this is no revision to go on from.
         self.revision = Revision::NONE;
         if let Some(sealed) = update.node_keys {
-            self.keys = Some(Arc::new(open_node_keys(&self.seal, sealed)?));
+            self.keys = Some(open_node_keys(&self.seal, sealed)?);
         }
         for key in update.deletes {
-            touched.extend(self.remove(&key)?);
+            touched.tenants.extend(self.remove(&key)?);
         }
         for entry in update.upserts {
-            touched.extend(self.insert(entry)?);
+            touched.tenants.extend(self.take_entry(entry)?);
         }
         for id in update.secret_deletes {
             let (tenant, credential) = secret_id(&id)?;
-            self.secrets.entry(tenant.clone()).or_default().remove(&credential);
-            touched.insert(tenant);
+            let mut secrets = self.secrets.get(&tenant).cloned().unwrap_or_default();
+            secrets.remove(&credential);
+            self.secrets.insert_mut(tenant.clone(), secrets);
+            touched.tenants.insert(tenant);
         }
         for released in update.secrets {
-            touched.insert(self.take_secret(released)?);
+            touched.tenants.insert(self.take_secret(released)?);
         }
         if self.digest.to_bytes()[..] != update.digest_after[..] {
             return Err(UpdateError::Digest(to));
@@ -131,15 +192,14 @@ impl Holdings {
         Ok(touched)
     }
 
-    /// The configuration with the touched tenants compiled anew. A tenant that fails keeps its form of `before`.
-    pub(crate) fn compile(
-        &mut self,
-        before: &Config,
-        touched: BTreeSet<TenantName>,
-    ) -> (Config, Vec<Problem>) {
+    /// The configuration with the touched tenants compiled anew. A tenant that fails keeps its form of `before`, if
+    /// that is of the same cluster.
+    pub(crate) fn compile(&mut self, before: &Config, touched: Touched) -> (Config, Vec<Problem>) {
+        let none = Config::empty();
+        let before = if touched.is_of_another_cluster { &none } else { before };
         let mut problems = Vec::new();
         let mut tenants = before.tenants.clone();
-        let wanted = &touched | &std::mem::take(&mut self.stale);
+        let wanted = &touched.tenants | &std::mem::take(&mut self.stale);
         for name in &wanted {
             let key = RecordKey::tenant_prefix(name);
             let records = self.entries.range(key.clone()..).take_while(|(found, _)| found.starts_with(&key));
@@ -162,31 +222,38 @@ impl Holdings {
                 }
             }
         }
-        (Config { revision: self.revision, tenants, keys: self.keys.clone() }, problems)
+        let keys = self.keys.as_ref().map(|keys| keys.in_use.clone());
+        (Config { revision: self.revision, tenants, keys }, problems)
     }
 
     fn tenants(&self) -> impl Iterator<Item = TenantName> {
         self.entries.values().filter_map(|(_, record)| record.value.key().tenant().cloned())
     }
 
-    fn insert(&mut self, entry: wire::Entry) -> Result<Option<TenantName>, UpdateError> {
+    fn take_entry(&mut self, entry: wire::Entry) -> Result<Option<TenantName>, UpdateError> {
         let record = decode_record(&entry.record)
             .map_err(|source| UpdateError::Record { key: entry.key.clone(), source })?;
         let key = record.value.key();
         if key.to_string() != entry.key {
             return Err(UpdateError::Misplaced(entry.key));
         }
-        self.digest.add(&entry.key, &entry.record);
-        if let Some((before, _)) = self.entries.insert(entry.key.clone(), (entry.record, record)) {
-            self.digest.remove(&entry.key, &before);
-        }
+        self.insert(entry.key, entry.record, record);
         Ok(key.tenant().cloned())
+    }
+
+    fn insert(&mut self, key: String, encoded: bytes::Bytes, record: Record) {
+        if let Some((before, _)) = self.entries.get(&key) {
+            self.digest.remove(&key, before);
+        }
+        self.digest.add(&key, &encoded);
+        self.entries.insert_mut(key, (encoded, record));
     }
 
     fn remove(&mut self, key: &str) -> Result<Option<TenantName>, UpdateError> {
         let parsed: RecordKey = key.parse().map_err(|_| UpdateError::Misplaced(key.to_owned()))?;
-        if let Some((before, _)) = self.entries.remove(key) {
-            self.digest.remove(key, &before);
+        if let Some((before, _)) = self.entries.get(key) {
+            self.digest.remove(key, before);
+            self.entries.remove_mut(key);
         }
         Ok(parsed.tenant().cloned())
     }
@@ -204,8 +271,15 @@ impl Holdings {
             .seal
             .open(&purpose, &of_wire(sealed))
             .map_err(|error| UpdateError::Seal("a secret", error))?;
-        self.secrets.entry(tenant.clone()).or_default().insert(credential, Arc::new(secret));
+        self.put_secret(&tenant, credential, secret);
         Ok(tenant)
+    }
+
+    fn put_secret(&mut self, tenant: &TenantName, credential: CredentialName, secret: Secret<Vec<u8>>) {
+        // Those of one tenant only are copied, when an image has them too.
+        let mut secrets = self.secrets.get(tenant).cloned().unwrap_or_default();
+        secrets.insert(credential, Arc::new(secret));
+        self.secrets.insert_mut(tenant.clone(), secrets);
     }
 }
 
@@ -216,20 +290,23 @@ fn secret_id(id: &wire::SecretId) -> Result<(TenantName, CredentialName), Update
     }
 }
 
-fn open_node_keys(seal: &NodeSealKey, sealed: wire::SealedToNode) -> Result<NodeKeys, UpdateError> {
-    let opened = seal
-        .open(&Purpose::NodeKeys, &of_wire(sealed))
-        .map_err(|error| UpdateError::Seal("the node keys", error))?;
-    let keys =
-        wire::NodeKeys::decode(opened.expose().as_slice()).map_err(|_| UpdateError::Form("the node keys"))?;
+fn open_node_keys(seal: &NodeSealKey, sealed: wire::SealedToNode) -> Result<Keys, UpdateError> {
+    let opened = seal.open(&Purpose::NodeKeys, &of_wire(sealed));
+    read_node_keys(opened.map_err(|error| UpdateError::Seal("the node keys", error))?)
+}
+
+fn read_node_keys(encoded: Secret<Vec<u8>>) -> Result<Keys, UpdateError> {
+    let keys = wire::NodeKeys::decode(encoded.expose().as_slice())
+        .map_err(|_| UpdateError::Form("the node keys"))?;
     let (key_hash_key, _) = (Secret::new(keys.key_hash_key), Secret::new(keys.session_key));
     let seal_keys: Vec<_> =
         keys.seal_keys.into_iter().map(|key| (key.generation, Secret::new(key.key))).collect();
     let generations = seal_keys.iter().map(|(generation, key)| (*generation, key.expose().as_slice()));
-    Ok(NodeKeys {
+    let in_use = NodeKeys {
         key_hash: hmac::Key::new(hmac::HMAC_SHA256, key_hash_key.expose()),
         seal: Keyring::new(generations).map_err(|_| UpdateError::Form("the seal keys"))?,
-    })
+    };
+    Ok(Keys { in_use: Arc::new(in_use), encoded: Arc::new(encoded) })
 }
 
 fn of_wire(sealed: wire::SealedToNode) -> Sealed {

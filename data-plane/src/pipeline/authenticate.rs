@@ -2,7 +2,7 @@
 //!
 //! Always holds: a key is looked up by its id within the tenant of the path, and its secret is compared as a keyed
 //! hash in constant time. Nothing of the body is read before. Whether a tenant or endpoint exists is not told to
-//! whoever has no key of the tenant.
+//! whoever has no key of the tenant. A node that has no configuration says so: it cannot know that a key is bad.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::bridge::handoff::Handoff;
 use crate::config::Config;
 use crate::config::tenant::Tenant;
 use crate::pipeline::Caller;
-use crate::rejection::{Rejection, Unauthenticated};
+use crate::rejection::{Rejection, Unauthenticated, Unserved};
 use crate::route::EndpointPath;
 
 const API_KEY: &str = "x-api-key";
@@ -46,6 +46,9 @@ pub(super) fn authenticate(
     facts: &mut Facts,
 ) -> Result<Authenticated, Rejection> {
     facts.revision = config.revision;
+    if config.keys.is_none() {
+        return Err(Rejection::Unserved(Unserved::NoConfiguration));
+    }
     let presented = presented(headers);
     let tenant = config.tenants.get(path.tenant).cloned();
     let agent = match (&presented, &tenant) {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use gantry_model::Revision;
 use gantry_wire::sync_v1::node_message::Message as ToServer;
 use gantry_wire::sync_v1::server_message::Message as FromServer;
 use gantry_wire::sync_v1::sync_client::SyncClient;
@@ -133,7 +132,11 @@ async fn run(
                 if last && let Some(update) = parts.take() {
                     size = 0;
                     let answer = apply(follower, update);
+                    let is_good = matches!(answer, ToServer::Ack(_));
                     send(&outbox, answer).await?;
+                    if is_good {
+                        follower.keeper.offer(follower.holdings.image());
+                    }
                 }
             }
             Some(report) = follower.catalogs.recv() => {
@@ -185,23 +188,21 @@ fn apply(follower: &mut Follower, update: wire::Update) -> ToServer {
             return ToServer::Nack(wire::Nack { revision, problems: vec![problem], need_snapshot: true });
         }
     };
-    let (config, problems) = follower.holdings.compile(&follower.node.config(), touched);
-    follower.node.upstreams.reconcile(&config);
-    follower.discovery.reconcile(&config);
-    follower.node.swap(config);
-    follower.applied.send_replace(Revision(revision));
+    if touched.is_of_another_cluster {
+        follower.keeper.clear();
+    }
+    let problems = follower.serve(touched);
     if problems.is_empty() {
         let apply_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let digest = follower.holdings.digest().to_bytes().to_vec();
         return ToServer::Ack(wire::Ack { revision, digest, apply_us });
     }
-    let problems = problems
-        .into_iter()
-        .map(|Problem { tenant, message }| {
-            tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");
-            wire::Problem { tenant: tenant.to_string(), resource: String::new(), message }
-        })
-        .collect();
+    let to_wire = |Problem { tenant, message }: Problem| wire::Problem {
+        tenant: tenant.to_string(),
+        resource: String::new(),
+        message,
+    };
+    let problems = problems.into_iter().map(to_wire).collect();
     ToServer::Nack(wire::Nack { revision, problems, need_snapshot: false })
 }
 

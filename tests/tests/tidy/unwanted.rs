@@ -28,7 +28,7 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 32] = [
+const OPENERS: [(&str, &str); 35] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
@@ -59,6 +59,9 @@ const OPENERS: [(&str, &str); 32] = [
     ("data-plane/src/pipeline/authenticate.rs", "compares the presented key with the stored hash"),
     ("data-plane/src/pipeline/credential.rs", "the credential stage"),
     ("data-plane/src/sync/connection.rs", "sends the node token to the control plane"),
+    ("data-plane/src/sync/last_known_good/contents.rs", "seals what a node serves into its file, and back"),
+    ("data-plane/src/sync/last_known_good/key.rs", "writes the key of these files into its own file"),
+    ("data-plane/src/sync/last_known_good/sealed.rs", "derives the key of a file"),
     ("data-plane/src/upstream/discovery.rs", "hashes a credential, to see whether it has changed"),
     (
         "proto/model/src/key.rs",

@@ -1,0 +1,261 @@
+//! What a node needs to start without a control plane: what it last served, on its disk, sealed.
+//!
+//! Always holds: what is kept was acknowledged; nothing of it stands on the disk unencrypted; requests never wait for
+//! it. At most one file is written at a time, at most one a second, and writing takes at most a twentieth of the time:
+//! what comes meanwhile replaces what waits. Files that cannot be written cost the next start, not this one, and are
+//! tried again.
+//!
+//! It is no record of what was served when: updates that follow each other quickly leave one file.
+
+mod contents;
+mod directory;
+mod key;
+mod sealed;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gantry_node::seal::NodeSealKey;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::holdings::{Holdings, Touched, UpdateError};
+use crate::config::image::Image;
+use directory::Directory;
+use key::{Key, KeyError};
+
+/// Shortest time from one file to the next.
+const REST_MIN: Duration = Duration::from_secs(1);
+/// As many times as writing took, the disk has rest: a large configuration that changes every second shall not
+/// occupy it.
+const REST_FACTOR: u32 = 19;
+/// Time after a failure: most pass neither sooner nor unseen.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+/// Whether a node keeps what it serves on its disk, and under which key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastKnownGood {
+    /// Nothing is kept: a node that starts serves nobody until it found a control plane.
+    Off,
+    /// Under a key in the data directory, which is made at the first start.
+    KeyInDataDir,
+    /// Under the key in this file, which must be there.
+    KeyFile(PathBuf),
+}
+
+/// Why nothing can be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the directory of the files cannot be read")]
+    Directory(#[source] io::Error),
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+enum UnusableError {
+    #[error(transparent)]
+    Read(#[from] contents::ReadError),
+    #[error("what is in it cannot be taken")]
+    Take(#[from] UpdateError),
+}
+
+/// What a node begins with.
+pub(crate) struct Beginning {
+    pub(crate) holdings: Holdings,
+    /// What is to be compiled; absent when nothing was kept.
+    pub(crate) touched: Option<Touched>,
+    pub(crate) keeper: Keeper,
+}
+
+/// Keeps what it is offered. End it with [`Keeper::finish`].
+pub(crate) struct Keeper(Option<Running>);
+
+struct Running {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    next: Mutex<Next>,
+    /// Told of each change of `next`.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Next {
+    /// All that is there is of another cluster.
+    clear: bool,
+    image: Option<Image>,
+    end: bool,
+}
+
+/// Finds what was kept. Blocks as long as the disk takes, aside.
+pub(crate) async fn begin(
+    how: &LastKnownGood,
+    data_dir: &Path,
+    seal: Arc<NodeSealKey>,
+) -> Result<Beginning, KeepError> {
+    if *how == LastKnownGood::Off {
+        return Ok(Beginning { holdings: Holdings::new(seal), touched: None, keeper: Keeper(None) });
+    }
+    let (how, data_dir) = (how.clone(), data_dir.to_owned());
+    let found = tokio::task::spawn_blocking(move || {
+        let key = match how {
+            LastKnownGood::KeyFile(path) => Key::read(&path)?,
+            LastKnownGood::Off | LastKnownGood::KeyInDataDir => Key::read_or_make(&data_dir)?,
+        };
+        let directory = Directory::new(&data_dir, key);
+        let (holdings, touched) = newest_of(&directory, &seal).map_err(KeepError::Directory)?;
+        Ok::<_, KeepError>((directory, holdings, touched))
+    });
+    let (directory, holdings, touched) = found.await.map_err(|_| KeepError::Interrupted)??;
+    Ok(Beginning { holdings, touched, keeper: Keeper::start(directory) })
+}
+
+/// The newest file that can be used, read. Each that cannot is said in the log.
+fn newest_of(directory: &Directory, seal: &Arc<NodeSealKey>) -> io::Result<(Holdings, Option<Touched>)> {
+    for (revision, path) in directory.files()? {
+        let started = Instant::now();
+        let mut holdings = Holdings::new(seal.clone());
+        let read = directory.read(&path).map_err(UnusableError::from);
+        match read.and_then(|read| Ok((read.heard_at_ms, holdings.restore(read.kept)?))) {
+            Ok((heard_at_ms, touched)) => {
+                let (took, age_s) = (started.elapsed(), now_ms().saturating_sub(heard_at_ms) / 1_000);
+                tracing::info!(%revision, age_s, ?took, "what was last known to be good is served until a control plane answers");
+                return Ok((holdings, Some(touched)));
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(path = %path.display(), error, "a last-known-good file cannot be used; trying the one before");
+            }
+        }
+    }
+    Ok((Holdings::new(seal.clone()), None))
+}
+
+impl Keeper {
+    fn start(directory: Directory) -> Keeper {
+        let shared = Arc::new(Shared { next: Mutex::default(), changed: Notify::new() });
+        let task = tokio::spawn(keep(Arc::new(directory), shared.clone()));
+        Keeper(Some(Running { shared, task }))
+    }
+
+    /// Says that what is kept is of a cluster that the node no longer belongs to.
+    pub(crate) fn clear(&self) {
+        self.change(|next| *next = Next { clear: true, image: None, end: next.end });
+    }
+
+    /// Offers what was just acknowledged, in place of what still waits.
+    pub(crate) fn offer(&self, image: Option<Image>) {
+        if image.is_some() {
+            self.change(|next| next.image = image);
+        }
+    }
+
+    /// Keeps what still waits, and ends.
+    pub(crate) async fn finish(self) {
+        self.change(|next| next.end = true);
+        if let Some(running) = self.0
+            && running.task.await.is_err()
+        {
+            tracing::error!("the task that keeps last-known-good files panicked");
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Next)) {
+        if let Some(Running { shared, .. }) = &self.0 {
+            change(&mut shared.lock());
+            shared.changed.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be done now. An end stays one.
+    fn take(&self) -> Next {
+        let mut next = self.lock();
+        let end = next.end;
+        std::mem::replace(&mut *next, Next { end, ..Next::default() })
+    }
+
+    /// What could not be done is to be done still, unless something newer came.
+    fn put_back(&self, failed: Next) {
+        let mut next = self.lock();
+        if !next.clear {
+            next.image = next.image.take().or(failed.image);
+        }
+        next.clear |= failed.clear;
+    }
+}
+
+/// Writes one file after the other until it is to end.
+async fn keep(directory: Arc<Directory>, shared: Arc<Shared>) {
+    loop {
+        shared.changed.notified().await;
+        let next = shared.take();
+        let is_end = next.end;
+        if next.clear || next.image.is_some() {
+            let rest = write(&directory, &shared, next).await;
+            if !is_end {
+                rest_unless_ended(&shared, rest).await;
+            }
+        }
+        if is_end {
+            return;
+        }
+    }
+}
+
+/// Writes what is next; returns how long to rest. What cannot be written waits again.
+async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next) -> Duration {
+    let (started, directory) = (Instant::now(), directory.clone());
+    let write = move || {
+        let cleared = if next.clear { directory.clear() } else { Ok(()) };
+        let written = cleared.and_then(|()| match &next.image {
+            Some(image) => directory.write(image, now_ms()),
+            None => Ok(()),
+        });
+        (written, next)
+    };
+    match tokio::task::spawn_blocking(write).await {
+        Ok((Ok(()), _)) => REST_MIN.max(started.elapsed() * REST_FACTOR),
+        Ok((Err(error), next)) => {
+            tracing::error!(%error, "last-known-good cannot be written: a node that starts now has to find a control plane");
+            shared.put_back(next);
+            REST_AFTER_FAILURE
+        }
+        Err(error) => {
+            tracing::error!(%error, "writing last-known-good broke off");
+            REST_AFTER_FAILURE
+        }
+    }
+}
+
+/// Returns early when it is time to end; what waits then is written once more.
+async fn rest_unless_ended(shared: &Shared, rest: Duration) {
+    let until = Instant::now() + rest;
+    while tokio::time::timeout_at(until, shared.changed.notified()).await.is_ok() {
+        if shared.lock().end {
+            break;
+        }
+    }
+    // Whatever came meanwhile, its notice was taken here.
+    shared.changed.notify_one();
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,196 @@
+//! The key of last-known-good files: a file of 32 random bytes that only the node may read.
+//!
+//! Always holds: a file that others may read or that belongs to somebody else is refused, never repaired. A key that
+//! the operator named is never made here. One that is made appears under its name whole and durable, or not at all.
+//! The key beside the files protects them where they go without it (a copy, a backup that leaves it out), not on a
+//! disk that holds both: for that, name one on a tmpfs or a mounted secret.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand;
+use zeroize::Zeroizing;
+
+/// Bytes of a key.
+const KEY_BYTES: usize = 32;
+/// The file's name in the data directory, where no other was named.
+const KEY_FILE_NAME: &str = "last-known-good.key";
+/// Where it is written before it gets that name.
+const KEY_FILE_NEXT_NAME: &str = "last-known-good.key.tmp";
+/// The owner may read and write; nobody else anything.
+const MODE: u32 = 0o600;
+/// What others would need.
+const MODE_OF_OTHERS: u32 = 0o077;
+
+/// A key.
+pub(super) struct Key(Zeroizing<[u8; KEY_BYTES]>);
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error("the key file {} is missing; a key that was named is not made here", .0.display())]
+    Missing(PathBuf),
+    #[error("the key file {} cannot be read", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the key file {} cannot be written", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the key file {path} is open to others (mode {mode:04o}); run `chmod 600 {path}`", path = .path.display())]
+    Permissions { path: PathBuf, mode: u32 },
+    #[error("the key file {} belongs to user {owner}, and neither to this process's nor to root", .path.display())]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("the key file {} is not a file of {KEY_BYTES} bytes", .0.display())]
+    Content(PathBuf),
+    #[error("the system gives no randomness")]
+    Random,
+}
+
+impl Key {
+    /// A new key.
+    pub(super) fn random() -> Result<Key, KeyError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        rand::fill(&mut *bytes).map_err(|_| KeyError::Random)?;
+        Ok(Key(bytes))
+    }
+
+    /// Reads a key that the operator named. Blocks.
+    pub(super) fn read(path: &Path) -> Result<Key, KeyError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+            _ => KeyError::Read { path: path.to_owned(), source },
+        };
+        let file = File::open(path).map_err(failed)?;
+        // Of what was opened, not of the name, which may mean another file by now.
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(KeyError::Content(path.to_owned()));
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & MODE_OF_OTHERS != 0 {
+            return Err(KeyError::Permissions { path: path.to_owned(), mode });
+        }
+        // A mounted secret is often root's; whoever is root reads everything anyway.
+        let owner = metadata.uid();
+        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+            return Err(KeyError::Owner { path: path.to_owned(), owner });
+        }
+        // One byte more than a key has, to see that there is none.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
+        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice());
+        key.map(|key| Key(Zeroizing::new(key))).map_err(|_| KeyError::Content(path.to_owned()))
+    }
+
+    /// Reads the key of a data directory, or makes one where there is none. Blocks.
+    pub(super) fn read_or_make(data_dir: &Path) -> Result<Key, KeyError> {
+        let path = data_dir.join(KEY_FILE_NAME);
+        match Key::read(&path) {
+            Err(KeyError::Missing(path)) => {
+                let key = Key::random()?;
+                write(data_dir, &path, &key).map_err(|source| KeyError::Write { path, source })?;
+                Ok(key)
+            }
+            read => read,
+        }
+    }
+
+    pub(super) fn expose(&self) -> &[u8] {
+        &*self.0
+    }
+}
+
+fn write(directory: &Path, path: &Path, key: &Key) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let next = directory.join(KEY_FILE_NEXT_NAME);
+    // What an interrupted start left may have any mode; a new file has ours from the start.
+    match fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
+    file.write_all(key.expose())?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_made_key_is_found_again_and_only_its_owner_may_read_it() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        // What an interrupted start left does not hinder.
+        fs::write(directory.path().join(KEY_FILE_NEXT_NAME), "half")?;
+        let made = Key::read_or_make(directory.path())?;
+        assert_eq!(Key::read_or_make(directory.path())?.expose(), made.expose());
+        let metadata = fs::metadata(directory.path().join(KEY_FILE_NAME))?;
+        assert_eq!(metadata.permissions().mode() & 0o7777, MODE);
+        Ok(())
+    }
+
+    #[test]
+    fn a_key_that_was_named_is_not_made() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("named");
+        let refused = Key::read(&path).map(drop).map_err(|error| error.to_string());
+        let expected =
+            format!("the key file {} is missing; a key that was named is not made here", path.display());
+        assert_eq!(refused, Err(expected));
+        assert!(!path.exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_or_of_another_size_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        Key::read_or_make(directory.path())?;
+        let path = directory.path().join(KEY_FILE_NAME);
+        let refused =
+            |directory: &Path| Key::read_or_make(directory).map(drop).map_err(|error| error.to_string());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640))?;
+        let shown = path.display();
+        let expected = format!("the key file {shown} is open to others (mode 0640); run `chmod 600 {shown}`");
+        assert_eq!(refused(directory.path()), Err(expected));
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(MODE))?;
+        for bytes in [&[0_u8; 31][..], &[0; 33], &[]] {
+            fs::write(&path, bytes)?;
+            assert_eq!(
+                refused(directory.path()),
+                Err(format!("the key file {shown} is not a file of 32 bytes"))
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_key_of_another_user_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        Key::read_or_make(directory.path())?;
+        let path = directory.path().join(KEY_FILE_NAME);
+        // Only root can give a file away; elsewhere there is nothing to try.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(12_345), None)?;
+            let refused = Key::read(&path).map(drop).map_err(|error| error.to_string());
+            let shown = path.display();
+            let expected = format!(
+                "the key file {shown} belongs to user 12345, and neither to this process's nor to root"
+            );
+            assert_eq!(refused, Err(expected));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! A node's end of the stream with control planes of the tests' own, which serve one state as members of a cluster do.
+
+mod control_plane;
+mod follower;
+mod last_known_good;

@@ -1,0 +1,259 @@
+//! A cluster that holds records and secrets, and members of it that serve the stream.
+//!
+//! Always holds: a member that is killed is gone at once, with all its connections.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use gantry_model::digest::Digest;
+use gantry_model::record::{Record, RecordValue};
+use gantry_model::resource::Resource;
+use gantry_model::{Revision, Secret};
+use gantry_node::seal::{Purpose, SealPublicKey, seal};
+use gantry_wire::sync_v1 as wire;
+use gantry_wire::sync_v1::node_message::Message as FromNode;
+use gantry_wire::sync_v1::server_message::Message as ToNode;
+use gantry_wire::sync_v1::sync_server::{Sync, SyncServer};
+use prost::Message;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// What all members have.
+#[derive(Clone)]
+pub(super) struct Cluster(Arc<watch::Sender<State>>);
+
+#[derive(Clone)]
+struct State {
+    id: String,
+    revision: u64,
+    entries: BTreeMap<String, Bytes>,
+    /// Keys by the revision that changed them.
+    changes: Vec<(u64, String)>,
+    digests: BTreeMap<u64, Vec<u8>>,
+    /// By tenant and credential.
+    secrets: BTreeMap<(String, String), Vec<u8>>,
+}
+
+/// One update that a member sent and a node acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Served {
+    /// 0: a snapshot.
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+/// A process of the control plane.
+pub(super) struct Member {
+    pub(super) address: SocketAddr,
+    served: Arc<Mutex<Vec<Served>>>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Clone)]
+struct Service {
+    cluster: Cluster,
+    served: Arc<Mutex<Vec<Served>>>,
+}
+
+impl Cluster {
+    pub(super) fn new(id: &str) -> Cluster {
+        let state = State {
+            id: id.to_owned(),
+            revision: 1,
+            entries: BTreeMap::new(),
+            changes: Vec::new(),
+            digests: BTreeMap::from([(1, Digest::default().to_bytes().to_vec())]),
+            secrets: BTreeMap::new(),
+        };
+        Cluster(Arc::new(watch::Sender::new(state)))
+    }
+
+    /// Applies a resource; returns its revision.
+    pub(super) fn apply(&self, resource: Resource) -> Revision {
+        let mut revision = 0;
+        self.0.send_modify(|state| {
+            state.revision += 1;
+            revision = state.revision;
+            let value = RecordValue::Resource(Arc::new(resource));
+            let record = Record { revision: Revision(revision), value };
+            let key = record.value.key().to_string();
+            state.entries.insert(key.clone(), gantry_wire::encode_record(&record).into());
+            state.changes.push((revision, key));
+            state.note_digest();
+        });
+        Revision(revision)
+    }
+
+    /// Sets a secret before any node is there.
+    pub(super) fn put_secret(&self, tenant: &str, credential: &str, secret: &[u8]) {
+        let id = (tenant.to_owned(), credential.to_owned());
+        self.0.send_modify(|state| drop(state.secrets.insert(id, secret.to_vec())));
+    }
+
+    /// What keys the nodes share: the same at every member.
+    pub(super) fn node_keys() -> wire::NodeKeys {
+        wire::NodeKeys {
+            key_hash_key: b"the key of hashes: 32 bytes long".to_vec(),
+            session_key: b"the key of seals, 32 bytes long.".to_vec(),
+            seal_keys: vec![wire::SealKey {
+                generation: 1,
+                key: b"the key of seals, 32 bytes long.".to_vec(),
+            }],
+        }
+    }
+}
+
+impl State {
+    fn note_digest(&mut self) {
+        let mut digest = Digest::default();
+        self.entries.iter().for_each(|(key, record)| digest.add(key, record));
+        self.digests.insert(self.revision, digest.to_bytes().to_vec());
+    }
+
+    /// From where a node goes on; 0: from nothing.
+    fn position(&self, hello: &wire::Hello) -> u64 {
+        let is_ours = hello.cluster_id == self.id
+            && self.digests.get(&hello.applied_revision) == Some(&hello.applied_digest);
+        if is_ours { hello.applied_revision } else { 0 }
+    }
+
+    fn update(&self, from: u64, first_for: Option<&SealPublicKey>) -> wire::Update {
+        let changed = |key: &String| self.changes.iter().any(|(at, changed)| *at > from && changed == key);
+        let upserts = self.entries.iter().filter(|(key, _)| from == 0 || changed(key));
+        let mut update = wire::Update {
+            from_revision: from,
+            revision: self.revision,
+            upserts: upserts
+                .map(|(key, record)| wire::Entry { key: key.clone(), record: record.clone() })
+                .collect(),
+            last: true,
+            digest_after: self.digests[&self.revision].clone(),
+            cluster_id: self.id.clone(),
+            ..wire::Update::default()
+        };
+        if let Some(recipient) = first_for {
+            let keys = Secret::new(Cluster::node_keys().encode_to_vec());
+            update.node_keys = Some(sealed(recipient, &Purpose::NodeKeys, &keys));
+            update.secrets = self.secrets.iter().map(|(id, secret)| release(recipient, id, secret)).collect();
+        }
+        update
+    }
+}
+
+fn release(recipient: &SealPublicKey, id: &(String, String), secret: &[u8]) -> wire::ReleasedSecret {
+    let purpose = Purpose::Credential {
+        tenant: id.0.parse().expect("a name"),
+        credential: id.1.parse().expect("a name"),
+        version: 1,
+    };
+    wire::ReleasedSecret {
+        id: Some(wire::SecretId { tenant: id.0.clone(), credential: id.1.clone() }),
+        version: 1,
+        sealed: Some(sealed(recipient, &purpose, &Secret::new(secret.to_vec()))),
+    }
+}
+
+fn sealed(recipient: &SealPublicKey, purpose: &Purpose, plaintext: &Secret<Vec<u8>>) -> wire::SealedToNode {
+    let sealed = seal(recipient, purpose, plaintext).expect("a usable key");
+    wire::SealedToNode { encapsulated_key: sealed.encapsulated_key, ciphertext: sealed.ciphertext }
+}
+
+impl Member {
+    /// Starts a member on a free port, with threads of its own.
+    pub(super) fn start(cluster: &Cluster) -> Member {
+        let served = Arc::default();
+        let service = Service { cluster: cluster.clone(), served: Arc::clone(&served) };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        let address = listener.local_addr().expect("an address");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let router = tonic::transport::Server::builder().add_service(SyncServer::new(service));
+            router.serve_with_incoming(TcpListenerStream::new(listener)).await
+        });
+        Member { address, served, runtime: Some(runtime) }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The updates that nodes acknowledged here.
+    pub(super) fn served(&self) -> Vec<Served> {
+        self.served.lock().expect("no thread panicked").clone()
+    }
+
+    /// Ends all at once.
+    pub(super) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+type Updates = Pin<Box<dyn Stream<Item = Result<wire::ServerMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Sync for Service {
+    type FollowStream = Updates;
+
+    async fn follow(
+        &self,
+        request: Request<Streaming<wire::NodeMessage>>,
+    ) -> Result<Response<Updates>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let service = self.clone();
+        tokio::spawn(async move {
+            service.serve(request.into_inner(), &sender).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+impl Service {
+    /// Ends with `None` when the node left.
+    async fn serve(
+        &self,
+        mut inbound: Streaming<wire::NodeMessage>,
+        outbound: &mpsc::Sender<Result<wire::ServerMessage, Status>>,
+    ) -> Option<()> {
+        let Some(FromNode::Hello(hello)) = inbound.message().await.ok()??.message else { return None };
+        let key = SealPublicKey::try_from(hello.seal_public_key.as_slice()).ok()?;
+        let mut states = self.cluster.0.subscribe();
+        let mut position = states.borrow().position(&hello);
+        let mut first_for = Some(&key);
+        loop {
+            let update = states.borrow_and_update().update(position, first_for.take());
+            let to = update.revision;
+            let message = wire::ServerMessage { message: Some(ToNode::Update(update)) };
+            outbound.send(Ok(message)).await.ok()?;
+            loop {
+                match inbound.message().await.ok()??.message {
+                    Some(FromNode::Ack(ack)) if ack.revision == to => break,
+                    Some(FromNode::Nack(nack)) => panic!("refused: {nack:?}"),
+                    _ => {}
+                }
+            }
+            self.served.lock().expect("no thread panicked").push(Served { from: position, to });
+            position = to;
+            tokio::select! {
+                changed = states.changed() => changed.ok()?,
+                left = inbound.message() => { left.ok()??; }
+            }
+        }
+    }
+}
