@@ -69,6 +69,7 @@ impl NodeProcess {
 fn start_failed(error: &gantry_data_plane::StartError) -> Failure {
     use gantry_data_plane::StartError;
     let next = match error {
+        StartError::NoControlPlane => "name one with `--control-plane URL`",
         StartError::Listen { .. } => {
             "stop what listens there, or name another address with `--listen 127.0.0.1:PORT`"
         }

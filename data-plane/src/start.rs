@@ -23,6 +23,7 @@ use crate::listen::Listener;
 use crate::mesh::accept::Acceptor;
 use crate::mesh::{Bind, Mesh};
 use crate::node::Node;
+use crate::sync::choice::Choice;
 pub use crate::sync::last_known_good::LastKnownGood;
 use crate::sync::{Channels, Follower, Identity, last_known_good};
 use crate::upstream::Upstreams;
@@ -45,8 +46,9 @@ pub struct Options {
     pub listen: SocketAddr,
     /// TLS for agents; plain HTTP without.
     pub tls: Option<TlsFiles>,
-    /// The control plane to follow, such as `http://127.0.0.1:8081`.
-    pub control_plane: String,
+    /// Members of the control plane, such as `http://127.0.0.1:8081`; at least one. The node follows any of them, and
+    /// another when that fails.
+    pub control_planes: Vec<String>,
     /// What the control plane knows the node by.
     pub node_token: Secret<String>,
     /// The node's name; one process at a time has it.
@@ -67,6 +69,9 @@ pub struct Options {
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There is nobody to follow.
+    #[error("no control plane is named")]
+    NoControlPlane,
     /// The listener cannot be bound.
     #[error("{address} cannot be listened on")]
     Listen {
@@ -121,6 +126,7 @@ pub struct Died;
 /// Starts a node. It serves what was last known to be good; where nothing is, nobody until its first update came
 /// ([`DataPlane::applied`]).
 pub async fn start(options: Options) -> Result<DataPlane, StartError> {
+    let control_planes = Choice::of(options.control_planes.clone()).ok_or(StartError::NoControlPlane)?;
     let tls = options.tls.as_ref().map(TlsFiles::load).transpose()?;
     let failed = |source| StartError::Listen { address: options.listen, source };
     let listener = Listener::bind(options.listen, tls).await.map_err(failed)?;
@@ -136,12 +142,8 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, address.ip().is_loopback()));
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
-    let identity = Identity {
-        node_id: options.node_id,
-        incarnation,
-        control_plane: options.control_plane,
-        token: options.node_token,
-    };
+    let identity =
+        Identity { node_id: options.node_id, incarnation, control_planes, token: options.node_token };
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };
     let follower = Follower::new(identity, node.clone(), seal, discovery, channels, beginning);
@@ -262,7 +264,7 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
             // Nobody listens there.
-            control_plane: "http://127.0.0.1:1".to_owned(),
+            control_planes: vec!["http://127.0.0.1:1".to_owned()],
             node_token: Secret::new("n".repeat(32)),
             node_id: "node".to_owned(),
             data_dir: directory.path().to_owned(),

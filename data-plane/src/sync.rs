@@ -1,35 +1,33 @@
 //! The node's end of the stream to the control plane: takes updates, swaps the configuration, acknowledges, reports.
 //!
-//! Always holds: a node without a control plane serves what it has; it tries again with growing, jittered pauses.
+//! Always holds: a node without a control plane serves what it has, and tries those that it knows of again and again
+//! ([`choice`]).
 //! An update is applied whole or not at all, and is answered by exactly one ack or nack. It starts with what was last
 //! known to be good ([`last_known_good`]), and goes on from there.
 
+pub(crate) mod choice;
 mod connection;
 pub(crate) mod last_known_good;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gantry_model::{Revision, Secret};
 use gantry_node::seal::NodeSealKey;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::holdings::{Holdings, Problem, Touched};
 use crate::node::Node;
+use crate::sync::choice::Choice;
 use crate::sync::last_known_good::{Beginning, Keeper};
 use crate::upstream::discovery::{Discovery, Report};
 
-/// First pause after a lost or refused connection; doubles up to [`RETRY_MAX`].
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause between attempts.
-const RETRY_MAX: Duration = Duration::from_secs(10);
-
-/// Who the node is and whom it follows.
+/// Who the node is and whom it may follow.
 pub(crate) struct Identity {
     pub(crate) node_id: String,
     pub(crate) incarnation: String,
-    pub(crate) control_plane: String,
+    pub(crate) control_planes: Choice,
     pub(crate) token: Secret<String>,
 }
 
@@ -89,18 +87,15 @@ impl Follower {
 
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut pause = RETRY_FIRST;
         while !stop.is_cancelled() {
-            let before = self.holdings.revision();
+            let started = Instant::now();
             let ended = stop.run_until_cancelled(connection::follow(&mut self)).await;
             let Some(error) = ended else { break };
-            if self.holdings.revision() > before {
-                pause = RETRY_FIRST;
-            }
-            tracing::warn!(control_plane = %self.identity.control_plane, %error, "the stream ended; trying again");
-            let jitter = 0.5 + f64::from(connection::random_byte()) / 255.0;
-            stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(jitter))).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            let control_plane = self.identity.control_planes.current().to_owned();
+            let pause = self.identity.control_planes.failed(started.elapsed());
+            let next = self.identity.control_planes.current();
+            tracing::warn!(%control_plane, %error, %next, ?pause, "the stream ended; trying again");
+            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         self.discovery.stop().await;
         self.keeper.finish().await;

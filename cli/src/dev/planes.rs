@@ -76,7 +76,7 @@ impl Control {
             let options = gantry_data_plane::Options {
                 listen: SocketAddr::new(plan.listen.ip(), port),
                 tls: plan.tls.clone(),
-                control_plane: format!("http://{}", planes.control.address()),
+                control_planes: vec![format!("http://{}", planes.control.address())],
                 node_token: secret(&self.node_token),
                 node_id: format!("{NODE}{suffix}"),
                 data_dir: directory.of_plane(&format!("data-plane{suffix}")),

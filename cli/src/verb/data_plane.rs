@@ -28,9 +28,10 @@ pub(crate) enum DataPlane {
 /// `gantry data-plane run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// The control plane to follow, such as http://127.0.0.1:8081.
-    #[arg(long, value_name = "URL")]
-    control_plane: String,
+    /// A member of the control plane, such as http://127.0.0.1:8081. Named several times, or with commas between: the
+    /// node follows any of them, and another when that fails.
+    #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
+    control_plane: Vec<String>,
     /// File with the node token; `gantry dev` leaves one as .gantry/node-token.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
@@ -109,13 +110,17 @@ impl Run {
     }
 
     fn options(&self) -> Result<Options, Failure> {
-        let control_plane = AdminAddress::parse_as("control plane", "--control-plane", &self.control_plane)?;
+        let control_plane = |url: &String| {
+            let address = AdminAddress::parse_as("control plane", "--control-plane", url)?;
+            Ok(address.as_url().to_owned())
+        };
+        let control_planes = self.control_plane.iter().map(control_plane).collect::<Result<_, Failure>>()?;
         let below = || PathBuf::from(".gantry/nodes").join(self.name.as_str());
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         Ok(Options {
             listen: self.listen,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
-            control_plane: control_plane.as_url().to_owned(),
+            control_planes,
             node_token: Secret::new(read_secret(&self.token_file)?.expose().to_owned()),
             node_id: self.name.to_string(),
             data_dir: self.data_dir.clone().unwrap_or_else(below),

@@ -24,12 +24,15 @@ const OUTBOX_MAX: usize = 256;
 const RECORDS_MAX: usize = 256;
 /// Bytes of records after which a message is sent; far below what the control plane takes in one.
 const RECORDS_BYTES: usize = 1024 * 1024;
-/// How long the connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a silent connection is probed, and how long the answer may take: a control plane that is gone without a
-/// word is noticed within their sum.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the connection may take to be made: a control plane that has lost its power shall not cost more.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a silent connection is probed.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the answer may take; a busy control plane answers within milliseconds, one that is stopped never.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A control plane that is gone without a word is noticed within this.
+#[cfg(test)]
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// Most bytes of all parts of one update: a snapshot larger than this does not fit this release.
 const UPDATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
@@ -69,7 +72,8 @@ type Outbox = mpsc::Sender<wire::NodeMessage>;
 
 async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
     let identity = &follower.identity;
-    let endpoint = Endpoint::from_shared(identity.control_plane.clone()).map_err(FollowError::Connect)?;
+    let endpoint =
+        Endpoint::from_shared(identity.control_planes.current().to_owned()).map_err(FollowError::Connect)?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -228,11 +232,4 @@ fn without_newline(mut record: Vec<u8>) -> Vec<u8> {
 
 async fn send(outbox: &Outbox, message: ToServer) -> Result<(), FollowError> {
     outbox.send(wire::NodeMessage { message: Some(message) }).await.map_err(|_| FollowError::Closed)
-}
-
-/// For jitter. Without randomness the pauses are merely equal.
-pub(super) fn random_byte() -> u8 {
-    let mut byte = [128];
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    byte[0]
 }

@@ -1,11 +1,13 @@
 //! A cluster that holds records and secrets, and members of it that serve the stream.
 //!
-//! Always holds: a member that is killed is gone at once, with all its connections.
+//! Always holds: a member that is killed is gone at once, with all its connections; one that is stopped keeps them and
+//! says nothing, as a process that got SIGSTOP.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_model::digest::Digest;
@@ -20,9 +22,13 @@ use gantry_wire::sync_v1::sync_server::{Sync, SyncServer};
 use prost::Message;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+
+use super::follower::DEADLINE;
 
 /// What all members have.
 #[derive(Clone)]
@@ -52,13 +58,19 @@ pub(super) struct Served {
 pub(super) struct Member {
     pub(super) address: SocketAddr,
     served: Arc<Mutex<Vec<Served>>>,
+    /// Streams that were opened, whatever became of them.
+    opened: Arc<watch::Sender<usize>>,
+    end: CancellationToken,
     runtime: Option<Runtime>,
+    thaw: Option<std::sync::mpsc::Sender<()>>,
 }
 
 #[derive(Clone)]
 struct Service {
     cluster: Cluster,
     served: Arc<Mutex<Vec<Served>>>,
+    opened: Arc<watch::Sender<usize>>,
+    end: CancellationToken,
 }
 
 impl Cluster {
@@ -167,11 +179,18 @@ fn sealed(recipient: &SealPublicKey, purpose: &Purpose, plaintext: &Secret<Vec<u
 impl Member {
     /// Starts a member on a free port, with threads of its own.
     pub(super) fn start(cluster: &Cluster) -> Member {
-        let served = Arc::default();
-        let service = Service { cluster: cluster.clone(), served: Arc::clone(&served) };
+        let (served, opened) = (Arc::default(), Arc::new(watch::Sender::new(0)));
+        let end = CancellationToken::new();
+        let service = Service {
+            cluster: cluster.clone(),
+            served: Arc::clone(&served),
+            opened: opened.clone(),
+            end: end.clone(),
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("an address");
+        // One thread: whoever blocks it stops the member.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         runtime.spawn(async move {
@@ -179,7 +198,7 @@ impl Member {
             let router = tonic::transport::Server::builder().add_service(SyncServer::new(service));
             router.serve_with_incoming(TcpListenerStream::new(listener)).await
         });
-        Member { address, served, runtime: Some(runtime) }
+        Member { address, served, opened, end, runtime: Some(runtime), thaw: None }
     }
 
     pub(super) fn url(&self) -> String {
@@ -191,16 +210,50 @@ impl Member {
         self.served.lock().expect("no thread panicked").clone()
     }
 
+    /// Waits until it sent exactly these; a node that has an update may have been faster than its acknowledgement.
+    pub(super) async fn has_served(&self, expected: &[Served]) {
+        let until = Instant::now() + DEADLINE;
+        let mut again = tokio::time::interval(Duration::from_millis(5));
+        while self.served() != expected {
+            assert!(Instant::now() < until, "it sent {:?}, not {expected:?}", self.served());
+            again.tick().await;
+        }
+    }
+
+    /// How many streams were opened here.
+    pub(super) fn opened(&self) -> watch::Receiver<usize> {
+        self.opened.subscribe()
+    }
+
     /// Ends all at once.
     pub(super) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
+
+    /// Ends its streams as a member does that goes down, and refuses new ones.
+    pub(super) fn go_down(&self) {
+        self.end.cancel();
+    }
+
+    /// Stops without a word, until it is dropped.
+    pub(super) fn stop(&mut self) {
+        let (thaw, thawed) = std::sync::mpsc::channel();
+        self.thaw = Some(thaw);
+        let runtime = self.runtime.as_ref().expect("it runs");
+        let (is_stopped, stopped) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            is_stopped.send(()).expect("somebody waits");
+            let _ = thawed.recv();
+        });
+        stopped.recv().expect("it stops");
+    }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.thaw = None;
         self.kill();
     }
 }
@@ -215,10 +268,14 @@ impl Sync for Service {
         &self,
         request: Request<Streaming<wire::NodeMessage>>,
     ) -> Result<Response<Updates>, Status> {
+        self.opened.send_modify(|opened| *opened += 1);
         let (sender, receiver) = mpsc::channel(1);
         let service = self.clone();
         tokio::spawn(async move {
-            service.serve(request.into_inner(), &sender).await;
+            let served = service.end.run_until_cancelled(service.serve(request.into_inner(), &sender)).await;
+            if served.is_none() {
+                let _ = sender.send(Err(Status::unavailable("the control plane is going down"))).await;
+            }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -250,9 +307,12 @@ impl Service {
             }
             self.served.lock().expect("no thread panicked").push(Served { from: position, to });
             position = to;
-            tokio::select! {
-                changed = states.changed() => changed.ok()?,
-                left = inbound.message() => { left.ok()??; }
+            loop {
+                tokio::select! {
+                    changed = states.changed() => break changed.ok()?,
+                    // What it reports is nobody's concern here.
+                    reported = inbound.message() => { reported.ok()??; }
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::mesh::Mesh;
 use crate::node::Node;
+use crate::sync::choice::Choice;
 use crate::sync::last_known_good::{self, KeepError, LastKnownGood};
 use crate::sync::{Channels, Follower, Identity};
 use crate::upstream::Upstreams;
@@ -37,6 +38,15 @@ impl Following {
         how: &LastKnownGood,
         control_plane: &str,
     ) -> Result<Following, KeepError> {
+        Following::start_with(data_dir, how, vec![control_plane.to_owned()]).await
+    }
+
+    /// As [`Following::start`], with several control planes.
+    pub(super) async fn start_with(
+        data_dir: &Path,
+        how: &LastKnownGood,
+        control_planes: Vec<String>,
+    ) -> Result<Following, KeepError> {
         let seal = Arc::new(NodeSealKey::generate().expect("a key"));
         let beginning = last_known_good::begin(how, data_dir, seal.clone()).await?;
         let (record_sender, records) = mpsc::channel(64);
@@ -48,7 +58,7 @@ impl Following {
         let identity = Identity {
             node_id: "node".to_owned(),
             incarnation: "incarnation".to_owned(),
-            control_plane: control_plane.to_owned(),
+            control_planes: Choice::of(control_planes).expect("there is one"),
             token: Secret::new("token".to_owned()),
         };
         let discovery = Discovery::new(node.clone(), report_sender);

@@ -1,0 +1,122 @@
+//! Which control plane a node follows, and how long it waits before it tries the next.
+//!
+//! Always holds: it stays where it is while that works; after a failure it goes to another one, each as likely, where
+//! there is another. The pause is anything from nothing to a bound that doubles with each failure in a row, up to
+//! [`PAUSE_MAX`] (full jitter): a thousand nodes that lose their control plane at one moment do not come back at one.
+//! Only a stream that lasted for [`STEADY`] ends the row, so nobody is hammered who takes nodes and sends them away.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+
+/// Most of the first pause: on its own connection a node is back before anybody notices.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Most of any pause: how late a node may notice that its control plane is back, and what a thousand nodes cost that
+/// ask one which is not.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a stream lasts that was a good one.
+const STEADY: Duration = Duration::from_secs(10);
+/// Doublings after which the bound is reached.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// The control planes, and the one that is followed.
+pub(crate) struct Choice {
+    /// Not empty.
+    addresses: Vec<String>,
+    current: usize,
+    /// In a row.
+    failures: u32,
+}
+
+impl Choice {
+    /// Begins with any of them; `None` when there is none.
+    pub(crate) fn of(addresses: Vec<String>) -> Option<Choice> {
+        if addresses.is_empty() {
+            return None;
+        }
+        let current = below(addresses.len(), random());
+        Some(Choice { addresses, current, failures: 0 })
+    }
+
+    /// The one that is followed.
+    pub(super) fn current(&self) -> &str {
+        &self.addresses[self.current]
+    }
+
+    /// It could not be reached, or its stream ended after `lasted`. Goes to another, and returns how long to wait
+    /// before it is asked.
+    pub(super) fn failed(&mut self, lasted: Duration) -> Duration {
+        self.failed_by(lasted, random)
+    }
+
+    fn failed_by(&mut self, lasted: Duration, mut random: impl FnMut() -> u64) -> Duration {
+        if lasted >= STEADY {
+            self.failures = 0;
+        }
+        let others = self.addresses.len() - 1;
+        if others > 0 {
+            self.current = (self.current + 1 + below(others, random())) % self.addresses.len();
+        }
+        let most = (PAUSE_FIRST * 2_u32.pow(self.failures)).min(PAUSE_MAX);
+        self.failures = (self.failures + 1).min(DOUBLINGS_MAX);
+        let most = usize::try_from(most.as_micros()).unwrap_or(usize::MAX);
+        Duration::from_micros(below(most + 1, random()) as u64)
+    }
+}
+
+/// A number below a bound that is not 0. The bounds here are so small that none is noticeably more likely.
+fn below(bound: usize, random: u64) -> usize {
+    usize::try_from(random % bound as u64).unwrap_or_default()
+}
+
+/// Without randomness, pauses are merely equal.
+fn random() -> u64 {
+    let mut bytes = [0x55; 8];
+    let _ = rand::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn three() -> Choice {
+        let addresses = ["a", "b", "c"].map(str::to_owned).to_vec();
+        Choice::of(addresses).expect("there are some")
+    }
+
+    #[test]
+    fn it_begins_anywhere_and_goes_to_any_other() {
+        let begun: BTreeSet<_> = (0..200).map(|_| three().current().to_owned()).collect();
+        assert_eq!(begun, BTreeSet::from(["a", "b", "c"].map(str::to_owned)));
+        let mut seen = BTreeSet::new();
+        let mut choice = three();
+        for _ in 0..200 {
+            let before = choice.current().to_owned();
+            choice.failed(Duration::ZERO);
+            assert_ne!(choice.current(), before);
+            seen.insert((before, choice.current().to_owned()));
+        }
+        assert_eq!(seen.len(), 6, "{seen:?}");
+        assert!(Choice::of(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn the_longest_pause_doubles_up_to_its_bound_and_begins_anew_after_a_good_stream() {
+        // The last number below any bound, and no other address, so that each random number is a pause.
+        let longest = |choice: &mut Choice, lasted| {
+            let most = choice.failures;
+            let bound = (PAUSE_FIRST * 2_u32.pow(if lasted >= STEADY { 0 } else { most })).min(PAUSE_MAX);
+            choice.failed_by(lasted, || bound.as_micros() as u64)
+        };
+        let mut choice = Choice::of(vec!["a".to_owned()]).expect("there is one");
+        let pauses: Vec<_> = (0..9).map(|_| longest(&mut choice, Duration::ZERO).as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
+        assert_eq!(longest(&mut choice, STEADY).as_millis(), 100);
+        assert_eq!(longest(&mut choice, STEADY / 2).as_millis(), 200);
+        assert_eq!(choice.failed_by(Duration::ZERO, || 0), Duration::ZERO);
+        assert_eq!(choice.current(), "a");
+    }
+}
