@@ -7,6 +7,7 @@ pub(crate) mod endpoint;
 pub(crate) mod greeting;
 pub(crate) mod holdings;
 pub(crate) mod image;
+pub(crate) mod live;
 pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod view;

@@ -102,6 +102,18 @@ impl Place {
         Place { node: node.clone(), tenant: path.tenant.to_owned(), endpoint: path.endpoint.to_owned() }
     }
 
+    /// What ends the connection before its client does: its tenant's streams are cut, or there is no such tenant.
+    fn cut(&self) -> CancellationToken {
+        match self.node.config().tenants.get(self.tenant.as_str()) {
+            Some(tenant) => self.node.cut_of(tenant),
+            None => {
+                let cut = CancellationToken::new();
+                cut.cancel();
+                cut
+            }
+        }
+    }
+
     fn path(&self) -> EndpointPath<'_> {
         EndpointPath { tenant: &self.tenant, endpoint: &self.endpoint }
     }

@@ -15,10 +15,11 @@ use crate::bridge::handoff::Notice;
 use crate::bridge::home::Homes;
 use crate::bridge::parked::Parked;
 use crate::config::Config;
-use crate::config::tenant::Server;
+use crate::config::tenant::{Server, Tenant};
 use crate::front::sse::Streams;
 use crate::mcp::session::Ended;
 use crate::mesh::Mesh;
+use crate::sync::contact::Contact;
 use crate::upstream::Upstreams;
 use crate::upstream::discovery::Wakeup;
 
@@ -26,6 +27,8 @@ use crate::upstream::discovery::Wakeup;
 pub(crate) struct Node {
     config: ArcSwap<Config>,
     swapped: watch::Sender<Revision>,
+    /// When a control plane was last heard.
+    pub(crate) contact: Contact,
     pub(crate) audit: Audit,
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
@@ -61,6 +64,7 @@ impl Node {
         Node {
             config: ArcSwap::from_pointee(Config::empty()),
             swapped: watch::Sender::default(),
+            contact: Contact::default(),
             audit,
             upstreams,
             discovery,
@@ -86,6 +90,21 @@ impl Node {
         let revision = config.revision;
         self.config.store(Arc::new(config));
         self.swapped.send_replace(revision);
+    }
+
+    /// Whether a tenant is refused, because no control plane was heard for longer than it allows.
+    pub(crate) fn is_stale(&self, tenant: &Tenant) -> bool {
+        tenant.fail_closed_after.is_some_and(|after| self.contact.silence() >= after)
+    }
+
+    /// What ends a stream of a tenant that begins now.
+    pub(crate) fn cut_of(&self, tenant: &Tenant) -> CancellationToken {
+        let cut = tenant.live.token();
+        // It may have become stale since it was asked, and what was there then been cut.
+        if self.is_stale(tenant) {
+            cut.cancel();
+        }
+        cut
     }
 
     /// Tells of each change of the configuration.

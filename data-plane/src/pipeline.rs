@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Response;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 use crate::audit::entry::{Entry, Facts, Outcome};
@@ -38,6 +39,9 @@ use crate::node::Node;
 use crate::rejection::{Context, Rejection};
 use crate::reply::Body;
 use crate::route::EndpointPath;
+
+/// The content type of a stream.
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// Who calls where, under which configuration. Everything in it belongs to one revision.
 pub(crate) struct Caller {
@@ -101,9 +105,9 @@ pub(crate) async fn serve(
         // The node is going down; there is no record because nothing was done.
         return unavailable();
     };
-    let mut answering = Answering { id: None, era: Era::Legacy };
+    let mut answering = Answering::unknown();
     match run(node, path, head, &mut inbound, &mut entry, &mut answering).await {
-        Ok(redacted) => redacted.respond(node, entry),
+        Ok(redacted) => leashed(node, answering.tenant.as_deref(), redacted.respond(node, entry)),
         Err(rejection) => {
             let response = reject(entry, &rejection, &answering);
             inbound.discard().await;
@@ -118,8 +122,7 @@ pub(crate) fn identify(
     path: EndpointPath<'_>,
     headers: &http::HeaderMap,
 ) -> Result<Caller, Rejection> {
-    let authenticated =
-        authenticate::authenticate(node.config(), path, headers, circumstances(node), &mut Facts::default())?;
+    let authenticated = authenticate::authenticate(node, path, headers, &mut Facts::default())?;
     Ok(authenticated.caller)
 }
 
@@ -133,13 +136,13 @@ pub(crate) async fn admit(
     let Ok(mut entry) = node.audit.open().await else { return Err(unavailable()) };
     let facts = &mut entry.facts;
     facts.method = Some(opened.0.to_owned());
-    match authenticate::authenticate(node.config(), path, headers, circumstances(node), facts) {
+    match authenticate::authenticate(node, path, headers, facts) {
         Ok(authenticated) => {
             facts.status = Some(opened.1.as_u16());
             entry.close(Outcome::Ok);
             Ok(authenticated.caller)
         }
-        Err(rejection) => Err(reject(entry, &rejection, &Answering { id: None, era: Era::Legacy })),
+        Err(rejection) => Err(reject(entry, &rejection, &Answering::unknown())),
     }
 }
 
@@ -149,7 +152,7 @@ pub(crate) async fn refuse(node: &Arc<Node>, rejection: &Rejection) -> Response<
         return unavailable();
     };
     entry.facts.revision = node.config().revision;
-    reject(entry, rejection, &Answering { id: None, era: Era::Legacy })
+    reject(entry, rejection, &Answering::unknown())
 }
 
 fn reject(entry: Entry, rejection: &Rejection, answering: &Answering) -> Response<Body> {
@@ -160,10 +163,19 @@ fn reject(entry: Entry, rejection: &Rejection, answering: &Answering) -> Respons
     response
 }
 
-/// What the answer to a rejected request needs to know of it.
+/// What the answer to a request needs to know of it, besides what the stages made of it.
 struct Answering {
     id: Option<Id>,
     era: Era,
+    /// Known once the caller is.
+    tenant: Option<Arc<Tenant>>,
+}
+
+impl Answering {
+    /// Of a request of which nothing was read yet.
+    const fn unknown() -> Answering {
+        Answering { id: None, era: Era::Legacy, tenant: None }
+    }
 }
 
 async fn run(
@@ -174,15 +186,12 @@ async fn run(
     entry: &mut Entry,
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
-    let config = node.config();
-    let circumstances = circumstances(node);
-    let authenticated =
-        authenticate::authenticate(config, path, &head.headers, circumstances, &mut entry.facts)?;
+    let authenticated = authenticate::authenticate(node, path, &head.headers, &mut entry.facts)?;
+    answering.tenant = Some(authenticated.caller.tenant.clone());
     let received = receive::receive(node, &authenticated, head, inbound, answering).await?;
     let authenticated = if received.asks_for_list() && settle(node, &authenticated.caller).await {
         // The answer is to be of the configuration that came meanwhile.
-        let config = node.config();
-        authenticate::authenticate(config, path, &received.headers, circumstances, &mut entry.facts)?
+        authenticate::authenticate(node, path, &received.headers, &mut entry.facts)?
     } else {
         authenticated
     };
@@ -197,11 +206,11 @@ async fn run(
 
 /// Serves a request that another node received, authenticated, counted and records.
 pub(crate) async fn serve_handed(node: &Arc<Node>, handoff: &Handoff) -> Response<Body> {
-    let mut answering = Answering { id: None, era: Era::Legacy };
+    let mut answering = Answering::unknown();
     match run_handed(node, handoff, &mut answering).await {
         Ok(redacted) => redacted.hand_back(),
         Err(rejection) => {
-            let Answering { id, era } = &answering;
+            let Answering { id, era, .. } = &answering;
             rejection.respond(Context { id: id.as_ref(), era: *era, decision_id: &handoff.decision_id })
         }
     }
@@ -213,7 +222,7 @@ async fn run_handed(
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
     let mut facts = Facts::default();
-    let authenticated = authenticate::vouched(node.config(), handoff)?;
+    let authenticated = authenticate::vouched(node, handoff)?;
     let received = receive::handed(node, &authenticated, handoff, answering)?;
     let discovered = discover::discover(node, authenticated, received, &mut facts)?;
     let authorised = authorise::authorise(discovered, &mut facts)?;
@@ -223,16 +232,22 @@ async fn run_handed(
     Ok(redact::redact(forwarded))
 }
 
+/// A stream of events ends when its tenant's streams are cut. Other answers are under way for as long as a call may be.
+fn leashed(node: &Node, tenant: Option<&Tenant>, response: Response<Body>) -> Response<Body> {
+    let is_stream =
+        response.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(EVENTS));
+    match tenant {
+        Some(tenant) if is_stream => response.map(|body| body.until(node.cut_of(tenant))),
+        _ => response,
+    }
+}
+
 async fn settle(node: &Node, caller: &Caller) -> bool {
     let mut waited = false;
     for server in &caller.endpoint.servers {
         waited |= node.discovery.settle(&server.tenant, &server.name).await;
     }
     waited
-}
-
-fn circumstances(node: &Node) -> authenticate::Circumstances {
-    authenticate::Circumstances { now_ms: now_ms(), on_loopback: node.on_loopback }
 }
 
 /// Seconds since 1970.

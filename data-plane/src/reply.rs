@@ -14,6 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::audit::entry::{Entry, Outcome};
 use crate::mcp::json;
@@ -28,6 +29,8 @@ const INSPECTED_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Body {
     source: Source,
     watch: Option<Watch>,
+    /// What ends it before its time.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The place that the request has at its server until its answer is through.
     _permit: Option<Permit>,
 }
@@ -76,6 +79,9 @@ pub(crate) enum BodyError {
     /// The deadline passed.
     #[error("the server's answer was late")]
     Late,
+    /// Its tenant is no longer served here.
+    #[error("the tenant's streams are ended")]
+    Cut,
 }
 
 /// What the audit keeps of an answer under way.
@@ -141,13 +147,18 @@ impl Body {
         Body { watch: Some(watch), ..self }
     }
 
+    /// The same body, which breaks off when it is cut.
+    pub(crate) fn until(self, cut: CancellationToken) -> Body {
+        Body { cut: Some(Box::pin(cut.cancelled_owned())), ..self }
+    }
+
     /// The same body, with its request's place at the server until it is through.
     pub(crate) fn holding(self, permit: Permit) -> Body {
         Body { _permit: Some(permit), ..self }
     }
 
     fn of(source: Source) -> Body {
-        Body { source, watch: None, _permit: None }
+        Body { source, watch: None, cut: None, _permit: None }
     }
 }
 
@@ -235,6 +246,14 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if this.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(context).is_ready()) {
+            this.cut = None;
+            this.source = Source::Pieces(Vec::new());
+            if let Some(watch) = &mut this.watch {
+                watch.end(Some(Outcome::Broken));
+            }
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
         let polled = match &mut this.source {
             Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(context) {

@@ -7,7 +7,9 @@
 
 pub(crate) mod choice;
 mod connection;
+pub(crate) mod contact;
 pub(crate) mod last_known_good;
+mod staleness;
 
 use std::sync::Arc;
 
@@ -62,7 +64,8 @@ impl Follower {
         beginning: Beginning,
     ) -> Follower {
         let Channels { catalogs, records, applied } = channels;
-        let Beginning { holdings, touched, keeper } = beginning;
+        let Beginning { holdings, touched, heard_at_ms, keeper } = beginning;
+        node.contact.begin(heard_at_ms, last_known_good::now_ms());
         let mut follower =
             Follower { identity, node, holdings, seal, discovery, catalogs, records, applied, keeper };
         if let Some(touched) = touched {
@@ -85,11 +88,22 @@ impl Follower {
         problems
     }
 
+    /// Notes when a control plane was heard, where a start without one will want to know.
+    fn note_contact(&self) {
+        if self.node.config().tenants.values().any(|tenant| tenant.fail_closed_after.is_some()) {
+            self.keeper.heard();
+        }
+    }
+
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let watching = tokio::spawn(staleness::watch(self.node.clone(), stop.clone()));
         while !stop.is_cancelled() {
             let started = Instant::now();
             let ended = stop.run_until_cancelled(connection::follow(&mut self)).await;
+            if self.node.contact.lost() {
+                self.note_contact();
+            }
             let Some(error) = ended else { break };
             let control_plane = self.identity.control_planes.current().to_owned();
             let pause = self.identity.control_planes.failed(started.elapsed());
@@ -99,6 +113,9 @@ impl Follower {
         }
         self.discovery.stop().await;
         self.keeper.finish().await;
+        if watching.await.is_err() {
+            tracing::error!("the task that ends streams of stale tenants panicked");
+        }
     }
 }
 

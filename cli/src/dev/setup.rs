@@ -118,7 +118,7 @@ async fn apply(admin: &Admin, resources: &[Resource]) -> Result<u64, Failure> {
 fn wanted(plan: &Plan, anonymous: bool, stored: &Stored) -> Result<Vec<Resource>, Failure> {
     let draft = Draft { tenant: name(plan.tenant)?, stored };
     let mut resources = Vec::new();
-    let tenant = TenantSpec { description: "Made by `gantry dev`".to_owned() };
+    let tenant = TenantSpec { description: "Made by `gantry dev`".to_owned(), ..TenantSpec::default() };
     resources.push(draft.kept(Name::clone(draft.tenant.as_name()), Spec::Tenant(tenant)));
     let agents = [Some(AGENT), anonymous.then_some(ANONYMOUS)];
     for agent in agents.into_iter().flatten() {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use gantry_model::catalog::SessionCarrier;
@@ -19,6 +20,7 @@ use gantry_policy::{PolicySet, Principal};
 use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::endpoint::Endpoint;
+use crate::config::live::Live;
 use crate::config::tool::Tool;
 use crate::config::view::View;
 use crate::limiter::Limiter;
@@ -33,6 +35,9 @@ pub(crate) struct Tenant {
     pub(crate) servers: HashMap<ServerName, Arc<Server>>,
     pub(crate) policies: Arc<PolicySet>,
     pub(crate) limiters: Vec<Arc<Limiter>>,
+    /// After how long a silence of all control planes its calls are refused; `None`: never.
+    pub(crate) fail_closed_after: Option<Duration>,
+    pub(crate) live: Arc<Live>,
     /// Made at first use; bounded by agents times endpoints.
     views: DashMap<(AgentName, EndpointName), Arc<View>>,
     policy_texts: HashMap<PolicyName, String>,
@@ -102,6 +107,7 @@ struct Parts {
     catalogs: HashMap<ServerName, Arc<Catalog>>,
     credentials: HashMap<CredentialName, CredentialSpec>,
     policies: HashMap<PolicyName, String>,
+    fail_closed_after: Option<Duration>,
     limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
 }
 
@@ -146,6 +152,8 @@ impl Tenant {
             servers,
             policies,
             limiters,
+            fail_closed_after: parts.fail_closed_after,
+            live: before.map(|before| before.live.clone()).unwrap_or_default(),
             views: DashMap::new(),
             policy_texts: parts.policies,
         })
@@ -199,7 +207,10 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
             RecordValue::Resource(resource) => {
                 let name = resource.name.clone();
                 match &resource.spec {
-                    Spec::Tenant(_) => {}
+                    Spec::Tenant(spec) => {
+                        let seconds = spec.staleness.fail_closed_after_seconds;
+                        parts.fail_closed_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+                    }
                     Spec::Agent(spec) => {
                         let name = AgentName::from(name);
                         let principal = Principal::new(&name, &spec.groups);

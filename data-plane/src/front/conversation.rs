@@ -103,6 +103,7 @@ impl Conversation {
 
     /// Serves messages until the client leaves: until `incoming` ends or nobody reads what goes out.
     pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<Posted>, stop: &CancellationToken) -> End {
+        let cut = self.line.place.cut();
         let end = loop {
             tokio::select! {
                 biased;
@@ -112,6 +113,7 @@ impl Conversation {
                         break End::Refused;
                     }
                 }
+                () = cut.cancelled() => break End::Refused,
                 () = stop.cancelled() => break End::Stopped,
                 posted = incoming.recv(), if self.tasks.len() < TASKS_MAX => match posted {
                     Some(posted) => self.take(posted).await,

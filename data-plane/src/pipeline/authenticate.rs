@@ -3,6 +3,7 @@
 //! Always holds: a key is looked up by its id within the tenant of the path, and its secret is compared as a keyed
 //! hash in constant time. Nothing of the body is read before. Whether a tenant or endpoint exists is not told to
 //! whoever has no key of the tenant. A node that has no configuration says so: it cannot know that a key is bad.
+//! Nor can one know what was revoked that heard from no control plane; after how long that matters is the tenant's.
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::audit::entry::Facts;
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
 use crate::config::tenant::Tenant;
+use crate::node::Node;
 use crate::pipeline::Caller;
 use crate::rejection::{Rejection, Unauthenticated, Unserved};
 use crate::route::EndpointPath;
@@ -29,22 +31,13 @@ pub(super) struct Authenticated {
     _private: (),
 }
 
-/// What the request itself does not say.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Circumstances {
-    /// Milliseconds since 1970.
-    pub(super) now_ms: u64,
-    /// Whether only this machine can connect; elsewhere nobody is served without a key, whatever an endpoint says.
-    pub(super) on_loopback: bool,
-}
-
 pub(super) fn authenticate(
-    config: Arc<Config>,
+    node: &Node,
     path: EndpointPath<'_>,
     headers: &HeaderMap,
-    circumstances: Circumstances,
     facts: &mut Facts,
 ) -> Result<Authenticated, Rejection> {
+    let config = node.config();
     facts.revision = config.revision;
     if config.keys.is_none() {
         return Err(Rejection::Unserved(Unserved::NoConfiguration));
@@ -54,13 +47,11 @@ pub(super) fn authenticate(
     let agent = match (&presented, &tenant) {
         (None, None) => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         (None, Some(tenant)) => match tenant.endpoints.get(path.endpoint) {
-            Some(endpoint) if endpoint.anonymous && circumstances.on_loopback => {
-                tenant.agents.get(ANONYMOUS_AGENT)
-            }
+            Some(endpoint) if endpoint.anonymous && node.on_loopback => tenant.agents.get(ANONYMOUS_AGENT),
             _ => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         },
         (Some(text), tenant) => {
-            let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, circumstances.now_ms));
+            let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, super::now_ms()));
             let key = key.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
             facts.key_id = Some(key.id.to_string());
             tenant.as_ref().and_then(|tenant| tenant.agents.get(&key.agent))
@@ -71,6 +62,7 @@ pub(super) fn authenticate(
     };
     facts.tenant = Some(tenant.name.to_string());
     facts.agent = Some(agent.name.to_string());
+    refuse_stale(node, tenant)?;
     let endpoint = tenant.endpoints.get(path.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
     facts.endpoint = Some(endpoint.name.to_string());
     facts.server = endpoint.only().map(|server| server.name.to_string());
@@ -79,12 +71,19 @@ pub(super) fn authenticate(
 }
 
 /// A caller whom another node authenticated, which the mesh knows to be one of ours.
-pub(super) fn vouched(config: Arc<Config>, handoff: &Handoff) -> Result<Authenticated, Rejection> {
+pub(super) fn vouched(node: &Node, handoff: &Handoff) -> Result<Authenticated, Rejection> {
+    let config = node.config();
     let tenant = config.tenants.get(&handoff.tenant).cloned().ok_or(Rejection::NoEndpoint)?;
+    refuse_stale(node, &tenant)?;
     let endpoint = tenant.endpoints.get(&handoff.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
     let agent = tenant.agents.get(&handoff.agent).cloned();
     let agent = agent.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
     Ok(Authenticated { caller: Caller { config, tenant, endpoint, agent }, _private: () })
+}
+
+/// Keys of a tenant may have been revoked while the node heard nothing.
+fn refuse_stale(node: &Node, tenant: &Tenant) -> Result<(), Rejection> {
+    if node.is_stale(tenant) { Err(Rejection::Unserved(Unserved::Stale)) } else { Ok(()) }
 }
 
 /// The key that a request presents: `Authorization: Bearer KEY`, or `X-API-Key: KEY`.

@@ -17,3 +17,5 @@ pub(super) const DENIED: i32 = -31403;
 pub(super) const LIMITED: i32 = -31429;
 pub(super) const UPSTREAM: i32 = -31502;
 pub(super) const NOT_READY: i32 = -31503;
+/// Not after a status: what the node knows of the tenant is too old.
+pub(super) const STALE: i32 = -31504;

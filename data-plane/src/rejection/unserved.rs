@@ -7,6 +7,8 @@ use crate::rejection::code;
 pub(crate) enum Unserved {
     /// The node found no control plane since it started, and nothing that it served before.
     NoConfiguration,
+    /// No control plane was heard for longer than the tenant allows.
+    Stale,
 }
 
 impl Unserved {
@@ -14,12 +16,14 @@ impl Unserved {
     pub(super) fn outcome(self) -> &'static str {
         match self {
             Unserved::NoConfiguration => "not_ready",
+            Unserved::Stale => "stale",
         }
     }
 
     pub(super) fn code(self) -> i32 {
         match self {
             Unserved::NoConfiguration => code::NOT_READY,
+            Unserved::Stale => code::STALE,
         }
     }
 
@@ -27,6 +31,10 @@ impl Unserved {
         let message = match self {
             Unserved::NoConfiguration => {
                 "this node has no configuration yet; try again in a moment, or at another node"
+            }
+            Unserved::Stale => {
+                "this node has heard from no control plane for longer than the tenant allows; try again later, or at \
+                 another node"
             }
         };
         message.to_owned()

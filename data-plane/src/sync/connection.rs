@@ -7,7 +7,7 @@ use gantry_wire::sync_v1::server_message::Message as FromServer;
 use gantry_wire::sync_v1::sync_client::SyncClient;
 use gantry_wire::{MESSAGE_BYTES_MAX, sync_v1 as wire};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
@@ -33,6 +33,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A control plane that is gone without a word is noticed within this.
 #[cfg(test)]
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(8);
+/// How often a node that hears notes it on its disk, for a start without a control plane: that start takes the silence
+/// to be longer by up to as much.
+const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 /// Most bytes of all parts of one update: a snapshot larger than this does not fit this release.
 const UPDATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
@@ -112,10 +115,15 @@ async fn run(
     let mut parts: Option<wire::Update> = None;
     let mut size = 0;
     let mut telling = Telling::default();
+    let mut noting = tokio::time::interval_at(Instant::now() + NOTE_INTERVAL, NOTE_INTERVAL);
+    noting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = noting.tick() => follower.note_contact(),
             message = stream.message() => {
-                let part = match message?.ok_or(FollowError::Closed)?.message {
+                let message = message?.ok_or(FollowError::Closed)?.message;
+                follower.node.contact.hears();
+                let part = match message {
                     Some(FromServer::Update(part)) => part,
                     Some(FromServer::Members(members)) => {
                         follower.node.mesh.take_members(&mut telling, members);

@@ -71,6 +71,8 @@ pub(crate) struct Beginning {
     pub(crate) holdings: Holdings,
     /// What is to be compiled; absent when nothing was kept.
     pub(crate) touched: Option<Touched>,
+    /// When the node last heard from a control plane, in milliseconds since 1970; 0: never, as far as is known.
+    pub(crate) heard_at_ms: u64,
     pub(crate) keeper: Keeper,
 }
 
@@ -93,6 +95,8 @@ struct Next {
     /// All that is there is of another cluster.
     clear: bool,
     image: Option<Image>,
+    /// When a control plane was heard, in milliseconds since 1970.
+    heard_at_ms: Option<u64>,
     end: bool,
 }
 
@@ -103,7 +107,8 @@ pub(crate) async fn begin(
     seal: Arc<NodeSealKey>,
 ) -> Result<Beginning, KeepError> {
     if *how == LastKnownGood::Off {
-        return Ok(Beginning { holdings: Holdings::new(seal), touched: None, keeper: Keeper(None) });
+        let holdings = Holdings::new(seal);
+        return Ok(Beginning { holdings, touched: None, heard_at_ms: 0, keeper: Keeper(None) });
     }
     let (how, data_dir) = (how.clone(), data_dir.to_owned());
     let found = tokio::task::spawn_blocking(move || {
@@ -112,15 +117,16 @@ pub(crate) async fn begin(
             LastKnownGood::Off | LastKnownGood::KeyInDataDir => Key::read_or_make(&data_dir)?,
         };
         let directory = Directory::new(&data_dir, key);
-        let (holdings, touched) = newest_of(&directory, &seal).map_err(KeepError::Directory)?;
-        Ok::<_, KeepError>((directory, holdings, touched))
+        let found = newest_of(&directory, &seal).map_err(KeepError::Directory)?;
+        let heard_at_ms = found.2.max(directory.read_heard());
+        Ok::<_, KeepError>((directory, found.0, found.1, heard_at_ms))
     });
-    let (directory, holdings, touched) = found.await.map_err(|_| KeepError::Interrupted)??;
-    Ok(Beginning { holdings, touched, keeper: Keeper::start(directory) })
+    let (directory, holdings, touched, heard_at_ms) = found.await.map_err(|_| KeepError::Interrupted)??;
+    Ok(Beginning { holdings, touched, heard_at_ms, keeper: Keeper::start(directory) })
 }
 
-/// The newest file that can be used, read. Each that cannot is said in the log.
-fn newest_of(directory: &Directory, seal: &Arc<NodeSealKey>) -> io::Result<(Holdings, Option<Touched>)> {
+/// The newest file that can be used, read, and when its writer had last heard. Each that cannot is said in the log.
+fn newest_of(directory: &Directory, seal: &Arc<NodeSealKey>) -> io::Result<(Holdings, Option<Touched>, u64)> {
     for (revision, path) in directory.files()? {
         let started = Instant::now();
         let mut holdings = Holdings::new(seal.clone());
@@ -129,7 +135,7 @@ fn newest_of(directory: &Directory, seal: &Arc<NodeSealKey>) -> io::Result<(Hold
             Ok((heard_at_ms, touched)) => {
                 let (took, age_s) = (started.elapsed(), now_ms().saturating_sub(heard_at_ms) / 1_000);
                 tracing::info!(%revision, age_s, ?took, "what was last known to be good is served until a control plane answers");
-                return Ok((holdings, Some(touched)));
+                return Ok((holdings, Some(touched), heard_at_ms));
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
@@ -137,7 +143,7 @@ fn newest_of(directory: &Directory, seal: &Arc<NodeSealKey>) -> io::Result<(Hold
             }
         }
     }
-    Ok((Holdings::new(seal.clone()), None))
+    Ok((Holdings::new(seal.clone()), None, 0))
 }
 
 impl Keeper {
@@ -149,7 +155,7 @@ impl Keeper {
 
     /// Says that what is kept is of a cluster that the node no longer belongs to.
     pub(crate) fn clear(&self) {
-        self.change(|next| *next = Next { clear: true, image: None, end: next.end });
+        self.change(|next| *next = Next { clear: true, end: next.end, ..Next::default() });
     }
 
     /// Offers what was just acknowledged, in place of what still waits.
@@ -157,6 +163,11 @@ impl Keeper {
         if image.is_some() {
             self.change(|next| next.image = image);
         }
+    }
+
+    /// Notes that a control plane is heard now.
+    pub(crate) fn heard(&self) {
+        self.change(|next| next.heard_at_ms = Some(now_ms()));
     }
 
     /// Keeps what still waits, and ends.
@@ -205,7 +216,7 @@ async fn keep(directory: Arc<Directory>, shared: Arc<Shared>) {
         shared.changed.notified().await;
         let next = shared.take();
         let is_end = next.end;
-        if next.clear || next.image.is_some() {
+        if next.clear || next.image.is_some() || next.heard_at_ms.is_some() {
             let rest = write(&directory, &shared, next).await;
             if !is_end {
                 rest_unless_ended(&shared, rest).await;
@@ -221,12 +232,16 @@ async fn keep(directory: Arc<Directory>, shared: Arc<Shared>) {
 async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next) -> Duration {
     let (started, directory) = (Instant::now(), directory.clone());
     let write = move || {
-        let cleared = if next.clear { directory.clear() } else { Ok(()) };
-        let written = cleared.and_then(|()| match &next.image {
-            Some(image) => directory.write(image, now_ms()),
-            None => Ok(()),
-        });
-        (written, next)
+        let write = || {
+            if next.clear {
+                directory.clear()?;
+            }
+            if let Some(image) = &next.image {
+                directory.write(image, now_ms())?;
+            }
+            next.heard_at_ms.map_or(Ok(()), |heard_at_ms| directory.write_heard(heard_at_ms))
+        };
+        (write(), next)
     };
     match tokio::task::spawn_blocking(write).await {
         Ok((Ok(()), _)) => REST_MIN.max(started.elapsed() * REST_FACTOR),
@@ -255,7 +270,7 @@ async fn rest_unless_ended(shared: &Shared, rest: Duration) {
 }
 
 /// Milliseconds since 1970.
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,3 +4,4 @@ mod control_plane;
 mod follower;
 mod last_known_good;
 mod members;
+mod staleness;

@@ -173,6 +173,8 @@ mod tests {
     fn a_document_survives_its_resource() -> Result<(), Box<dyn std::error::Error>> {
         let documents = [
             json!({"kind": "Tenant", "name": "acme", "spec": {"description": "x"}}),
+            json!({"kind": "Tenant", "name": "acme",
+                "spec": {"staleness": {"fail_closed_after_seconds": 3600}}}),
             json!({"kind": "Server", "tenant": "acme", "name": "files",
                 "spec": {"url": "http://127.0.0.1:9/mcp", "credential": "token", "timeout_ms": 5}}),
             json!({"kind": "Server", "tenant": "acme", "name": "time",

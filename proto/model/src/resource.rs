@@ -32,6 +32,11 @@ pub use server::{
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
 /// Longest window of a limit that a single node counts, in seconds: a day. Longer ones need to survive a restart.
 pub const WINDOW_SECONDS_MAX: u32 = 86_400;
+/// Least silence after which a tenant may be refused, in seconds: a node that changes from one control plane to another
+/// may take 8 s to notice that the first is gone.
+pub const FAIL_CLOSED_AFTER_SECONDS_MIN: u32 = 30;
+/// Most such silence, in seconds: 30 days, beyond which serving for ever is what is meant.
+pub const FAIL_CLOSED_AFTER_SECONDS_MAX: u32 = 2_592_000;
 /// Most elements of any list in a specification.
 pub const LIST_MAX: usize = 256;
 
@@ -184,6 +189,26 @@ pub struct TenantSpec {
     /// For people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// What becomes of it on a node that hears from no control plane.
+    #[serde(skip_serializing_if = "Staleness::is_default")]
+    pub staleness: Staleness,
+}
+
+/// What becomes of a tenant on a node that hears from no control plane, and so neither of revocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Staleness {
+    /// Seconds of silence after which its calls are refused until the node hears again:
+    /// [`FAIL_CLOSED_AFTER_SECONDS_MIN`] to [`FAIL_CLOSED_AFTER_SECONDS_MAX`]. `None`: it is served for ever with what
+    /// the node has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_closed_after_seconds: Option<u32>,
+}
+
+impl Staleness {
+    fn is_default(&self) -> bool {
+        *self == Staleness::default()
+    }
 }
 
 /// A program that calls.

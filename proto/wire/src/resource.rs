@@ -3,7 +3,7 @@
 use gantry_model::name::{Name, TenantName};
 use gantry_model::resource::{
     AgentSpec, CredentialSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId, Spec,
-    TenantSpec,
+    Staleness, TenantSpec,
 };
 
 mod endpoint;
@@ -50,7 +50,10 @@ impl From<&Spec> for wire::resource::Spec {
     fn from(spec: &Spec) -> wire::resource::Spec {
         use wire::resource::Spec as To;
         match spec {
-            Spec::Tenant(spec) => To::TenantSpec(wire::TenantSpec { description: spec.description.clone() }),
+            Spec::Tenant(spec) => To::TenantSpec(wire::TenantSpec {
+                description: spec.description.clone(),
+                fail_closed_after_seconds: spec.staleness.fail_closed_after_seconds.unwrap_or(0),
+            }),
             Spec::Server(spec) => To::ServerSpec(spec.into()),
             Spec::Endpoint(spec) => To::EndpointSpec(spec.into()),
             Spec::Agent(spec) => To::AgentSpec(wire::AgentSpec {
@@ -107,7 +110,11 @@ impl TryFrom<&wire::resource::Spec> for Spec {
     fn try_from(spec: &wire::resource::Spec) -> Result<Spec, WireError> {
         use wire::resource::Spec as From;
         let spec = match spec {
-            From::TenantSpec(spec) => Spec::Tenant(TenantSpec { description: spec.description.clone() }),
+            From::TenantSpec(spec) => {
+                let seconds = spec.fail_closed_after_seconds;
+                let staleness = Staleness { fail_closed_after_seconds: (seconds != 0).then_some(seconds) };
+                Spec::Tenant(TenantSpec { description: spec.description.clone(), staleness })
+            }
             From::ServerSpec(spec) => Spec::Server(spec.try_into()?),
             From::EndpointSpec(spec) => Spec::Endpoint(spec.try_into()?),
             From::AgentSpec(spec) => Spec::Agent(AgentSpec {

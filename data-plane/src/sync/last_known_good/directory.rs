@@ -23,6 +23,8 @@ const DIRECTORY_NAME: &str = "last-known-good";
 const FILES_KEPT: usize = 3;
 /// What the name of a file ends with.
 const SUFFIX: &str = ".bin";
+/// When a control plane was last heard.
+const HEARD_NAME: &str = "heard";
 /// Where a file is written before it gets its name.
 const NEXT_NAME: &str = "next.tmp";
 /// The owner may read and write; nobody else anything.
@@ -89,11 +91,47 @@ impl Directory {
         self.prune(image.revision)
     }
 
+    /// When a control plane was last heard, in milliseconds since 1970, as far as it was noted; 0 otherwise. Blocks.
+    pub(super) fn read_heard(&self) -> u64 {
+        let read = || {
+            let file = File::open(self.path.join(HEARD_NAME)).map_err(OpenError::Io)?;
+            let mut sealed = SealedReader::new(BufReader::new(file), &self.key, Content::Heard)?;
+            let mut heard = [0; 8];
+            sealed.read_exact(&mut heard)?;
+            if sealed.is_at_end()? { Ok(u64::from_be_bytes(heard)) } else { Err(OpenError::Damaged) }
+        };
+        match read() {
+            Ok(heard_at_ms) => heard_at_ms,
+            Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "when a control plane was last heard is not known; it may count as longer ago"
+                );
+                0
+            }
+        }
+    }
+
+    /// Notes when a control plane was heard. Not durable at once: a time that is lost counts as longer ago. Blocks.
+    pub(super) fn write_heard(&self, heard_at_ms: u64) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        let next = self.path.join(NEXT_NAME);
+        remove_if_there(&next)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
+        let mut sealed = SealedWriter::new(file, &self.key, Content::Heard)?;
+        sealed.write_all(&heard_at_ms.to_be_bytes())?;
+        sealed.finish()?;
+        fs::rename(&next, self.path.join(HEARD_NAME))
+    }
+
     /// Removes all files: they are of a cluster that the node no longer belongs to. Blocks.
     pub(super) fn clear(&self) -> io::Result<()> {
         for (_, path) in self.files()? {
             remove_if_there(&path)?;
         }
+        remove_if_there(&self.path.join(HEARD_NAME))?;
         remove_if_there(&self.path.join(NEXT_NAME))
     }
 
@@ -124,6 +162,33 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_a_control_plane_was_heard_is_read_back_and_not_believed_when_damaged()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let data_dir = tempfile::tempdir()?;
+        let directory = Directory::new(data_dir.path(), Key::random()?);
+        assert_eq!(directory.read_heard(), 0);
+        for heard_at_ms in [1, u64::MAX] {
+            directory.write_heard(heard_at_ms)?;
+            assert_eq!(directory.read_heard(), heard_at_ms);
+        }
+        let path = data_dir.path().join(DIRECTORY_NAME).join(HEARD_NAME);
+        let mut damaged = fs::read(&path)?;
+        *damaged.last_mut().ok_or("a file")? ^= 1;
+        fs::write(&path, damaged)?;
+        assert_eq!(directory.read_heard(), 0);
+        // It is no configuration, whatever its name.
+        directory.write_heard(1)?;
+        fs::rename(&path, data_dir.path().join(DIRECTORY_NAME).join("1.bin"))?;
+        let (_, path) = directory.files()?.pop().ok_or("a file")?;
+        let read = directory.read(&path).map(|read| read.heard_at_ms).map_err(|error| error.to_string());
+        assert_eq!(read, Err("it is no last-known-good file".to_owned()));
+        directory.write_heard(1)?;
+        directory.clear()?;
+        assert_eq!(fs::read_dir(data_dir.path().join(DIRECTORY_NAME))?.count(), 0);
+        Ok(())
+    }
 
     #[test]
     fn only_names_that_were_given_here_are_files() {

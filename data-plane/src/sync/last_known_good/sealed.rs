@@ -36,6 +36,8 @@ const INFO: &[u8] = b"gantry last-known-good v1";
 pub(super) enum Content {
     /// What the node serves.
     Configuration = 1,
+    /// When it last heard from a control plane.
+    Heard = 2,
 }
 
 /// Why a file cannot be read.

@@ -26,7 +26,10 @@ fn resource(name: &str, spec: Spec) -> Resource {
 }
 
 fn tenant(description: &str) -> Resource {
-    resource("acme", Spec::Tenant(TenantSpec { description: description.to_owned() }))
+    resource(
+        "acme",
+        Spec::Tenant(TenantSpec { description: description.to_owned(), ..TenantSpec::default() }),
+    )
 }
 
 /// A cluster with a tenant that has a server with a credential.
@@ -199,16 +202,19 @@ async fn a_file_that_cannot_be_used_makes_way_for_the_one_before() -> Result {
 #[tokio::test]
 async fn what_was_kept_of_another_cluster_goes_with_the_first_update() -> Result {
     let directory = tempfile::tempdir()?;
-    let (old, revision) = cluster("one");
-    let last = (0..20).fold(revision, |_, number| old.apply(tenant(&number.to_string())));
+    let (old, first) = cluster("one");
+    let last = (0..20).fold(first, |_, number| old.apply(tenant(&number.to_string())));
     let member = Member::start(&old);
     let mut node = Following::start(directory.path(), &LastKnownGood::KeyInDataDir, &member.url()).await?;
     node.reaches(last).await;
     node.end().await;
+    let below = directory.path().join("last-known-good");
+    fs::copy(below.join(format!("{last}.bin")), below.join(format!("{first}.bin")))?;
 
-    // Of a cluster with fewer changes: its file would be the older one by its name.
+    // Of a cluster with fewer changes than the one file's name says, and more than the other's.
     let new = Cluster::new("two");
-    let revision = new.apply(tenant("of the new cluster"));
+    let revision = (0..10).fold(first, |_, _| new.apply(tenant("of the new cluster")));
+    assert!((first.0 + 1..last.0).contains(&revision.0), "{first} {revision} {last}");
     let member = Member::start(&new);
     let mut node = Following::start(directory.path(), &LastKnownGood::KeyInDataDir, &member.url()).await?;
     node.reaches(revision).await;

@@ -18,7 +18,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 const BACK_WITHIN: Duration = Duration::from_secs(2);
 
 fn change(cluster: &Cluster, description: &str) -> Revision {
-    let spec = Spec::Tenant(TenantSpec { description: description.to_owned() });
+    let spec = Spec::Tenant(TenantSpec { description: description.to_owned(), ..TenantSpec::default() });
     let tenant = "acme".parse().expect("a name");
     cluster.apply(Resource { tenant, name: "acme".parse().expect("a name"), spec })
 }

@@ -4,7 +4,10 @@
 
 use std::borrow::Cow;
 
-use super::{CredentialSpec, LIST_MAX, LimitSpec, POLICY_BYTES_MAX, Spec, SpecError, WINDOW_SECONDS_MAX};
+use super::{
+    CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN, LIST_MAX, LimitSpec,
+    POLICY_BYTES_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
+};
 
 pub(super) fn error(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> SpecError {
     SpecError { path: path.into(), message: message.into() }
@@ -15,7 +18,7 @@ impl Spec {
     /// (a document, a message) calls this once.
     pub fn check(&self) -> Result<(), SpecError> {
         match self {
-            Spec::Tenant(_) => Ok(()),
+            Spec::Tenant(spec) => spec.check(),
             Spec::Server(spec) => spec.check(),
             Spec::Endpoint(spec) => spec.check(),
             Spec::Agent(spec) if spec.groups.len() > LIST_MAX => {
@@ -29,6 +32,19 @@ impl Spec {
             Spec::Policy(_) => Ok(()),
             Spec::Limit(spec) => spec.check(),
             Spec::Credential(spec) => spec.check(),
+        }
+    }
+}
+
+impl TenantSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        let bounds = FAIL_CLOSED_AFTER_SECONDS_MIN..=FAIL_CLOSED_AFTER_SECONDS_MAX;
+        match self.staleness.fail_closed_after_seconds {
+            Some(seconds) if !bounds.contains(&seconds) => Err(error(
+                "staleness.fail_closed_after_seconds",
+                format!("must be from {FAIL_CLOSED_AFTER_SECONDS_MIN} to {FAIL_CLOSED_AFTER_SECONDS_MAX}"),
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -92,5 +108,26 @@ impl CredentialSpec {
             return Err(error("prefix", "must be visible ASCII"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Staleness;
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_refused_after_half_a_minute_at_the_least_and_a_month_at_the_most() {
+        let check = |fail_closed_after_seconds| {
+            let staleness = Staleness { fail_closed_after_seconds };
+            Spec::Tenant(TenantSpec { description: String::new(), staleness }).check()
+        };
+        for good in [None, Some(30), Some(3_600), Some(2_592_000)] {
+            assert_eq!(check(good), Ok(()), "{good:?}");
+        }
+        for bad in [0, 29, 2_592_001, u32::MAX] {
+            let refused = error("staleness.fail_closed_after_seconds", "must be from 30 to 2592000");
+            assert_eq!(check(Some(bad)), Err(refused), "{bad}");
+        }
     }
 }
