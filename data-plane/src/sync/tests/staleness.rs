@@ -1,6 +1,7 @@
 //! Tenants that set a bound to how long they are served by what a node last heard.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +11,14 @@ use gantry_model::resource::{
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::control_plane::{Cluster, Member};
 use super::follower::{DEADLINE, Following};
+use crate::front::{Hold, sse};
 use crate::pipeline::{self, Inbound};
 use crate::reply::{Body, BodyError};
 use crate::route::EndpointPath;
@@ -78,6 +83,21 @@ async fn listen(node: &Following, tenant: &str) -> Body {
     response.into_body()
 }
 
+/// A stream of HTTP+SSE, whose messages come by other requests.
+async fn open_stream(node: &Following, tenant: &str) -> Body {
+    let places = Arc::new(Semaphore::new(1));
+    let hold = Hold {
+        connection: Arc::new(places.acquire_owned().await.expect("a place")),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let (head, ()) = http::Request::get("/").body(()).expect("a request").into_parts();
+    let path = EndpointPath { tenant, endpoint: "tools" };
+    let response = sse::open(&node.node, path, &head, hold).await;
+    assert_eq!(response.status(), 200);
+    response.into_body()
+}
+
 /// How a stream ends.
 async fn end_of(stream: Body) -> Option<BodyError> {
     let mut stream = pin!(stream);
@@ -105,12 +125,15 @@ async fn a_tenant_is_refused_once_the_silence_is_longer_than_it_allows_and_until
     assert!(silence < Duration::from_secs(30), "the time before the start counts: {silence:?}");
     assert_eq!((status(&node, "strict").await, status(&node, "lenient").await), (200, 200));
     let (strict, lenient) = (listen(&node, "strict").await, listen(&node, "lenient").await);
+    let conversation = open_stream(&node, "strict").await;
     // The bound is reached half a second from now, without anything else that happens.
     let now_ms = crate::sync::last_known_good::now_ms();
     node.node.contact.begin(now_ms - 59_500, now_ms);
     assert_eq!(status(&node, "strict").await, 200);
     let ended = timeout(DEADLINE, end_of(strict)).await?;
     assert!(matches!(ended, Some(BodyError::Cut)), "{ended:?}");
+    let ended = timeout(DEADLINE, end_of(conversation)).await?;
+    assert!(ended.is_none(), "{ended:?}");
 
     let refused = ask(&node, "strict", "tools/list", json!({})).await;
     assert_eq!(refused.status(), 503);
