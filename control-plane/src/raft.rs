@@ -6,37 +6,40 @@
 //!                                                                    `-> Feed (subscribers)
 //! ```
 //!
-//! This is the only module that names openraft.
+//! Several members are reached over [`Peers`]; the network itself is not here. This is the only module that names
+//! openraft.
 //!
 //! What always holds:
 //! - A command whose [`Consensus::propose`] returned `Ok` is durable and applied, at the revision that it names.
 //! - [`ProposeError::Unknown`] means unknown: it may be applied now, later or never. The other refusals mean never.
 //! - A damaged store stops the voter. It never answers from, or builds on, what it could not read.
-//!
-//! This release runs clusters of one voter. There is no network between voters, and a data directory whose cluster
-//! has more members is refused.
 
+mod answer;
 mod batcher;
 mod entry;
 mod error;
 mod log;
 mod machine;
+mod members;
+mod message;
 mod network;
+mod peers;
+mod propose;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use gantry_control_state::{Command, Outcome, State};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use gantry_control_state::{Outcome, State};
 use gantry_model::Revision;
-use openraft::storage::StorageHelper;
 use openraft::{Raft, SnapshotPolicy};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -46,9 +49,14 @@ use batcher::{Batcher, Proposal};
 use entry::{Applied, Config, Member};
 use log::{Log, Remembered};
 use machine::Machine;
+use network::Network;
+use propose::Proposer;
 
+pub use answer::{AnswerError, StaleError};
 pub use entry::DecodeError;
 pub use error::{ProposeError, StartError};
+pub use members::{ChangeError, MemberStatus, Membership, MembershipChange, MembershipVersion};
+pub use peers::{Answering, NoPeers, Peer, PeerError, Peers};
 
 /// Longest encoded command: the catalog of a large server is 4 MiB, and this leaves room for its framing.
 pub const COMMAND_BYTES_MAX: usize = 5 * 1024 * 1024;
@@ -68,8 +76,8 @@ const ELECTION_MS_MAX: u64 = 3000;
 /// reads stays within a second.
 pub const CHECKPOINT_ENTRIES: u64 = 4096;
 
-/// Entries kept in the log below a checkpoint. One voter has no follower that could need them.
-const CHECKPOINT_ENTRIES_KEPT: u64 = 64;
+/// Entries kept in the log below a checkpoint, for members that are a little behind: they need no checkpoint then.
+const CHECKPOINT_ENTRIES_KEPT: u64 = 1024;
 
 /// Entries purged at once.
 const PURGE_ENTRIES: u64 = 64;
@@ -77,6 +85,15 @@ const PURGE_ENTRIES: u64 = 64;
 /// Identifies a control-plane process in its cluster, for ever: never given to another, nor to another directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VoterId(pub u64);
+
+/// How a member comes to its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Formation {
+    /// It makes the cluster, as its only voter, when its directory is new. The others will reach it at this address.
+    Found(String),
+    /// It is told of the cluster by the leader, once that knows of it.
+    Join,
+}
 
 /// What consensus needs to start.
 #[derive(Debug, Clone)]
@@ -87,6 +104,10 @@ pub struct Options {
     pub voter: VoterId,
     /// Log entries after which a checkpoint is written, at least 1; [`CHECKPOINT_ENTRIES`] unless there is a reason.
     pub checkpoint_entries: u64,
+    /// How it comes to its cluster. Has no meaning for a directory that has one already.
+    pub formation: Formation,
+    /// The way to other members.
+    pub peers: Arc<dyn Peers>,
 }
 
 /// A handle on running consensus; clones share it. End it with [`Consensus::shutdown`].
@@ -132,23 +153,37 @@ pub struct Status {
 struct Inner {
     voter: VoterId,
     raft: Raft<Config>,
+    peers: Arc<dyn Peers>,
+    proposer: Proposer,
     store: Store,
     feed: Feed,
+    /// Where a checkpoint is put that the leader hands over, by one task at a time.
+    incoming: tokio::sync::Mutex<PathBuf>,
+    /// One change of membership at a time.
+    changing: tokio::sync::Mutex<()>,
+    handing_over: AtomicBool,
     proposals: mpsc::Sender<Proposal>,
     stop: CancellationToken,
     batcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Options {
-    /// The usual options.
+    /// The usual options, for a cluster of this voter alone.
     pub fn new(data_dir: impl Into<PathBuf>, voter: VoterId) -> Self {
-        Self { data_dir: data_dir.into(), voter, checkpoint_entries: CHECKPOINT_ENTRIES }
+        Self {
+            data_dir: data_dir.into(),
+            voter,
+            checkpoint_entries: CHECKPOINT_ENTRIES,
+            formation: Formation::Found(String::new()),
+            peers: Arc::new(NoPeers),
+        }
     }
 }
 
 impl Consensus {
-    /// Opens the data directory, or makes one, and returns when this voter leads and has applied every committed entry.
-    /// The feed then holds the newest state. Dropping the future may leave the directory open until the process ends.
+    /// Opens the data directory, or makes one. A voter that is alone leads and has applied every committed entry when
+    /// this returns: the feed then holds the newest state. A member of a larger cluster has what it knew when it went
+    /// down, and learns the rest from then on. Dropping the future may leave the directory open until the process ends.
     pub async fn start(options: Options, feed: Feed) -> Result<Self, StartError> {
         let (dir, voter) = (options.data_dir.clone(), options.voter);
         let identity = entry::encode_identity(voter.0);
@@ -168,12 +203,12 @@ impl Consensus {
 
     async fn start_on(options: Options, opened: Opened, feed: Feed) -> Result<Self, StartError> {
         let (store, log_bytes, voter) = (opened.store.clone(), opened.log_bytes, options.voter);
-        let (mut log, mut machine) = restore(&options, opened, feed.clone())?;
-        refuse_more_members(&options, &mut log, &mut machine).await?;
+        let (log, machine) = restore(&options, opened, feed.clone())?;
         let configuration = Arc::new(configuration(&options));
-        let raft = Raft::new(voter.0, configuration, network::NoNetwork, log, machine).await;
+        let network = Network { own: voter, peers: options.peers.clone() };
+        let raft = Raft::new(voter.0, configuration, network, log, machine).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
-        if let Err(error) = lead(&raft, voter).await {
+        if let Err(error) = form(&raft, voter, &options.formation).await {
             let _ = raft.shutdown().await;
             return Err(error);
         }
@@ -181,30 +216,28 @@ impl Consensus {
         let stop = CancellationToken::new();
         let batcher = Batcher { raft: raft.clone(), proposals, stop: stop.clone(), log_bytes };
         let batcher = Mutex::new(Some(tokio::spawn(batcher.run())));
-        let inner = Inner { voter, raft, store, feed, proposals: sender, stop, batcher };
+        let mut proposer = [0; 16];
+        SystemRandom::new().fill(&mut proposer).map_err(|_| StartError::Random)?;
+        let inner = Inner {
+            voter,
+            raft,
+            peers: options.peers,
+            proposer: Proposer::new(proposer),
+            incoming: tokio::sync::Mutex::new(store.incoming_checkpoint()),
+            store,
+            feed,
+            changing: tokio::sync::Mutex::new(()),
+            handing_over: AtomicBool::new(false),
+            proposals: sender,
+            stop,
+            batcher,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Proposes a command and waits until it is applied, at most [`PROPOSE_DEADLINE`]. Dropping the future leaves it
-    /// unknown whether it will be.
-    pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
-        let command = Bytes::from(command.encode());
-        if command.len() > COMMAND_BYTES_MAX {
-            return Err(ProposeError::TooLarge { bytes: command.len() });
-        }
-        let (reply, answer) = oneshot::channel();
-        self.inner.proposals.try_send(Proposal { command, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::ShuttingDown,
-        })?;
-        match tokio::time::timeout(PROPOSE_DEADLINE, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(ProposeError::Unknown { reason: "the answer was lost".into() }),
-            Err(_) => {
-                let reason = format!("no answer within {} seconds", PROPOSE_DEADLINE.as_secs());
-                Err(ProposeError::Unknown { reason })
-            }
-        }
+    /// Where a checkpoint that the leader hands over is to be written; for whoever holds the guard.
+    pub async fn incoming_checkpoint(&self) -> tokio::sync::MutexGuard<'_, PathBuf> {
+        self.inner.incoming.lock().await
     }
 
     /// The feed of applied revisions.
@@ -282,31 +315,28 @@ fn restore(options: &Options, opened: Opened, feed: Feed) -> Result<(Log, Machin
     Ok((log, Machine::new(opened.store, feed, state, applied)))
 }
 
-async fn refuse_more_members(
-    options: &Options,
-    log: &mut Log,
-    machine: &mut Machine,
-) -> Result<(), StartError> {
-    let memberships = StorageHelper::new(log, machine).get_membership().await;
-    let memberships = memberships.map_err(|error| StartError::Raft(error.to_string()))?;
-    let members = memberships.effective().nodes().count();
-    if members > 1 {
-        return Err(StartError::MoreMembers { dir: options.data_dir.clone(), members });
-    }
-    Ok(())
-}
-
-/// Makes the only voter the leader at once, rather than after an election timeout, and waits until it has applied its
-/// log.
-async fn lead(raft: &Raft<Config>, voter: VoterId) -> Result<(), StartError> {
+/// Makes the cluster when that is this member's part, and lets a voter that is alone lead.
+async fn form(raft: &Raft<Config>, voter: VoterId, formation: &Formation) -> Result<(), StartError> {
     let failed = |error: String| StartError::Raft(error);
     if raft.is_initialized().await.map_err(|error| failed(error.to_string()))? {
-        // Nothing happens where the stored vote has made it the leader already.
+        let metrics = raft.metrics().borrow().clone();
+        let voters: Vec<_> = metrics.membership_config.membership().voter_ids().collect();
+        if voters != [voter.0] {
+            return Ok(());
+        }
+        // Rather than after an election timeout. Nothing happens where the stored vote has made it the leader already.
         raft.trigger().elect().await.map_err(|error| failed(error.to_string()))?;
     } else {
-        let members = BTreeMap::from([(voter.0, Member::default())]);
+        let Formation::Found(address) = formation else { return Ok(()) };
+        let members = BTreeMap::from([(voter.0, Member { address: address.clone() })]);
         raft.initialize(members).await.map_err(|error| failed(error.to_string()))?;
     }
+    lead(raft, voter).await
+}
+
+/// Waits until the only voter leads and has applied its log.
+async fn lead(raft: &Raft<Config>, voter: VoterId) -> Result<(), StartError> {
+    let failed = |error: String| StartError::Raft(error);
     let ready = |metrics: &openraft::RaftMetrics<u64, Member>| {
         let applied = metrics.last_applied.map(|log_id| log_id.index);
         let stopped = metrics.running_state.is_err();

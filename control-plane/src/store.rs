@@ -227,6 +227,11 @@ impl Store {
         self.shared.syncs.p99()
     }
 
+    /// Where a checkpoint from elsewhere may be written before it is installed; what lies there is removed at open.
+    pub fn incoming_checkpoint(&self) -> PathBuf {
+        checkpoint::incoming(&self.shared.checkpoints)
+    }
+
     /// Makes everything durable, stops the I/O thread and gives the directory back. Later calls fail with `Closed`.
     pub async fn close(&self) -> Result<(), WriteError> {
         let closed = self.request(|done| Request::Close { done }).await;

@@ -7,6 +7,7 @@ const FILES: &[&str] = &[
     "gantry/resource/v1/resource.proto",
     "gantry/raft/v1/command.proto",
     "gantry/raft/v1/log.proto",
+    "gantry/raft/v1/peer.proto",
     "gantry/sync/v1/sync.proto",
     "gantry/admin/v1/admin.proto",
     "gantry/mesh/v1/mesh.proto",
@@ -23,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".gantry.sync.v1.Entry.record")
         .bytes(".gantry.mesh.v1.Notice.notice")
         .bytes(".gantry.raft.v1.Batch.commands")
+        .bytes(".gantry.raft.v1.Propose.command")
+        .bytes(".gantry.raft.v1.CheckpointData.bytes")
         .compile_fds(descriptors)?;
     Ok(())
 }

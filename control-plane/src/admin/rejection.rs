@@ -29,6 +29,9 @@ pub(super) fn not_committed(error: ProposeError) -> Status {
         ProposeError::Overloaded => {
             Status::resource_exhausted("too many changes wait already; nothing was changed; try again")
         }
+        ProposeError::NoLeader | ProposeError::NoQuorum => Status::unavailable(format!(
+            "{error}; nothing was changed; try again, and look with `gantry cluster status` if it stays so"
+        )),
         ProposeError::TooLarge { .. } => Status::invalid_argument(format!(
             "the change is too large ({error}); nothing was changed; apply the documents in smaller sets"
         )),

@@ -8,9 +8,10 @@
 //! - A command that was turned away was never proposed. Of every other one that failed it is unknown whether it was
 //!   committed, and nobody here proposes it again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use gantry_control_state::Outcome;
-use gantry_model::Revision;
+use gantry_control_state::Answer;
 use openraft::Raft;
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,10 @@ const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of log after which a checkpoint is asked for, so that few large commands do not grow the log without bound.
 const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long the entry in flight may still take once this member is to stop. A leader that lost its quorum would wait
+/// for ever.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// A command on its way, with whoever waits for it.
 pub(super) struct Proposal {
@@ -103,10 +108,19 @@ impl Batcher {
         let (commands, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
         self.log_bytes += commands.iter().map(|command| command.len() as u64).sum::<u64>();
-        match self.raft.client_write(Batch { commands }).await {
+        let written = tokio::select! {
+            written = self.raft.client_write(Batch { commands }) => written,
+            () = self.given_up() => {
+                let reason = "this member is going down, and no quorum has answered".to_owned();
+                for reply in replies {
+                    let _ = reply.send(Err(ProposeError::Unknown { reason: reason.clone() }));
+                }
+                return false;
+            }
+        };
+        match written {
             Ok(committed) => {
-                let revision = Revision(committed.log_id.index);
-                answer(revision, committed.data.outcomes, replies);
+                answer(committed.data.0, replies);
                 self.checkpoint_when_due().await
             }
             Err(error) => {
@@ -120,6 +134,12 @@ impl Batcher {
         }
     }
 
+    /// Ends [`STOP_GRACE`] after the stop.
+    async fn given_up(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    }
+
     async fn checkpoint_when_due(&mut self) -> bool {
         if self.log_bytes < CHECKPOINT_LOG_BYTES {
             return true;
@@ -129,15 +149,14 @@ impl Batcher {
     }
 }
 
-fn answer(
-    revision: Revision,
-    outcomes: Vec<Outcome>,
-    replies: Vec<oneshot::Sender<Result<Committed, ProposeError>>>,
-) {
+fn answer(answers: Vec<Answer>, replies: Vec<oneshot::Sender<Result<Committed, ProposeError>>>) {
     // INVARIANT: the state machine answers every command of a batch.
-    assert_eq!(outcomes.len(), replies.len(), "one outcome per command");
-    for (reply, outcome) in replies.into_iter().zip(outcomes) {
-        let _ = reply.send(Ok(Committed { revision, outcome }));
+    assert_eq!(answers.len(), replies.len(), "one answer per command");
+    for (reply, Answer { revision, outcome }) in replies.into_iter().zip(answers) {
+        let forgotten = || ProposeError::Unknown {
+            reason: "it was proposed before, and what became of it is not remembered any more".into(),
+        };
+        let _ = reply.send(outcome.map(|outcome| Committed { revision, outcome }).ok_or_else(forgotten));
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use gantry_control_state::Outcome;
+use gantry_control_state::Answer;
 use gantry_wire::raft_v1 as wire;
 use openraft::{CommittedLeaderId, EntryPayload};
 use prost::Message;
@@ -41,11 +41,9 @@ pub(super) struct Batch {
     pub(super) commands: Vec<Bytes>,
 }
 
-/// One outcome for each command of a batch, in order; none for other entries.
+/// One answer for each command of a batch, in order; none for other entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answers {
-    pub(super) outcomes: Vec<Outcome>,
-}
+pub(super) struct Answers(pub(super) Vec<Answer>);
 
 /// How a voter is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +84,10 @@ pub enum DecodeError {
 }
 
 pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
+    entry_to_wire(entry).encode_to_vec()
+}
+
+pub(super) fn entry_to_wire(entry: &Entry) -> wire::Entry {
     let payload = match &entry.payload {
         EntryPayload::Blank => wire::entry::Payload::Blank(wire::Blank {}),
         EntryPayload::Normal(batch) => {
@@ -96,16 +98,20 @@ pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
         }
     };
     let log_id = Some(log_id_to_wire(&entry.log_id));
-    wire::Entry { log_id, payload: Some(payload) }.encode_to_vec()
+    wire::Entry { log_id, payload: Some(payload) }
 }
 
 /// Reads the entry that is stored under `index`.
 pub(super) fn decode_entry(index: u64, bytes: Vec<u8>) -> Result<Entry, DecodeError> {
-    let entry = wire::Entry::decode(Bytes::from(bytes))?;
-    let log_id = log_id_from_wire(entry.log_id.ok_or(DecodeError::Missing("log id"))?);
-    if log_id.index != index {
-        return Err(DecodeError::Misplaced { stored: index, actual: log_id.index });
+    let entry = entry_from_wire(wire::Entry::decode(Bytes::from(bytes))?)?;
+    if entry.log_id.index != index {
+        return Err(DecodeError::Misplaced { stored: index, actual: entry.log_id.index });
     }
+    Ok(entry)
+}
+
+pub(super) fn entry_from_wire(entry: wire::Entry) -> Result<Entry, DecodeError> {
+    let log_id = log_id_from_wire(entry.log_id.ok_or(DecodeError::Missing("log id"))?);
     let payload = match entry.payload.ok_or(DecodeError::Missing("payload"))? {
         wire::entry::Payload::Blank(wire::Blank {}) => EntryPayload::Blank,
         wire::entry::Payload::Batch(batch) => EntryPayload::Normal(Batch { commands: batch.commands }),
@@ -123,13 +129,20 @@ pub(super) fn decode_log_id_of_entry(bytes: &[u8]) -> Result<LogId, DecodeError>
 }
 
 pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
+    vote_to_wire(vote).encode_to_vec()
+}
+
+pub(super) fn vote_to_wire(vote: &Vote) -> wire::Vote {
     let openraft::Vote { leader_id, committed } = *vote;
-    wire::Vote { term: leader_id.term, voter: leader_id.node_id, committed }.encode_to_vec()
+    wire::Vote { term: leader_id.term, voter: leader_id.node_id, committed }
+}
+
+pub(super) fn vote_from_wire(vote: wire::Vote) -> Vote {
+    Vote { leader_id: openraft::LeaderId::new(vote.term, vote.voter), committed: vote.committed }
 }
 
 pub(super) fn decode_vote(bytes: &[u8]) -> Result<Vote, DecodeError> {
-    let vote = wire::Vote::decode(bytes)?;
-    Ok(Vote { leader_id: openraft::LeaderId::new(vote.term, vote.voter), committed: vote.committed })
+    Ok(vote_from_wire(wire::Vote::decode(bytes)?))
 }
 
 pub(super) fn encode_log_id(log_id: &LogId) -> Vec<u8> {
@@ -157,13 +170,22 @@ pub(super) fn decode_identity(bytes: &[u8]) -> Result<u64, DecodeError> {
 }
 
 pub(super) fn encode_checkpoint_header(meta: &CheckpointMeta) -> Vec<u8> {
+    checkpoint_header_to_wire(meta).encode_to_vec()
+}
+
+pub(super) fn checkpoint_header_to_wire(meta: &CheckpointMeta) -> wire::CheckpointHeader {
     let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
     let applied = Some(applied_to_wire(&applied));
-    wire::CheckpointHeader { applied, id: meta.snapshot_id.clone() }.encode_to_vec()
+    wire::CheckpointHeader { applied, id: meta.snapshot_id.clone() }
 }
 
 pub(super) fn decode_checkpoint_header(bytes: &[u8]) -> Result<CheckpointMeta, DecodeError> {
-    let header = wire::CheckpointHeader::decode(bytes)?;
+    checkpoint_header_from_wire(wire::CheckpointHeader::decode(bytes)?)
+}
+
+pub(super) fn checkpoint_header_from_wire(
+    header: wire::CheckpointHeader,
+) -> Result<CheckpointMeta, DecodeError> {
     let applied = applied_from_wire(header.applied.ok_or(DecodeError::Missing("applied"))?)?;
     Ok(CheckpointMeta {
         last_log_id: applied.last,
@@ -173,28 +195,36 @@ pub(super) fn decode_checkpoint_header(bytes: &[u8]) -> Result<CheckpointMeta, D
 }
 
 fn applied_to_wire(applied: &Applied) -> wire::Applied {
-    let membership = wire::StoredMembership {
-        log_id: applied.membership.log_id().as_ref().map(log_id_to_wire),
-        membership: Some(membership_to_wire(applied.membership.membership())),
-    };
-    wire::Applied { log_id: applied.last.as_ref().map(log_id_to_wire), membership: Some(membership) }
+    let membership = Some(stored_membership_to_wire(&applied.membership));
+    wire::Applied { log_id: applied.last.as_ref().map(log_id_to_wire), membership }
+}
+
+pub(super) fn stored_membership_to_wire(stored: &StoredMembership) -> wire::StoredMembership {
+    wire::StoredMembership {
+        log_id: stored.log_id().as_ref().map(log_id_to_wire),
+        membership: Some(membership_to_wire(stored.membership())),
+    }
 }
 
 fn applied_from_wire(applied: wire::Applied) -> Result<Applied, DecodeError> {
-    let stored = applied.membership.ok_or(DecodeError::Missing("membership"))?;
-    let membership = membership_from_wire(stored.membership.ok_or(DecodeError::Missing("membership"))?);
-    Ok(Applied {
-        last: applied.log_id.map(log_id_from_wire),
-        membership: StoredMembership::new(stored.log_id.map(log_id_from_wire), membership),
-    })
+    let membership = applied.membership.ok_or(DecodeError::Missing("membership"))?;
+    let membership = stored_membership_from_wire(membership)?;
+    Ok(Applied { last: applied.log_id.map(log_id_from_wire), membership })
 }
 
-fn log_id_to_wire(log_id: &LogId) -> wire::LogId {
+pub(super) fn stored_membership_from_wire(
+    stored: wire::StoredMembership,
+) -> Result<StoredMembership, DecodeError> {
+    let membership = membership_from_wire(stored.membership.ok_or(DecodeError::Missing("membership"))?);
+    Ok(StoredMembership::new(stored.log_id.map(log_id_from_wire), membership))
+}
+
+pub(super) fn log_id_to_wire(log_id: &LogId) -> wire::LogId {
     let openraft::LogId { leader_id, index } = *log_id;
     wire::LogId { term: leader_id.term, voter: leader_id.node_id, index }
 }
 
-fn log_id_from_wire(log_id: wire::LogId) -> LogId {
+pub(super) fn log_id_from_wire(log_id: wire::LogId) -> LogId {
     LogId::new(CommittedLeaderId::new(log_id.term, log_id.voter), log_id.index)
 }
 

@@ -51,20 +51,12 @@ pub enum StartError {
         /// Who this is.
         expected: VoterId,
     },
-    /// The directory belongs to a larger cluster.
-    #[error(
-        "data directory {} belongs to a cluster of {members} members; this release runs clusters of one voter",
-        .dir.display()
-    )]
-    MoreMembers {
-        /// The directory.
-        dir: PathBuf,
-        /// How many.
-        members: usize,
-    },
     /// openraft did not start.
     #[error("cannot start consensus: {0}")]
     Raft(String),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
     /// The process is ending.
     #[error("the start was interrupted")]
     Interrupted,
@@ -88,6 +80,12 @@ pub enum ProposeError {
         /// Its length.
         bytes: usize,
     },
+    /// No member is known to lead. It was not proposed.
+    #[error("the cluster has no leader; the command was not proposed")]
+    NoLeader,
+    /// The leader does not hear from a quorum of voters, or is handing over. It was not proposed.
+    #[error("the leader has no quorum now; the command was not proposed")]
+    NoQuorum,
     /// Consensus has ended, or is about to. It was not proposed.
     #[error("consensus is not running; the command was not proposed")]
     ShuttingDown,

@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gantry_control_state::{Command, CommandError, State};
+use gantry_control_state::{CommandError, Proposal, State};
 use gantry_model::Revision;
+use gantry_model::record::RecordKey;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageError, StorageIOError};
 
@@ -57,16 +58,14 @@ impl Machine {
         changes: &mut Changes,
     ) -> Result<Answers, CommandError> {
         let revision = Revision(log_id.index);
-        let mut outcomes = Vec::with_capacity(batch.commands.len());
-        let mut changed = Vec::new();
-        for command in &batch.commands {
-            let applied = self.state.apply(revision, &Command::decode(command)?);
-            outcomes.push(applied.outcome);
-            changed.extend(applied.changes);
-        }
+        let proposals = batch.commands.iter().map(|command| Proposal::decode(command));
+        let applied = self.state.apply_batch(revision, &proposals.collect::<Result<Vec<_>, _>>()?);
+        let mut changed = applied.changes;
         changes.extend(changed.iter().map(|change| (change.key.clone(), change.value.clone())));
+        // Nobody follows what proposers are remembered for, and it would crowd out what is followed.
+        changed.retain(|change| !change.key.starts_with(RecordKey::PROPOSERS));
         self.feed.publish(revision, changed, self.state.clone());
-        Ok(Answers { outcomes })
+        Ok(Answers(applied.answers))
     }
 
     fn apply_entry(&mut self, entry: Entry, changes: &mut Changes) -> Result<Answers, CommandError> {
@@ -84,7 +83,7 @@ impl Machine {
 
     fn apply_nothing(&self, log_id: LogId) -> Answers {
         self.feed.publish(Revision(log_id.index), Vec::new(), self.state.clone());
-        Answers { outcomes: Vec::new() }
+        Answers(Vec::new())
     }
 }
 

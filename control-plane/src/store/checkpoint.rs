@@ -76,6 +76,11 @@ pub(super) fn prepare(directory: &Path) -> io::Result<()> {
     sync_directory(directory)
 }
 
+/// Where a checkpoint from elsewhere may be written. [`prepare`] removes what is left there.
+pub(super) fn incoming(directory: &Path) -> PathBuf {
+    directory.join(format!("incoming{TEMPORARY_SUFFIX}"))
+}
+
 /// Writes a checkpoint as of log entry `index`, replacing one of the same index; durable when this returns.
 pub(super) fn write<Value: AsRef<[u8]>>(
     directory: &Path,

@@ -112,7 +112,7 @@ async fn record(plane: &Plane, catalog: Catalog) {
                 break;
             }
             // Recording it twice does no harm, so the unknown is tried again too.
-            Err(error @ (ProposeError::Unknown { .. } | ProposeError::Overloaded)) => last = Some(error),
+            Err(error) => last = Some(error),
         }
         tokio::time::sleep(ATTEMPT_PAUSE * attempt).await;
     }

@@ -10,6 +10,7 @@
 //! before it proposes.
 
 mod apply;
+mod batch;
 mod enrolment;
 mod outcome;
 mod state;
@@ -17,7 +18,8 @@ mod state;
 mod tests;
 
 pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
+pub use batch::{ANSWERS_MAX, PROPOSERS_MAX};
 pub use enrolment::{JOIN_TOKENS_MAX, REVOCATIONS_MAX};
-pub use gantry_wire::{Command, CommandError};
-pub use outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
+pub use gantry_wire::{Command, CommandError, Origin, Proposal};
+pub use outcome::{Answer, Applied, AppliedBatch, Change, ChangeKind, Outcome, Refusal};
 pub use state::{LoadError, State};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use gantry_model::ResourceId;
+use gantry_model::{ResourceId, Revision};
+use gantry_wire::raft_v1 as wire;
+use prost::Message;
 
 /// What applying one command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +59,122 @@ pub struct Refusal {
     pub nearest: Option<String>,
 }
 
+/// What became of the commands of one log entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedBatch {
+    /// An answer for each, in order.
+    pub answers: Vec<Answer>,
+    /// The entries that changed.
+    pub changes: Vec<Change>,
+}
+
+/// What became of a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The revision that it was applied at: an earlier one when it stood in the log before.
+    pub revision: Revision,
+    /// What it did. `None`: it was proposed before, and what became of it is forgotten.
+    pub outcome: Option<Outcome>,
+}
+
 impl Refusal {
     /// A refusal that concerns the command or document as a whole.
     pub(crate) fn of(index: usize, message: impl Into<String>) -> Refusal {
         Refusal { index, path: String::new(), message: message.into(), nearest: None }
+    }
+}
+
+impl Outcome {
+    /// The bytes by which an outcome is remembered and told to other members.
+    pub fn encode(&self) -> Vec<u8> {
+        wire::Outcome::from(self).encode_to_vec()
+    }
+
+    /// Reads an outcome; `None` when this build does not know it.
+    pub fn decode(encoded: &[u8]) -> Option<Outcome> {
+        Outcome::from_message(wire::Outcome::decode(encoded).ok()?)
+    }
+
+    /// Reads an outcome; `None` when this build does not know it.
+    pub fn from_message(message: wire::Outcome) -> Option<Outcome> {
+        match message.outcome? {
+            wire::outcome::Outcome::Done(done) => {
+                let changed = done.changed.into_iter().map(|changed| {
+                    let kind = match changed.kind() {
+                        wire::ChangeKind::Unspecified => return None,
+                        wire::ChangeKind::Created => ChangeKind::Created,
+                        wire::ChangeKind::Updated => ChangeKind::Updated,
+                        wire::ChangeKind::Unchanged => ChangeKind::Unchanged,
+                        wire::ChangeKind::Deleted => ChangeKind::Deleted,
+                    };
+                    Some((ResourceId::try_from(&changed.id?).ok()?, kind))
+                });
+                Some(Outcome::Done(changed.collect::<Option<_>>()?))
+            }
+            wire::outcome::Outcome::Refused(refused) => {
+                let refusals = refused.refusals.into_iter().map(|refusal| {
+                    let index = usize::try_from(refusal.index).ok()?;
+                    let wire::Refusal { path, message, nearest, .. } = refusal;
+                    Some(Refusal { index, path, message, nearest })
+                });
+                Some(Outcome::Refused(refusals.collect::<Option<_>>()?))
+            }
+        }
+    }
+}
+
+impl From<&Outcome> for wire::Outcome {
+    fn from(outcome: &Outcome) -> wire::Outcome {
+        let outcome = match outcome {
+            Outcome::Done(done) => {
+                let changed = |(id, kind): &(ResourceId, ChangeKind)| {
+                    let kind = match kind {
+                        ChangeKind::Created => wire::ChangeKind::Created,
+                        ChangeKind::Updated => wire::ChangeKind::Updated,
+                        ChangeKind::Unchanged => wire::ChangeKind::Unchanged,
+                        ChangeKind::Deleted => wire::ChangeKind::Deleted,
+                    };
+                    wire::ChangedResource { id: Some(id.into()), kind: kind.into() }
+                };
+                wire::outcome::Outcome::Done(wire::Done { changed: done.iter().map(changed).collect() })
+            }
+            Outcome::Refused(refusals) => {
+                let refusal = |refusal: &Refusal| wire::Refusal {
+                    index: refusal.index as u64,
+                    path: refusal.path.clone(),
+                    message: refusal.message.clone(),
+                    nearest: refusal.nearest.clone(),
+                };
+                let refusals = refusals.iter().map(refusal).collect();
+                wire::outcome::Outcome::Refused(wire::Refused { refusals })
+            }
+        };
+        wire::Outcome { outcome: Some(outcome) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_decodes_to_what_was_encoded() -> Result<(), gantry_model::name::NameError> {
+        let id = ResourceId::agent(&"acme".parse()?, &"bot".parse()?);
+        let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Unchanged, ChangeKind::Deleted];
+        let refusal = |index, nearest: Option<&str>| Refusal {
+            index,
+            path: "spec.servers[0]".to_owned(),
+            message: "there is no server".to_owned(),
+            nearest: nearest.map(str::to_owned),
+        };
+        for outcome in [
+            Outcome::Done(Vec::new()),
+            Outcome::Done(kinds.map(|kind| (id.clone(), kind)).to_vec()),
+            Outcome::Refused(vec![refusal(0, None), refusal(7, Some("files"))]),
+        ] {
+            assert_eq!(Outcome::decode(&outcome.encode()), Some(outcome));
+        }
+        assert_eq!(Outcome::decode(&[]), None);
+        Ok(())
     }
 }

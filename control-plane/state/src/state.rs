@@ -213,6 +213,14 @@ impl State {
         }
     }
 
+    /// What proposers are remembered for.
+    pub(crate) fn proposers(&self) -> impl Iterator<Item = &Record> {
+        self.entries
+            .range::<str, _>((std::ops::Bound::Included(RecordKey::PROPOSERS), std::ops::Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(RecordKey::PROPOSERS))
+            .map(|(_, entry)| &entry.record)
+    }
+
     /// Stores a record.
     pub(crate) fn put(&mut self, record: Record) -> Change {
         let bytes: Arc<[u8]> = encode_record(&record).into();

@@ -335,7 +335,8 @@ proptest! {
         let mut second = State::default();
         for (index, command) in history.iter().enumerate() {
             let revision = Revision(index as u64 + 1);
-            let read = Command::decode(&command.encode()).expect("a command reads back");
+            let read = Proposal::decode(&Proposal::from(command.clone()).encode());
+            let read = read.expect("a command reads back").command;
             prop_assert_eq!(&read, command);
             prop_assert_eq!(first.apply(revision, command), second.apply(revision, &read));
         }

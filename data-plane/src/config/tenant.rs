@@ -228,7 +228,10 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                 }
             }
             // The control plane keeps these to itself; one that came anyway has no meaning here.
-            RecordValue::SealedSecret(_) | RecordValue::TenantKey(_) | RecordValue::Cluster(_) => {}
+            RecordValue::SealedSecret(_)
+            | RecordValue::TenantKey(_)
+            | RecordValue::Cluster(_)
+            | RecordValue::Proposer(_) => {}
         }
     }
     parts

@@ -1,8 +1,9 @@
 //! Records: the entries of the replicated state, and their keys.
 //!
-//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`), so the records of a tenant are one range, and a
+//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`, `@proposer/ID`), so the records of a tenant are one range, and a
 //! record's key can be told from its value.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -33,6 +34,27 @@ pub enum RecordValue {
     SealedSecret(Arc<SealedSecret>),
     TenantKey(Arc<TenantKey>),
     Cluster(Arc<Cluster>),
+    Proposer(Arc<Proposer>),
+}
+
+/// What a control-plane process proposed of late, so that proposing it again does not apply it twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposer {
+    /// Random; new at each start of a process.
+    pub id: [u8; 16],
+    /// Commands below this one were answered to it and are forgotten.
+    pub answered_below: u64,
+    /// What became of the others.
+    pub answered: BTreeMap<u64, Answered>,
+}
+
+/// What became of one command of a proposer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The revision that it was applied at.
+    pub revision: Revision,
+    /// The outcome, encoded.
+    pub outcome: Vec<u8>,
 }
 
 /// A credential's secret, sealed before it was proposed.
@@ -98,9 +120,12 @@ pub enum RecordKind {
     SealedSecret,
     TenantKey,
     Cluster,
+    Proposer,
 }
 
 const CLUSTER_KEY: &str = "@cluster";
+/// Begins the keys of proposers. No tenant's name begins so.
+const PROPOSER_PREFIX: &str = "@proposer/";
 
 impl RecordKind {
     const ALL: [RecordKind; 11] = [
@@ -131,6 +156,7 @@ impl RecordKind {
             RecordKind::SealedSecret => "secret",
             RecordKind::TenantKey => "tenant-key",
             RecordKind::Cluster => CLUSTER_KEY,
+            RecordKind::Proposer => PROPOSER_PREFIX,
         }
     }
 
@@ -138,7 +164,9 @@ impl RecordKind {
     pub fn is_for_nodes(self) -> bool {
         match self {
             RecordKind::Resource(_) | RecordKind::AgentKey | RecordKind::Catalog => true,
-            RecordKind::SealedSecret | RecordKind::TenantKey | RecordKind::Cluster => false,
+            RecordKind::SealedSecret | RecordKind::TenantKey | RecordKind::Cluster | RecordKind::Proposer => {
+                false
+            }
         }
     }
 }
@@ -157,9 +185,21 @@ impl RecordKey {
         RecordKey { tenant: None, kind: RecordKind::Cluster, name: String::new() }
     }
 
-    /// The key of a record of a tenant; not for [`RecordKind::Cluster`].
+    /// The key of what a control-plane process proposed of late.
+    pub fn proposer(id: &[u8; 16]) -> RecordKey {
+        let name = format!("{:032x}", u128::from_be_bytes(*id));
+        RecordKey { tenant: None, kind: RecordKind::Proposer, name }
+    }
+
+    /// What the key of every proposer begins with.
+    pub const PROPOSERS: &str = PROPOSER_PREFIX;
+
+    /// The key of a record of a tenant; not for [`RecordKind::Cluster`] and [`RecordKind::Proposer`].
     pub fn of(tenant: &TenantName, kind: RecordKind, name: impl fmt::Display) -> RecordKey {
-        debug_assert!(kind != RecordKind::Cluster, "the cluster's facts belong to no tenant");
+        debug_assert!(
+            !matches!(kind, RecordKind::Cluster | RecordKind::Proposer),
+            "what is the cluster's belongs to no tenant"
+        );
         RecordKey { tenant: Some(tenant.clone()), kind, name: name.to_string() }
     }
 
@@ -168,7 +208,7 @@ impl RecordKey {
         format!("{tenant}/")
     }
 
-    /// The tenant, unless it is the cluster's record.
+    /// The tenant, unless the record is the cluster's.
     pub fn tenant(&self) -> Option<&TenantName> {
         self.tenant.as_ref()
     }
@@ -204,6 +244,7 @@ impl RecordValue {
             }
             RecordValue::TenantKey(key) => RecordKey::of(&key.tenant, RecordKind::TenantKey, key.version),
             RecordValue::Cluster(_) => RecordKey::cluster(),
+            RecordValue::Proposer(proposer) => RecordKey::proposer(&proposer.id),
         }
     }
 }
@@ -211,7 +252,7 @@ impl RecordValue {
 impl fmt::Display for RecordKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.tenant {
-            None => formatter.write_str(CLUSTER_KEY),
+            None => write!(formatter, "{}{}", self.kind.segment(), self.name),
             Some(tenant) => write!(formatter, "{tenant}/{}/{}", self.kind.segment(), self.name),
         }
     }
@@ -230,6 +271,10 @@ impl FromStr for RecordKey {
             return Ok(RecordKey::cluster());
         }
         let refused = || RecordKeyError(text.to_owned());
+        if let Some(id) = text.strip_prefix(PROPOSER_PREFIX) {
+            let id = u128::from_str_radix(id, 16).map_err(|_| refused())?;
+            return Ok(RecordKey::proposer(&id.to_be_bytes()));
+        }
         let mut parts = text.splitn(3, '/');
         let (Some(tenant), Some(segment), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(refused());
@@ -252,6 +297,8 @@ mod tests {
             assert_eq!(key.to_string().parse::<RecordKey>()?, key);
         }
         assert_eq!("@cluster".parse::<RecordKey>()?, RecordKey::cluster());
+        let proposer = RecordKey::proposer(&[7; 16]);
+        assert_eq!(proposer.to_string().parse::<RecordKey>()?, proposer);
         assert!("acme/nothing/x".parse::<RecordKey>().is_err());
         Ok(())
     }

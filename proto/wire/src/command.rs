@@ -63,21 +63,77 @@ pub enum Command {
     ChangeEnrolment(EnrolmentChange),
 }
 
+/// A command with its origin, as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Who proposed it; `None`: nobody proposes it again.
+    pub origin: Option<Origin>,
+    /// What is to be done.
+    pub command: Command,
+}
+
+/// Who proposed a command, and which of its commands it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Random; new at each start of a process.
+    pub proposer: [u8; 16],
+    /// Counts from 1.
+    pub sequence: u64,
+    /// Every command of the proposer below this has been answered to it.
+    pub answered_below: u64,
+    /// It may have been proposed before.
+    pub again: bool,
+}
+
 /// Bytes that are no command that this build knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a command of this build")]
 pub struct CommandError(#[source] pub WireError);
 
-impl Command {
-    /// The bytes of the command, as they stand in the log.
+impl Proposal {
+    /// The bytes of the proposal, as they stand in the log.
     pub fn encode(&self) -> Vec<u8> {
-        wire::Command::from(self).encode_to_vec()
+        let mut message = wire::Command::from(&self.command);
+        message.origin = self.origin.as_ref().map(Into::into);
+        message.encode_to_vec()
     }
 
-    /// Reads a command. An unknown one is an error, never skipped: a newer build wrote it.
-    pub fn decode(encoded: &[u8]) -> Result<Command, CommandError> {
+    /// Reads a proposal. An unknown command is an error, never skipped: a newer build wrote it.
+    pub fn decode(encoded: &[u8]) -> Result<Proposal, CommandError> {
         let message = wire::Command::decode(encoded).map_err(|error| CommandError(error.into()))?;
-        Command::try_from(&message).map_err(CommandError)
+        let origin = message.origin.as_ref().map(TryInto::try_into).transpose().map_err(CommandError)?;
+        Ok(Proposal { origin, command: Command::try_from(&message).map_err(CommandError)? })
+    }
+}
+
+impl From<Command> for Proposal {
+    /// A command that nobody proposes again.
+    fn from(command: Command) -> Proposal {
+        Proposal { origin: None, command }
+    }
+}
+
+impl From<&Origin> for wire::Origin {
+    fn from(origin: &Origin) -> wire::Origin {
+        wire::Origin {
+            proposer: origin.proposer.to_vec(),
+            sequence: origin.sequence,
+            answered_below: origin.answered_below,
+            again: origin.again,
+        }
+    }
+}
+
+impl TryFrom<&wire::Origin> for Origin {
+    type Error = WireError;
+
+    fn try_from(origin: &wire::Origin) -> Result<Origin, WireError> {
+        Ok(Origin {
+            proposer: bytes("proposer", &origin.proposer)?,
+            sequence: origin.sequence,
+            answered_below: origin.answered_below,
+            again: origin.again,
+        })
     }
 }
 
@@ -118,7 +174,7 @@ impl From<&Command> for wire::Command {
             }
             Command::ChangeEnrolment(change) => To::ChangeEnrolment(change.into()),
         };
-        wire::Command { command: Some(command) }
+        wire::Command { command: Some(command), origin: None }
     }
 }
 

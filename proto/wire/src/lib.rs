@@ -11,7 +11,7 @@ mod enrolment;
 mod record;
 mod resource;
 
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, Origin, Proposal};
 pub use convert::WireError;
 pub use record::{decode_record, encode_record};
 

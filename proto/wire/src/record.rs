@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gantry_model::enrolment::Enrolment;
 use gantry_model::key::KeyId;
-use gantry_model::record::{Cluster, Record, RecordValue, SealedSecret, TenantKey};
+use gantry_model::record::{Answered, Cluster, Proposer, Record, RecordValue, SealedSecret, TenantKey};
 use gantry_model::{AgentKey, Revision};
 use prost::Message;
 
@@ -34,6 +34,7 @@ impl From<&Record> for wire::Record {
             RecordValue::SealedSecret(secret) => To::Secret(secret.as_ref().into()),
             RecordValue::TenantKey(key) => To::TenantKey(key.as_ref().into()),
             RecordValue::Cluster(cluster) => To::Cluster(cluster.as_ref().into()),
+            RecordValue::Proposer(proposer) => To::Proposer(proposer.as_ref().into()),
         };
         wire::Record { revision: record.revision.0, value: Some(value) }
     }
@@ -51,8 +52,40 @@ impl TryFrom<&wire::Record> for Record {
             From::Secret(secret) => RecordValue::SealedSecret(Arc::new(secret.try_into()?)),
             From::TenantKey(key) => RecordValue::TenantKey(Arc::new(key.try_into()?)),
             From::Cluster(cluster) => RecordValue::Cluster(Arc::new(cluster.try_into()?)),
+            From::Proposer(proposer) => RecordValue::Proposer(Arc::new(proposer.try_into()?)),
         };
         Ok(Record { revision: Revision(record.revision), value })
+    }
+}
+
+impl From<&Proposer> for wire::Proposer {
+    fn from(proposer: &Proposer) -> wire::Proposer {
+        let answered = |(sequence, answered): (&u64, &Answered)| wire::Answered {
+            sequence: *sequence,
+            revision: answered.revision.0,
+            outcome: answered.outcome.clone(),
+        };
+        wire::Proposer {
+            id: proposer.id.to_vec(),
+            answered_below: proposer.answered_below,
+            answered: proposer.answered.iter().map(answered).collect(),
+        }
+    }
+}
+
+impl TryFrom<&wire::Proposer> for Proposer {
+    type Error = WireError;
+
+    fn try_from(proposer: &wire::Proposer) -> Result<Proposer, WireError> {
+        let answered = |answered: &wire::Answered| {
+            let revision = Revision(answered.revision);
+            (answered.sequence, Answered { revision, outcome: answered.outcome.clone() })
+        };
+        Ok(Proposer {
+            id: bytes("id", &proposer.id)?,
+            answered_below: proposer.answered_below,
+            answered: proposer.answered.iter().map(answered).collect(),
+        })
     }
 }
 

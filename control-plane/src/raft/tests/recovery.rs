@@ -1,5 +1,6 @@
 //! Checkpoints, purges, failures under way, and directories that must not be started on.
 
+use bytes::Bytes;
 use std::collections::BTreeSet;
 
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
@@ -147,21 +148,22 @@ async fn a_directory_in_use_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_directory_of_a_larger_cluster_is_refused() {
+async fn a_member_of_a_larger_cluster_starts_without_the_others_with_what_it_has() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    start(dir.path()).await.shutdown().await.expect("shutdown");
+    let consensus = start(dir.path()).await;
+    apply(&consensus, "before").await;
+    consensus.shutdown().await.expect("shutdown");
     append_to_closed(dir.path(), |log_id| {
         let members: BTreeMap<_, _> = [1, 2].map(|voter| (voter, Member::default())).into();
         let membership = openraft::Membership::new(vec![[1, 2].into()], members);
         entry::Entry { log_id, payload: EntryPayload::Membership(membership) }
     })
     .await;
-    let error = try_start(dir.path(), VOTER).await.expect_err("two members");
-    let expected = format!(
-        "data directory {} belongs to a cluster of 2 members; this release runs clusters of one voter",
-        dir.path().display()
-    );
-    assert_eq!(chain(&error), expected);
+    let consensus = start(dir.path()).await;
+    assert_eq!(tenants(&consensus), ["before"]);
+    let votes: Vec<_> = consensus.membership().members.iter().map(|member| member.voter.0).collect();
+    assert_eq!((votes, consensus.status().await.leader), (vec![1, 2], None));
+    consensus.shutdown().await.expect("shutdown");
 }
 
 #[tokio::test]

@@ -1,0 +1,407 @@
+//! Who belongs to the cluster, who leads it, and changes of both.
+//!
+//! Always holds: one change at a time, and only on top of the membership that whoever asks for it has seen; a learner
+//! becomes a voter only once it has the log; the last voter is never removed. A change without an answer is unknown.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gantry_wire::raft_v1 as wire;
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, RaftMetrics};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::entry::{self, LogId, Member, StoredMembership};
+use super::peers::Peer;
+use super::{Consensus, ELECTION_MS_MAX, VoterId};
+
+/// How long a learner may take to have the whole log before it is made a voter: a checkpoint, and what came since.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a change of membership may take: two entries, each with its quorum.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a hand-over may take. The others vote once they have not heard of this leader for an election's time.
+const HAND_OVER_DEADLINE: Duration = Duration::from_millis(4 * ELECTION_MS_MAX);
+/// How long it is waited for news of a leader before another try.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A member of the cluster, as this process knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Who.
+    pub voter: VoterId,
+    /// Host and port at which the others reach it.
+    pub address: String,
+    /// Whether it votes; a learner only follows.
+    pub votes: bool,
+    /// Up to where it has the leader's log; known to the leader alone.
+    pub matched: Option<u64>,
+}
+
+/// Who belongs to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// Names this membership: a change that expects it is refused once there is another.
+    pub version: Option<MembershipVersion>,
+    /// In the order of their ids.
+    pub members: Vec<MemberStatus>,
+    /// Whether a change of voters is under way.
+    pub changing: bool,
+}
+
+/// The log id of a membership, as an admin hands it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MembershipVersion {
+    /// The term of the leader that proposed it.
+    pub term: u64,
+    /// That leader.
+    pub leader: u64,
+    /// Its place in the log.
+    pub index: u64,
+}
+
+/// A change of who belongs to the cluster, or who leads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// A new member follows, or one that is there has another address.
+    Learn(VoterId, String),
+    /// A learner votes from now on.
+    Promote(VoterId),
+    /// A member is one no longer; its id is never used again.
+    Remove(VoterId),
+    /// Another voter is to lead.
+    HandOver(VoterId),
+}
+
+/// Why a change of membership is not known to be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// It may have been made, or may yet be.
+    #[error("it is unknown whether the change was made: {0}")]
+    Unknown(String),
+    /// There is no leader that could make it. Nothing was changed.
+    #[error("the cluster has no leader now; nothing was changed")]
+    NoLeader,
+}
+
+type Metrics = RaftMetrics<u64, Member>;
+
+impl Consensus {
+    /// The leader and its address, as far as this member knows.
+    pub(super) fn leader(&self) -> Option<(VoterId, String)> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        let leader = metrics.current_leader?;
+        let member = metrics.membership_config.membership().get_node(&leader)?;
+        Some((VoterId(leader), member.address.clone()))
+    }
+
+    /// Who belongs to the cluster, as far as this member knows.
+    pub fn membership(&self) -> Membership {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        membership(&metrics)
+    }
+
+    /// Makes a change, on whichever member leads. `expected`: only on top of that membership.
+    pub async fn change_members(
+        &self,
+        change: MembershipChange,
+        expected: Option<MembershipVersion>,
+    ) -> Result<Membership, ChangeError> {
+        let wait = if matches!(change, MembershipChange::HandOver(_)) {
+            HAND_OVER_DEADLINE
+        } else {
+            CATCH_UP_DEADLINE
+        };
+        let deadline = Instant::now() + CHANGE_DEADLINE;
+        let mut metrics = self.inner.raft.server_metrics();
+        loop {
+            metrics.borrow_and_update();
+            if let Some((leader, address)) = self.leader() {
+                if leader == self.inner.voter {
+                    return self.change_here(change, expected).await;
+                }
+                let peer = Peer { voter: Some(leader), address };
+                let question = change_to_wire(self.inner.voter, leader.0, &change, expected);
+                let reply = self.inner.peers.ask(peer, question, wait + CHANGE_DEADLINE).await;
+                let reply = reply.map_err(|error| ChangeError::Unknown(error.to_string()))?;
+                if let Some(answer) = read_change_reply(reply) {
+                    return answer;
+                }
+            }
+            if timeout_at(deadline, tokio::time::timeout(RETRY_INTERVAL, metrics.changed())).await.is_err() {
+                return Err(ChangeError::NoLeader);
+            }
+        }
+    }
+
+    /// Makes a change for another member.
+    pub(super) async fn change_for(&self, ask: wire::ChangeMembers) -> wire::ChangeMembersReply {
+        use wire::change_members_reply::Outcome as To;
+        let leads = self.leader().is_some_and(|(leader, _)| leader == self.inner.voter);
+        let outcome = match (leads, read_change(&ask)) {
+            (false, _) => To::NotLeader(self.not_leader()),
+            (true, None) => To::Refused("this build does not know the change".to_owned()),
+            (true, Some((change, expected))) => match self.change_here(change, expected).await {
+                Ok(_) => {
+                    let metrics = self.inner.raft.metrics().borrow().clone();
+                    To::Membership(entry::stored_membership_to_wire(&metrics.membership_config))
+                }
+                Err(ChangeError::Refused(reason)) => To::Refused(reason),
+                Err(ChangeError::Unknown(reason)) => To::Unknown(reason),
+                Err(ChangeError::NoLeader) => To::NotLeader(self.not_leader()),
+            },
+        };
+        wire::ChangeMembersReply { outcome: Some(outcome) }
+    }
+
+    async fn change_here(
+        &self,
+        change: MembershipChange,
+        expected: Option<MembershipVersion>,
+    ) -> Result<Membership, ChangeError> {
+        let _one = self.inner.changing.lock().await;
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        check(&metrics, &change, expected)?;
+        let set = |change| async move {
+            let changed = self.inner.raft.change_membership(change, false);
+            let changed = timeout(CHANGE_DEADLINE, changed).await;
+            let late = |_| ChangeError::Unknown("the voters did not agree in time".to_owned());
+            changed.map_err(late)?.map(|_| ()).map_err(refused)
+        };
+        match change {
+            MembershipChange::Learn(voter, address) => {
+                set(ChangeMembers::SetNodes(BTreeMap::from([(voter.0, Member { address })]))).await?;
+            }
+            MembershipChange::Promote(voter) => {
+                self.await_catch_up(voter).await?;
+                set(ChangeMembers::AddVoterIds([voter.0].into())).await?;
+            }
+            MembershipChange::Remove(voter) => {
+                let is_voter = metrics.membership_config.membership().voter_ids().any(|id| id == voter.0);
+                set(if is_voter {
+                    ChangeMembers::RemoveVoters([voter.0].into())
+                } else {
+                    ChangeMembers::RemoveNodes([voter.0].into())
+                })
+                .await?;
+            }
+            MembershipChange::HandOver(voter) => self.hand_over(voter).await?,
+        }
+        Ok(self.membership())
+    }
+
+    /// Waits until a member has what the leader had when it was asked.
+    async fn await_catch_up(&self, voter: VoterId) -> Result<(), ChangeError> {
+        let goal = self.inner.raft.metrics().borrow().last_log_index;
+        let caught_up = |metrics: &Metrics| {
+            metrics.replication.is_none() || matched(metrics, voter).map(|log_id| log_id.index) >= goal
+        };
+        let wait = self.inner.raft.wait(Some(CATCH_UP_DEADLINE));
+        let behind = |_| {
+            let seconds = CATCH_UP_DEADLINE.as_secs();
+            ChangeError::Refused(format!(
+                "member {voter} did not catch up within {seconds} seconds; is it running?"
+            ))
+        };
+        let metrics = wait.metrics(caught_up, "a member has the log").await.map_err(behind)?;
+        if metrics.replication.is_none() {
+            return Err(ChangeError::Refused("this member does not lead any more".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Lets another voter lead: nothing is proposed, the other gets the whole log, then this leader falls silent until
+    /// the others vote. openraft 0.9 has no leader transfer, so there is no leader for about an election's time.
+    async fn hand_over(&self, voter: VoterId) -> Result<(), ChangeError> {
+        self.inner.handing_over.store(true, Ordering::SeqCst);
+        let handed = self.hand_over_now(voter).await;
+        self.inner.raft.runtime_config().heartbeat(true);
+        self.inner.raft.runtime_config().elect(true);
+        self.inner.handing_over.store(false, Ordering::SeqCst);
+        handed
+    }
+
+    async fn hand_over_now(&self, voter: VoterId) -> Result<(), ChangeError> {
+        self.await_catch_up(voter).await?;
+        let runtime = self.inner.raft.runtime_config();
+        runtime.heartbeat(false);
+        runtime.elect(false);
+        let deadline = Instant::now() + HAND_OVER_DEADLINE;
+        let mut metrics = self.inner.raft.metrics();
+        let address = metrics.borrow().membership_config.membership().get_node(&voter.0).cloned();
+        let address = address.ok_or_else(|| ChangeError::Refused(format!("member {voter} is gone")))?.address;
+        loop {
+            // Asked again until the lease of this leader has run out and the others vote for it.
+            let question = wire::question::Question::TakeOver(wire::TakeOver {});
+            let question = wire::Question { from: self.inner.voter.0, to: voter.0, question: Some(question) };
+            let peer = Peer { voter: Some(voter), address: address.clone() };
+            // Whether it was heard shows in who leads.
+            let _ = self.inner.peers.ask(peer, question, CHANGE_DEADLINE).await;
+            let led =
+                |metrics: &Metrics| metrics.current_leader.is_some_and(|leader| leader != self.inner.voter.0);
+            if let Ok(Ok(_)) =
+                timeout(Duration::from_millis(super::ELECTION_MS_MIN / 2), metrics.wait_for(led)).await
+            {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let reason = format!("member {voter} did not win the vote; this member goes on leading");
+                return Err(ChangeError::Refused(reason));
+            }
+        }
+    }
+
+    /// Hands over to the voter that has most of the log; nothing when this member does not lead or is alone.
+    pub async fn hand_over_to_any(&self) -> Result<(), ChangeError> {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        if metrics.current_leader != Some(self.inner.voter.0) {
+            return Ok(());
+        }
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let others = voters.iter().copied().filter(|voter| *voter != self.inner.voter.0).map(VoterId);
+        match others.max_by_key(|voter| matched(&metrics, *voter)) {
+            Some(voter) => self.change_here(MembershipChange::HandOver(voter), None).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.inner.handing_over.load(Ordering::SeqCst)
+    }
+}
+
+fn matched(metrics: &Metrics, voter: VoterId) -> Option<LogId> {
+    metrics.replication.as_ref()?.get(&voter.0).copied().flatten()
+}
+
+fn membership(metrics: &Metrics) -> Membership {
+    let stored: &StoredMembership = &metrics.membership_config;
+    let voters: Vec<u64> = stored.membership().voter_ids().collect();
+    let member = |(voter, member): (&u64, &Member)| MemberStatus {
+        voter: VoterId(*voter),
+        address: member.address.clone(),
+        votes: voters.contains(voter),
+        matched: matched(metrics, VoterId(*voter)).map(|log_id| log_id.index),
+    };
+    Membership {
+        version: stored.log_id().as_ref().map(version),
+        members: stored.nodes().map(member).collect(),
+        changing: stored.membership().get_joint_config().len() > 1,
+    }
+}
+
+fn version(log_id: &LogId) -> MembershipVersion {
+    MembershipVersion { term: log_id.leader_id.term, leader: log_id.leader_id.node_id, index: log_id.index }
+}
+
+/// Refuses what must not be done to the membership as it is.
+fn check(
+    metrics: &Metrics,
+    change: &MembershipChange,
+    expected: Option<MembershipVersion>,
+) -> Result<(), ChangeError> {
+    let refuse = |reason: String| Err(ChangeError::Refused(reason));
+    let now = membership(metrics);
+    if expected.is_some() && expected != now.version {
+        return refuse(
+            "the membership changed meanwhile; look at it with `gantry cluster status`".to_owned(),
+        );
+    }
+    let find = |voter: &VoterId| now.members.iter().find(|member| member.voter == *voter);
+    let voters = now.members.iter().filter(|member| member.votes).count();
+    match change {
+        MembershipChange::Learn(..) => Ok(()),
+        MembershipChange::Promote(voter)
+        | MembershipChange::Remove(voter)
+        | MembershipChange::HandOver(voter)
+            if find(voter).is_none() =>
+        {
+            refuse(format!("there is no member {voter}"))
+        }
+        MembershipChange::Promote(voter) if find(voter).is_some_and(|member| member.votes) => {
+            refuse(format!("member {voter} votes already"))
+        }
+        MembershipChange::Remove(voter) if voters == 1 && find(voter).is_some_and(|member| member.votes) => {
+            refuse(format!("member {voter} is the only voter"))
+        }
+        MembershipChange::HandOver(voter) if !find(voter).is_some_and(|member| member.votes) => {
+            refuse(format!("member {voter} does not vote; `gantry cluster add {voter}` makes it a voter"))
+        }
+        MembershipChange::HandOver(voter) if metrics.id == voter.0 => {
+            refuse(format!("member {voter} leads already"))
+        }
+        MembershipChange::Promote(_) | MembershipChange::Remove(_) | MembershipChange::HandOver(_) => Ok(()),
+    }
+}
+
+fn refused(error: RaftError<u64, ClientWriteError<u64, Member>>) -> ChangeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            ChangeError::Refused(error.to_string())
+        }
+        // A leader that loses its office answers so also for what it had proposed.
+        error => ChangeError::Unknown(error.to_string()),
+    }
+}
+
+fn change_to_wire(
+    from: VoterId,
+    to: u64,
+    change: &MembershipChange,
+    expected: Option<MembershipVersion>,
+) -> wire::Question {
+    use wire::change_members::Change as To;
+    let change = match change {
+        MembershipChange::Learn(voter, address) => {
+            To::Learn(wire::Member { voter: voter.0, address: address.clone() })
+        }
+        MembershipChange::Promote(voter) => To::Promote(voter.0),
+        MembershipChange::Remove(voter) => To::Remove(voter.0),
+        MembershipChange::HandOver(voter) => To::HandOver(voter.0),
+    };
+    let expected = expected.map(|version| wire::LogId {
+        term: version.term,
+        voter: version.leader,
+        index: version.index,
+    });
+    let change = wire::ChangeMembers { expected, change: Some(change) };
+    wire::Question { from: from.0, to, question: Some(wire::question::Question::ChangeMembers(change)) }
+}
+
+fn read_change(ask: &wire::ChangeMembers) -> Option<(MembershipChange, Option<MembershipVersion>)> {
+    use wire::change_members::Change as From;
+    let change = match ask.change.as_ref()? {
+        From::Learn(member) => MembershipChange::Learn(VoterId(member.voter), member.address.clone()),
+        From::Promote(voter) => MembershipChange::Promote(VoterId(*voter)),
+        From::Remove(voter) => MembershipChange::Remove(VoterId(*voter)),
+        From::HandOver(voter) => MembershipChange::HandOver(VoterId(*voter)),
+    };
+    let expected =
+        ask.expected.map(|id| MembershipVersion { term: id.term, leader: id.voter, index: id.index });
+    Some((change, expected))
+}
+
+/// `None`: the one that was asked does not lead.
+fn read_change_reply(reply: wire::Reply) -> Option<Result<Membership, ChangeError>> {
+    use wire::change_members_reply::Outcome as From;
+    let unfit = || Some(Err(ChangeError::Unknown("this build does not know the leader's reply".to_owned())));
+    let Some(wire::reply::Reply::ChangeMembers(reply)) = reply.reply else { return unfit() };
+    match reply.outcome {
+        Some(From::Membership(stored)) => match entry::stored_membership_from_wire(stored) {
+            Ok(stored) => {
+                let metrics =
+                    Metrics { membership_config: std::sync::Arc::new(stored), ..Metrics::new_initial(0) };
+                Some(Ok(membership(&metrics)))
+            }
+            Err(_) => unfit(),
+        },
+        Some(From::NotLeader(_)) => None,
+        Some(From::Refused(reason)) => Some(Err(ChangeError::Refused(reason))),
+        Some(From::Unknown(reason)) => Some(Err(ChangeError::Unknown(reason))),
+        None => unfit(),
+    }
+}

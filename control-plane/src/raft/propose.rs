@@ -1,0 +1,209 @@
+//! Proposing a command from any member: here when this one leads, by the leader otherwise, again when that is safe.
+//!
+//! Always holds: a command has one origin however often it is tried, so it is applied at most once; `Unknown` is
+//! answered where it may have been proposed and no answer came, every other error where it never was. A leader that
+//! has not heard from a quorum for an election's time proposes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gantry_control_state::{Command, Origin, Outcome, Proposal};
+use gantry_model::Revision;
+use gantry_wire::raft_v1 as wire;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::batcher;
+use super::peers::Peer;
+use super::{
+    COMMAND_BYTES_MAX, Committed, Consensus, ELECTION_MS_MAX, PROPOSE_DEADLINE, ProposeError, VoterId,
+};
+
+/// How long it is waited for news of a leader before the one that is known is asked again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// This process as a proposer: its name and the commands that it waits for.
+#[derive(Debug)]
+pub(super) struct Proposer {
+    id: [u8; 16],
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    next: u64,
+    sequences: BTreeSet<u64>,
+}
+
+/// A command that is waited for; not any more when this is dropped.
+struct Ticket<'a> {
+    proposer: &'a Proposer,
+    sequence: u64,
+}
+
+/// What became of one try.
+enum Tried {
+    Answered(Committed),
+    /// It was not proposed, and may be elsewhere or later.
+    NotHere(Option<ProposeError>),
+    /// It may have been.
+    Unknown(String),
+    /// It was not proposed, and trying again does not help.
+    Refused(ProposeError),
+}
+
+impl Proposer {
+    pub(super) fn new(id: [u8; 16]) -> Self {
+        Self { id, open: Mutex::new(Open { next: 1, sequences: BTreeSet::new() }) }
+    }
+
+    fn begin(&self) -> Ticket<'_> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = open.next;
+        open.next += 1;
+        open.sequences.insert(sequence);
+        Ticket { proposer: self, sequence }
+    }
+}
+
+impl Ticket<'_> {
+    fn origin(&self, again: bool) -> Origin {
+        let open = self.proposer.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered_below = open.sequences.first().copied().unwrap_or(self.sequence);
+        Origin { proposer: self.proposer.id, sequence: self.sequence, answered_below, again }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut open = self.proposer.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.sequences.remove(&self.sequence);
+    }
+}
+
+impl Consensus {
+    /// Proposes a command, on whichever member leads, and waits until it is applied, at most [`PROPOSE_DEADLINE`].
+    /// This member may apply it a little later than the leader. Dropping the future leaves it unknown whether it will
+    /// be applied.
+    pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        let ticket = self.inner.proposer.begin();
+        let mut proposal = Proposal { origin: None, command };
+        let deadline = Instant::now() + PROPOSE_DEADLINE;
+        let mut metrics = self.inner.raft.server_metrics();
+        let (mut again, mut unknown, mut refused) = (false, None, ProposeError::NoLeader);
+        loop {
+            metrics.borrow_and_update();
+            proposal.origin = Some(ticket.origin(again));
+            let command = Bytes::from(proposal.encode());
+            if command.len() > COMMAND_BYTES_MAX {
+                return Err(ProposeError::TooLarge { bytes: command.len() });
+            }
+            match self.propose_once(command, deadline).await {
+                Tried::Answered(committed) => return Ok(committed),
+                Tried::NotHere(error) => refused = error.unwrap_or(refused),
+                Tried::Unknown(reason) => (again, unknown) = (true, Some(reason)),
+                Tried::Refused(error) if !again => return Err(error),
+                Tried::Refused(_) => {}
+            }
+            if self.inner.stop.is_cancelled() || Instant::now() + RETRY_INTERVAL >= deadline {
+                return Err(unknown.map_or(refused, |reason| ProposeError::Unknown { reason }));
+            }
+            // Whatever comes first: news of a leader, or the time to ask the known one again.
+            let _ = tokio::time::timeout(RETRY_INTERVAL, metrics.changed()).await;
+        }
+    }
+
+    async fn propose_once(&self, command: Bytes, deadline: Instant) -> Tried {
+        let Some((leader, address)) = self.leader() else { return Tried::NotHere(None) };
+        if leader == self.inner.voter {
+            return self.propose_here(command, deadline).await;
+        }
+        let peer = Peer { voter: Some(leader), address };
+        let question = wire::question::Question::Propose(wire::Propose { command });
+        let question = wire::Question { from: self.inner.voter.0, to: leader.0, question: Some(question) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reply = match self.inner.peers.ask(peer, question, left).await {
+            Ok(wire::Reply { reply: Some(wire::reply::Reply::Propose(reply)) }) => reply,
+            Ok(_) => return Tried::Unknown("the leader's reply does not fit the question".to_owned()),
+            Err(error) => return Tried::Unknown(error.to_string()),
+        };
+        read_reply(reply)
+    }
+
+    /// Proposes on this member, as its leader.
+    async fn propose_here(&self, command: Bytes, deadline: Instant) -> Tried {
+        if self.has_no_quorum() || self.is_handing_over() {
+            return Tried::NotHere(Some(ProposeError::NoQuorum));
+        }
+        let (reply, answer) = oneshot::channel();
+        match self.inner.proposals.try_send(batcher::Proposal { command, reply }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Tried::Refused(ProposeError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Tried::Refused(ProposeError::ShuttingDown),
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(committed))) => Tried::Answered(committed),
+            Ok(Ok(Err(ProposeError::Unknown { reason }))) => Tried::Unknown(reason),
+            Ok(Ok(Err(error))) => Tried::Refused(error),
+            Ok(Err(_)) => Tried::Unknown("the answer was lost".to_owned()),
+            Err(_) => Tried::Unknown(format!("no answer within {} seconds", PROPOSE_DEADLINE.as_secs())),
+        }
+    }
+
+    /// Proposes for another member.
+    pub(super) async fn propose_for(&self, command: Bytes) -> wire::ProposeReply {
+        use wire::propose_reply::Outcome as To;
+        let turned = |turned: wire::Turned| To::TurnedAway(turned.into());
+        let leads = self.leader().is_some_and(|(leader, _)| leader == self.inner.voter);
+        let outcome = if leads {
+            match self.propose_here(command, Instant::now() + PROPOSE_DEADLINE).await {
+                Tried::Answered(committed) => To::Committed(wire::Committed {
+                    revision: committed.revision.0,
+                    outcome: Some((&committed.outcome).into()),
+                }),
+                Tried::NotHere(_) => turned(wire::Turned::NoQuorum),
+                Tried::Unknown(reason) => To::Unknown(reason),
+                Tried::Refused(ProposeError::Overloaded) => turned(wire::Turned::Overloaded),
+                Tried::Refused(_) => turned(wire::Turned::ShuttingDown),
+            }
+        } else {
+            To::NotLeader(self.not_leader())
+        };
+        wire::ProposeReply { outcome: Some(outcome) }
+    }
+
+    /// Whether this is the leader of several voters and has not heard from a quorum for too long to be it still.
+    fn has_no_quorum(&self) -> bool {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let voters = metrics.membership_config.membership().voter_ids().count();
+        voters > 1 && metrics.millis_since_quorum_ack.is_some_and(|millis| millis > ELECTION_MS_MAX)
+    }
+
+    pub(super) fn not_leader(&self) -> wire::NotLeader {
+        let (leader, address) = self.leader().unzip();
+        wire::NotLeader { leader: leader.unwrap_or(VoterId(0)).0, address: address.unwrap_or_default() }
+    }
+}
+
+fn read_reply(reply: wire::ProposeReply) -> Tried {
+    use wire::propose_reply::Outcome as From;
+    let unfit = || Tried::Unknown("this build does not know the leader's reply".to_owned());
+    match reply.outcome {
+        Some(From::Committed(committed)) => match committed.outcome.and_then(Outcome::from_message) {
+            Some(outcome) => Tried::Answered(Committed { revision: Revision(committed.revision), outcome }),
+            None => unfit(),
+        },
+        Some(From::NotLeader(_)) => Tried::NotHere(None),
+        Some(From::Unknown(reason)) => Tried::Unknown(reason),
+        Some(From::TurnedAway(turned)) => match wire::Turned::try_from(turned) {
+            Ok(wire::Turned::Overloaded) => Tried::Refused(ProposeError::Overloaded),
+            Ok(wire::Turned::NoQuorum) => Tried::NotHere(Some(ProposeError::NoQuorum)),
+            // Another will lead.
+            Ok(wire::Turned::ShuttingDown) => Tried::NotHere(None),
+            Ok(wire::Turned::Unspecified) | Err(_) => unfit(),
+        },
+        None => unfit(),
+    }
+}
