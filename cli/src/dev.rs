@@ -31,6 +31,8 @@ use planes::{Control, NodePlan, Planes};
 
 /// Most nodes of one start: enough to see what several do, and no more than a laptop has processors for.
 const NODES_MAX: i64 = 8;
+/// Most voters of one start: the loss of two can be tried.
+const VOTERS_MAX: i64 = 5;
 
 /// Run everything on this machine: control plane, data plane, and a demo server or your own servers.
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,9 @@ pub(crate) struct Dev {
     /// How many data-plane nodes run; those after the first listen on free ports of the same address.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=NODES_MAX))]
     nodes: u8,
+    /// How many control-plane voters run; those after the first take free ports of loopback.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=VOTERS_MAX))]
+    voters: u8,
     /// Where admins connect; loopback only.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
     admin: SocketAddr,
@@ -142,7 +147,7 @@ impl Dev {
         earlier: Option<ContextFile>,
         admin_token: SecretText,
     ) -> Result<Planes, Failure> {
-        let control = Control::start(directory, self.admin, &admin_token).await?;
+        let control = Control::start(directory, self.admin, self.voters, &admin_token).await?;
         let admin_address = control.address();
         let access = AdminAccess {
             address: AdminAddress::parse(&admin_address.to_string())?,

@@ -1,4 +1,4 @@
-//! Who may call: the bearer tokens of admins and nodes, and the certificates of nodes.
+//! Who may call: the bearer tokens of admins, nodes and other members, and the certificates of nodes.
 //!
 //! Always holds: every call of a service behind a [`TokenCheck`] carries the right token; how long the comparison
 //! takes tells nothing of the token. There is one token for all admins in this release: it does not tell persons
@@ -28,6 +28,7 @@ pub(crate) struct TokenCheck {
 pub(crate) enum Whose {
     Admin,
     Node,
+    Peer,
 }
 
 impl TokenCheck {
@@ -41,6 +42,7 @@ impl TokenCheck {
                 "the context file that `gantry dev` leaves has the right one, or name it with --token-file"
             }
             Whose::Node => "give the data plane the node token of this control plane",
+            Whose::Peer => "start every member of the cluster with the same peer token",
         };
         Status::unauthenticated(format!("{what}; {next}"))
     }

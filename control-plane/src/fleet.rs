@@ -7,6 +7,7 @@
 mod failures;
 mod flapping;
 mod nodes;
+mod others;
 mod place;
 #[cfg(test)]
 mod tests;

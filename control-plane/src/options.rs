@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use gantry_model::Secret;
 
 use crate::access::TOKEN_BYTES_MIN;
+use crate::raft::VoterId;
 use crate::transport::Transport;
 
 /// What a control plane is started with.
@@ -24,6 +25,21 @@ pub struct Options {
     pub admin_token: Secret<String>,
     /// What nodes prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes, and another one.
     pub node_token: Secret<String>,
+    /// This process as one of several members; `None`: it is the only one there can be.
+    pub member: Option<MemberOptions>,
+}
+
+/// A process as a member of a cluster of several.
+#[derive(Debug, Clone)]
+pub struct MemberOptions {
+    /// Its id: never another process's, nor another directory's.
+    pub voter: VoterId,
+    /// Where the other members are heard: loopback only. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What members prove themselves to each other with; at least [`TOKEN_BYTES_MIN`] bytes, and another one.
+    pub token: Secret<String>,
+    /// The address of a member of the cluster that it joins when its directory is new; `None`: it makes the cluster.
+    pub join: Option<String>,
 }
 
 /// Options that cannot be.
@@ -37,7 +53,7 @@ pub enum OptionsError {
     /// A token can be guessed.
     #[error("the {whose} token has {bytes} bytes; it needs at least {TOKEN_BYTES_MIN}")]
     TokenTooShort {
-        /// `admin` or `node`.
+        /// `admin`, `node` or `peer`.
         whose: &'static str,
         /// Its length.
         bytes: usize,
@@ -45,20 +61,25 @@ pub enum OptionsError {
     /// A token has characters that cannot be sent.
     #[error("the {whose} token has characters other than visible ASCII")]
     TokenCharacters {
-        /// `admin` or `node`.
+        /// `admin`, `node` or `peer`.
         whose: &'static str,
     },
-    /// Every node could act as an admin.
-    #[error("the admin token and the node token are the same")]
+    /// Whoever has one could act as the other.
+    #[error("two of the tokens of admins, nodes and members are the same")]
     SameTokens,
 }
 
 impl Options {
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
-        if self.transport == Transport::Plain && !self.listen.ip().is_loopback() {
-            return Err(OptionsError::NotLoopback(self.listen));
+        let mut tokens = vec![("admin", &self.admin_token), ("node", &self.node_token)];
+        tokens.extend(self.member.as_ref().map(|member| ("peer", &member.token)));
+        let member = self.member.as_ref().map(|member| member.listen);
+        // The members of a cluster speak in the clear.
+        let plain = (self.transport == Transport::Plain).then_some(self.listen).into_iter().chain(member);
+        if let Some(open) = plain.into_iter().find(|listen| !listen.ip().is_loopback()) {
+            return Err(OptionsError::NotLoopback(open));
         }
-        for (whose, token) in [("admin", &self.admin_token), ("node", &self.node_token)] {
+        for (index, (whose, token)) in tokens.iter().enumerate() {
             let token = token.expose();
             if token.len() < TOKEN_BYTES_MIN {
                 return Err(OptionsError::TokenTooShort { whose, bytes: token.len() });
@@ -66,9 +87,9 @@ impl Options {
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(OptionsError::TokenCharacters { whose });
             }
-        }
-        if self.admin_token.expose() == self.node_token.expose() {
-            return Err(OptionsError::SameTokens);
+            if tokens[..index].iter().any(|(_, other)| other.expose() == token) {
+                return Err(OptionsError::SameTokens);
+            }
         }
         Ok(())
     }
@@ -86,6 +107,7 @@ mod tests {
             transport: Transport::Plain,
             admin_token: Secret::new(admin.to_owned()),
             node_token: Secret::new(node.to_owned()),
+            member: None,
         };
         let (one, two) = ("1".repeat(32), "2".repeat(32));
         assert_eq!(options("127.0.0.1:0", &one, &two).check(), Ok(()));
@@ -97,6 +119,19 @@ mod tests {
         assert_eq!(options("127.0.0.1:0", &one, &one).check(), Err(OptionsError::SameTokens));
         let short = options("127.0.0.1:0", &one, "short").check();
         assert_eq!(short, Err(OptionsError::TokenTooShort { whose: "node", bytes: 5 }));
+        let member = |listen: &str, token: &str| Options {
+            member: Some(MemberOptions {
+                voter: VoterId(1),
+                listen: listen.parse().expect("an address"),
+                token: Secret::new(token.to_owned()),
+                join: None,
+            }),
+            ..options("127.0.0.1:0", &one, &two)
+        };
+        assert_eq!(member("127.0.0.1:0", &"3".repeat(32)).check(), Ok(()));
+        assert_eq!(member("127.0.0.1:0", &two).check(), Err(OptionsError::SameTokens));
+        let everywhere = member("0.0.0.0:8082", &"3".repeat(32)).check();
+        assert_eq!(everywhere, Err(OptionsError::NotLoopback(([0, 0, 0, 0], 8082).into())));
         let spaced = options("127.0.0.1:0", &"a b".repeat(20), &two).check();
         assert_eq!(spaced, Err(OptionsError::TokenCharacters { whose: "admin" }));
     }

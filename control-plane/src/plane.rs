@@ -23,7 +23,7 @@ pub(crate) struct Plane {
     pub(crate) consensus: Consensus,
     pub(crate) vault: Vault,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) fleet: Fleet,
+    pub(crate) fleet: Arc<Fleet>,
     /// Room for [`SNAPSHOT_BUILDS_MAX`].
     pub(crate) snapshot_builds: Semaphore,
     /// Room for [`TAILS_MAX`].

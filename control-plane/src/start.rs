@@ -35,6 +35,7 @@ use crate::enrol::EnrolService;
 use crate::feed::Feed;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
+use crate::membership::Membership;
 use crate::options::{Options, OptionsError};
 use crate::plane::{Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
 use crate::raft::{self, Consensus, ProposeError, VoterId};
@@ -44,8 +45,8 @@ use crate::stream::{StreamService, keep_time};
 use crate::transport::{SecureError, Secured, Transport};
 use crate::vault::{FoundError, UnsealError, Vault};
 
-/// The one voter of this release.
-const VOTER: VoterId = VoterId(1);
+/// The voter of a cluster that can have only one.
+const ONLY_VOTER: VoterId = VoterId(1);
 /// Where consensus keeps its data, below the data directory.
 const CONSENSUS_DIRECTORY: &str = "consensus";
 /// How long open calls may take to end. Streams end by themselves at once; the rest are single requests.
@@ -66,6 +67,7 @@ type Services = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>>
 #[derive(Debug)]
 pub struct ControlPlane {
     address: SocketAddr,
+    peer_address: Option<String>,
     plane: Arc<Plane>,
     failure: watch::Receiver<Option<Failure>>,
     supervisor: JoinHandle<()>,
@@ -141,11 +143,32 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
     let listener = TcpListener::bind(options.listen).await.map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
     make_directory(options.data_dir.clone()).await?;
+    let membership = match &options.member {
+        Some(member) => {
+            let failed = |source| StartError::Listen { address: member.listen, source };
+            Some(Membership::bind(member).await.map_err(failed)?)
+        }
+        None => None,
+    };
+    let peer_address = membership.as_ref().map(|membership| membership.address().to_owned());
     let data_dir = options.data_dir.join(CONSENSUS_DIRECTORY);
-    let consensus = Consensus::start(raft::Options::new(data_dir, VOTER), Feed::new()).await?;
-    let vault = match open_vault(&consensus, &options.data_dir).await {
+    let voter = options.member.as_ref().map_or(ONLY_VOTER, |member| member.voter);
+    let mut consensus_options = raft::Options::new(data_dir, voter);
+    if let Some(membership) = &membership {
+        consensus_options.formation = membership.formation();
+        consensus_options.peers = membership.peers();
+    }
+    let consensus = Consensus::start(consensus_options, Feed::new()).await?;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let fleet = Arc::new(Fleet::new(Instant::now()));
+    if let Some(membership) = membership {
+        membership.run(&consensus, &fleet, &tasks, &stop);
+    }
+    let is_founder = options.member.as_ref().is_none_or(|member| member.join.is_none());
+    let vault = match open_vault(&consensus, &options.data_dir, is_founder).await {
         Ok(vault) => vault,
         Err(error) => {
+            stop.cancel();
             // The first error is the one to tell.
             let _ = consensus.shutdown().await;
             return Err(error);
@@ -160,11 +183,11 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
         consensus,
         vault,
         journal: Journal::new(),
-        fleet: Fleet::new(Instant::now()),
+        fleet,
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),
-        stop: CancellationToken::new(),
-        tasks: TaskTracker::new(),
+        stop,
+        tasks,
     });
     plane.tasks.spawn(keep_time(plane.clone()));
     if let Some(secured) = &secured {
@@ -174,7 +197,7 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
     let (failed, failure) = watch::channel(None);
     let services = serve(plane.clone(), listener, secured.as_ref(), &options)?;
     let supervisor = tokio::spawn(supervise(plane.clone(), services, failed));
-    Ok(ControlPlane { address, plane, failure, supervisor })
+    Ok(ControlPlane { address, peer_address, plane, failure, supervisor })
 }
 
 impl ControlPlane {
@@ -193,6 +216,26 @@ impl ControlPlane {
         let state = self.plane.consensus.feed().latest().state;
         let authority = state.cluster()?.enrolment.authority.as_ref();
         authority.map(|authority| authority.certificate.clone())
+    }
+
+    /// Where other members are heard; `None`: there are none.
+    pub fn peer_address(&self) -> Option<&str> {
+        self.peer_address.as_deref()
+    }
+
+    /// Makes a member that has joined a voter, which is nothing for one that is; on whichever member it is called.
+    pub async fn promote(&self, voter: VoterId) -> Result<(), raft::ChangeError> {
+        let members = self.plane.consensus.membership().members;
+        if members.iter().any(|member| member.voter == voter && member.votes) {
+            return Ok(());
+        }
+        let change = raft::MembershipChange::Promote(voter);
+        self.plane.consensus.change_members(change, None).await.map(|_| ())
+    }
+
+    /// Lets another voter lead, when this one does and there is one: for a member that is about to go down.
+    pub async fn hand_over(&self) -> Result<(), raft::ChangeError> {
+        self.plane.consensus.hand_over_to_any().await
     }
 
     /// Waits until the control plane ends by itself; for ever when it does not. Dropping the future is safe.
@@ -226,8 +269,13 @@ async fn make_directory(directory: PathBuf) -> Result<(), StartError> {
 }
 
 /// Opens the vault; on a first start, makes the cluster.
-async fn open_vault(consensus: &Consensus, directory: &Path) -> Result<Vault, StartError> {
-    if consensus.feed().latest().state.cluster().is_none() {
+async fn open_vault(consensus: &Consensus, directory: &Path, is_founder: bool) -> Result<Vault, StartError> {
+    if !is_founder {
+        let mut revisions = consensus.feed().subscribe();
+        while consensus.feed().latest().state.cluster().is_none() {
+            revisions.changed().await.map_err(|_| StartError::Interrupted)?;
+        }
+    } else if consensus.feed().latest().state.cluster().is_none() {
         let path = directory.to_owned();
         let found = tokio::task::spawn_blocking(move || Vault::found(&path)).await;
         let cluster = found.map_err(|_| StartError::Interrupted)??;
@@ -332,6 +380,7 @@ mod tests {
             transport: Transport::Plain,
             admin_token: Secret::new("a".repeat(32)),
             node_token: Secret::new("n".repeat(32)),
+            member: None,
         };
         let running = start(options.clone()).await?;
         running.plane.consensus.clone().shutdown().await?;

@@ -5,6 +5,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use crate::failure::{Failure, chain};
 
 /// Random bytes of a token: 256 bits cannot be guessed.
 const TOKEN_BYTES: usize = 32;
+/// The vault's key file in a voter's directory.
+const KEY_FILE: &str = "kek";
 /// What an admin token begins with, so that secret scanners can find a leaked one.
 const ADMIN_TOKEN_PREFIX: &str = "gantry_admin_";
 
@@ -76,20 +79,83 @@ impl Directory {
     /// The token by which nodes join, these and others: the one that an earlier start left, so that nodes that joined
     /// then find this control plane again, else a new one.
     pub(super) fn node_token(&self) -> Result<SecretText, Failure> {
-        let path = self.node_token_path();
+        self.token(&self.node_token_path())
+    }
+
+    /// The token by which the members of the control plane know each other.
+    pub(super) fn peer_token(&self) -> Result<SecretText, Failure> {
+        self.token(&self.path.join("peer-token"))
+    }
+
+    fn token(&self, path: &Path) -> Result<SecretText, Failure> {
         if path.exists() {
-            return read_secret(&path);
+            return read_secret(path);
         }
         let token = SecretText::new(random_hex()?);
-        let written = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&path);
+        let written = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path);
         let written = written.and_then(|mut file| writeln!(file, "{}", token.expose()));
-        written.map_err(|error| {
-            Failure::error(
-                format!("{} cannot be written: {error}", path.display()),
-                "make room or correct the permissions, then start again",
-            )
-        })?;
+        written.map_err(|error| unwritable(path, &error))?;
         Ok(token)
+    }
+
+    /// Where the voters' data lie, the first voter first. A voter that was once there is there again at every start:
+    /// without it the others may have no quorum.
+    pub(super) fn voters(&self, wanted: u8) -> Result<Vec<PathBuf>, Failure> {
+        let of = |number: u8| match number {
+            1 => self.of_plane("control-plane"),
+            number => self.of_plane(&format!("control-plane-{number}")),
+        };
+        let there = (1..=u8::MAX).take_while(|number| of(*number).exists()).count();
+        if there > usize::from(wanted) {
+            return Err(Failure::usage(
+                format!("{} has {there} voters, and {wanted} of them have no quorum", self.path.display()),
+                format!("start with `--voters {there}`, or name another directory with `--data-dir DIR`"),
+            ));
+        }
+        Ok((1..=wanted).map(of).collect())
+    }
+
+    /// Gives a new voter the key file of the first, without which it could open no secret.
+    pub(super) fn share_key_file(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+        let target = to.join(KEY_FILE);
+        if target.exists() {
+            return Ok(());
+        }
+        // Removed first: what a start that was cut short left there is not whole.
+        let copy = || -> io::Result<()> {
+            DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+            let partial = to.join("kek.tmp");
+            let _ = fs::remove_file(&partial);
+            fs::copy(from.join(KEY_FILE), &partial)?;
+            fs::rename(&partial, &target)
+        };
+        copy().map_err(|error| unwritable(&target, &error))
+    }
+
+    /// Where the other members hear a voter: the same at every start, since they remember it.
+    pub(super) fn peer_address(&self, voter: &Path) -> Result<SocketAddr, Failure> {
+        let path = voter.join("peer-address");
+        match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                let next = format!("correct {}: it has IP:PORT", path.display());
+                Failure::error(format!("{} is no address", path.display()), next)
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let free =
+                    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+                let free = free.map_err(|error| {
+                    Failure::error(
+                        format!("there is no free port on loopback: {error}"),
+                        "close some programs",
+                    )
+                })?;
+                let written = DirBuilder::new().recursive(true).mode(0o700).create(voter);
+                let written = written.and_then(|()| fs::write(&path, format!("{free}\n")));
+                written.map_err(|error| unwritable(&path, &error))?;
+                Ok(free)
+            }
+            Err(error) => Err(unwritable(&path, &error)),
+        }
     }
 
     /// Keeps the context for the next start and for every other command.
@@ -98,6 +164,13 @@ impl Directory {
             Failure::error(chain(&error), "make room or correct the permissions, then start again")
         })
     }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::error(
+        format!("{} cannot be written: {error}", path.display()),
+        "make room or correct the permissions, then start again",
+    )
 }
 
 /// A new admin token.

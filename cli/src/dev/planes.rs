@@ -4,9 +4,12 @@
 //! last records find somebody to take them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::pin::Pin;
 use std::task::Poll;
 
-use gantry_control_plane::{ControlPlane, Transport};
+use gantry_control_plane::raft::VoterId;
+use gantry_control_plane::{ControlPlane, MemberOptions, Transport};
 use gantry_data_plane::LastKnownGood;
 use gantry_model::Secret;
 use gantry_node::tls::TlsFiles;
@@ -33,50 +36,54 @@ pub(super) struct NodePlan {
 
 /// A control plane that waits for its nodes.
 pub(super) struct Control {
-    plane: ControlPlane,
+    voters: Voters,
     node_token: SecretText,
 }
 
+/// The members of the control plane, the one of the first start first.
+#[derive(Default)]
+struct Voters(Vec<ControlPlane>);
+
 /// The running planes.
 pub(super) struct Planes {
-    control: ControlPlane,
+    control: Voters,
     nodes: Vec<NodeProcess>,
 }
 
 impl Control {
-    /// Starts the control plane.
+    /// Starts so many voters of one control plane.
     pub(super) async fn start(
         directory: &Directory,
         listen: SocketAddr,
+        count: u8,
         admin_token: &SecretText,
     ) -> Result<Control, Failure> {
         let node_token = directory.node_token()?;
-        let options = gantry_control_plane::Options {
-            data_dir: directory.of_plane("control-plane"),
-            listen,
-            admin_token: secret(admin_token),
-            node_token: secret(&node_token),
-            transport: Transport::Plain,
-        };
-        let plane = gantry_control_plane::start(options).await.map_err(|error| control_failed(&error))?;
-        Ok(Control { plane, node_token })
+        let mut voters = Voters::default();
+        match voters.start(directory, listen, count, (admin_token, &node_token)).await {
+            Ok(()) => Ok(Control { voters, node_token }),
+            Err(failure) => {
+                voters.shutdown().await;
+                Err(failure)
+            }
+        }
     }
 
     /// Where admins connect.
     pub(super) fn address(&self) -> SocketAddr {
-        self.plane.address()
+        self.voters.first().address()
     }
 
     /// Starts the nodes of this control plane.
     pub(super) async fn with_nodes(self, directory: &Directory, plan: &NodePlan) -> Result<Planes, Failure> {
-        let mut planes = Planes { control: self.plane, nodes: Vec::new() };
+        let mut planes = Planes { control: self.voters, nodes: Vec::new() };
         for number in 1..=plan.count {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
             let port = if number == 1 { plan.listen.port() } else { 0 };
             let options = gantry_data_plane::Options {
                 listen: SocketAddr::new(plan.listen.ip(), port),
                 tls: plan.tls.clone(),
-                control_planes: vec![format!("http://{}", planes.control.address())],
+                control_planes: planes.control.addresses(),
                 node_token: secret(&self.node_token),
                 node_id: format!("{NODE}{suffix}"),
                 data_dir: directory.of_plane(&format!("data-plane{suffix}")),
@@ -120,15 +127,109 @@ impl Planes {
     pub(super) async fn shutdown(self) {
         let nodes: JoinSet<()> = self.nodes.into_iter().map(NodeProcess::stop).collect();
         nodes.join_all().await;
-        stop_control(self.control).await;
+        self.control.shutdown().await;
     }
+}
+
+impl Voters {
+    /// The founder first; each of the others joins through it.
+    async fn start(
+        &mut self,
+        directory: &Directory,
+        listen: SocketAddr,
+        count: u8,
+        (admin_token, node_token): (&SecretText, &SecretText),
+    ) -> Result<(), Failure> {
+        let folders = directory.voters(count)?;
+        let mut starting = JoinSet::new();
+        for (voter, data_dir) in (1..).zip(&folders) {
+            let first = &folders[0];
+            // A cluster of one that was made without the others needs no way to them.
+            let member = (count > 1).then(|| member(directory, voter, data_dir, first)).transpose()?;
+            let options = gantry_control_plane::Options {
+                data_dir: data_dir.clone(),
+                listen: if voter == 1 { listen } else { (Ipv4Addr::LOCALHOST, 0).into() },
+                admin_token: secret(admin_token),
+                node_token: secret(node_token),
+                transport: Transport::Plain,
+                member,
+            };
+            let is_new = !data_dir.join("consensus").exists();
+            if is_new && voter > 1 {
+                directory.share_key_file(first, data_dir)?;
+            }
+            if is_new && voter == 1 {
+                // The key file comes with the founding.
+                self.0.push(control_plane(options).await?);
+            } else {
+                starting.spawn(async move { (voter, control_plane(options).await) });
+            }
+        }
+        let mut started: Vec<_> = starting.join_all().await;
+        started.sort_by_key(|(voter, _)| *voter);
+        for (_, plane) in started {
+            self.0.push(plane?);
+        }
+        for voter in 2..=u64::from(count) {
+            self.first().promote(VoterId(voter)).await.map_err(|error| {
+                let next = "read the log above, then start `gantry dev` again";
+                Failure::error(format!("voter {voter} does not join: {}", chain(&error)), next)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> &ControlPlane {
+        // INVARIANT: a start without a failure has at least one.
+        &self.0[0]
+    }
+
+    /// Where nodes find them.
+    fn addresses(&self) -> Vec<String> {
+        self.0.iter().map(|plane| format!("http://{}", plane.address())).collect()
+    }
+
+    async fn failed(&self) -> gantry_control_plane::Failure {
+        let mut watched: Vec<_> = self.0.iter().map(|plane| Box::pin(plane.failed())).collect();
+        first_ready(&mut watched).await
+    }
+
+    async fn shutdown(self) {
+        let stopping: JoinSet<()> = self.0.into_iter().map(stop_control).collect();
+        stopping.join_all().await;
+    }
+}
+
+/// A voter among several.
+fn member(
+    directory: &Directory,
+    voter: u64,
+    data_dir: &Path,
+    first: &Path,
+) -> Result<MemberOptions, Failure> {
+    let join = (voter > 1).then(|| directory.peer_address(first)).transpose()?;
+    Ok(MemberOptions {
+        voter: VoterId(voter),
+        listen: directory.peer_address(data_dir)?,
+        token: secret(&directory.peer_token()?),
+        join: join.map(|address| address.to_string()),
+    })
+}
+
+async fn control_plane(options: gantry_control_plane::Options) -> Result<ControlPlane, Failure> {
+    gantry_control_plane::start(options).await.map_err(|error| control_failed(&error))
 }
 
 /// Completes with the first node that dies.
 async fn first_failed(nodes: &mut [NodeProcess]) -> Failure {
     let mut watched: Vec<_> = nodes.iter_mut().map(|node| Box::pin(node.failed())).collect();
+    first_ready(&mut watched).await
+}
+
+/// Completes with the first that does.
+async fn first_ready<Awaited: Future>(futures: &mut [Pin<Box<Awaited>>]) -> Awaited::Output {
     std::future::poll_fn(|context| {
-        let polled = watched.iter_mut().map(|failed| failed.as_mut().poll(context));
+        let polled = futures.iter_mut().map(|future| future.as_mut().poll(context));
         polled.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
     })
     .await

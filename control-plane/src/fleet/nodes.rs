@@ -11,20 +11,22 @@ use std::time::Duration;
 
 use gantry_model::Revision;
 use gantry_node::seal::SealPublicKey;
+use gantry_wire::raft_v1 as wire;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Place;
+use super::others::{Others, ToldNode};
 
 /// Most nodes of one control-plane process. Each costs a stream; a larger fleet has more processes.
 pub(crate) const NODES_MAX: usize = 10_000;
 /// How long a node that left is still shown, so that whoever looks after an incident sees it.
 const GONE_KEPT: Duration = Duration::from_secs(3600);
 /// Acknowledgements remembered per node, so that a question about a recent revision finds when it was applied.
-const ACKS_MAX: usize = 64;
+pub(super) const ACKS_MAX: usize = 64;
 /// Longest message in characters: it is one cell of a table.
-const MESSAGE_CHARS_MAX: usize = 512;
+pub(super) const MESSAGE_CHARS_MAX: usize = 512;
 
 /// A node's id as it says itself: 1 to 128 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +91,8 @@ pub(crate) struct Progress {
 pub(crate) struct Nodes {
     rows: Mutex<Rows>,
     changes: watch::Sender<u64>,
+    /// Changes with the nodes that follow this very member.
+    own: watch::Sender<u64>,
     /// Changes with the members of the mesh.
     membership: watch::Sender<u64>,
 }
@@ -96,6 +100,7 @@ pub(crate) struct Nodes {
 #[derive(Debug, Default)]
 struct Rows {
     nodes: HashMap<NodeId, Node>,
+    others: Others,
     sessions: u64,
 }
 
@@ -192,7 +197,11 @@ impl Nodes {
     pub(crate) fn list(&self, now: Instant) -> Vec<NodeView> {
         let mut rows = self.rows();
         rows.forget_gone(now);
-        let mut views: Vec<NodeView> = rows.nodes.iter().map(|(id, node)| node.view(id)).collect();
+        let others = rows.others.nodes();
+        let elsewhere = |id: &NodeId, node: &Node| node.gone_at.is_some() && others.contains_key(id);
+        let here = rows.nodes.iter().filter(|(id, node)| !elsewhere(id, node));
+        let mut views: Vec<NodeView> = here.map(|(id, node)| node.view(id)).collect();
+        views.extend(rows.elsewhere().map(|(_, node)| node.view.clone()));
         drop(rows);
         views.sort_by(|left, right| left.node.cmp(&right.node));
         views
@@ -202,7 +211,41 @@ impl Nodes {
     pub(crate) fn members(&self) -> Vec<(NodeId, Place)> {
         let rows = self.rows();
         // INVARIANT: a node that is gone has no place.
-        rows.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.place.clone()?))).collect()
+        let here = rows.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.place.clone()?)));
+        let elsewhere = rows.elsewhere().filter_map(|(id, node)| Some((id.clone(), node.place.clone()?)));
+        here.chain(elsewhere).collect()
+    }
+
+    /// The nodes that follow this member, as the others are told of them.
+    pub(crate) fn news(&self) -> wire::FleetNews {
+        let rows = self.rows();
+        let connected = rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none());
+        wire::FleetNews { nodes: connected.map(|(id, node)| node.news(id)).collect() }
+    }
+
+    /// Takes what another member tells of the nodes that follow it.
+    pub(crate) fn told(&self, member: u64, news: wire::FleetNews, now: Instant) {
+        let places_changed = self.rows().others.tell(member, news, now);
+        self.others_changed(places_changed);
+    }
+
+    /// Forgets what members told that have been silent for long.
+    pub(crate) fn forget_silent(&self, now: Instant) {
+        if self.rows().others.forget_silent(now) {
+            self.others_changed(true);
+        }
+    }
+
+    /// Tells of every change of the nodes that follow this member; several may arrive as one.
+    pub(crate) fn subscribe_to_own(&self) -> watch::Receiver<u64> {
+        self.own.subscribe()
+    }
+
+    fn others_changed(&self, places_changed: bool) {
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        if places_changed {
+            self.membership_changed();
+        }
     }
 
     /// Tells when a member joined or left; several may arrive as one.
@@ -216,11 +259,13 @@ impl Nodes {
         let rows = self.rows();
         let mut progress = Progress::default();
         let mut behind = false;
-        for (id, node) in rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none()) {
+        let here = rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none());
+        let here = here.map(|(id, node)| (id, node.connected_at, node.acked_at(revision)));
+        let elsewhere = rows.elsewhere().map(|(id, node)| (id, node.since, node.acked_at(revision)));
+        for (id, connected_at, acked_at) in here.chain(elsewhere) {
             progress.connected += 1;
-            let acked_at = node.acked_at(revision);
             progress.acked += usize::from(acked_at.is_some());
-            let from = came.map_or(node.connected_at, |came| came.max(node.connected_at));
+            let from = came.map_or(connected_at, |came| came.max(connected_at));
             let took = acked_at.unwrap_or(now).saturating_duration_since(from);
             let slower = match &progress.slowest {
                 None => true,
@@ -252,6 +297,7 @@ impl Nodes {
 
     fn changed(&self) {
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        self.own.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     fn membership_changed(&self) {
@@ -264,6 +310,12 @@ impl Nodes {
 }
 
 impl Rows {
+    /// The nodes that follow another member and not this one.
+    fn elsewhere(&self) -> impl Iterator<Item = (&NodeId, &ToldNode)> {
+        let is_here = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.gone_at.is_none());
+        self.others.nodes().into_iter().filter(move |(id, _)| !is_here(id))
+    }
+
     fn forget_gone(&mut self, now: Instant) {
         let long_gone = |at: Instant| now.saturating_duration_since(at) > GONE_KEPT;
         self.nodes.retain(|_, node| !node.gone_at.is_some_and(long_gone));
@@ -302,6 +354,26 @@ impl Node {
             return None;
         }
         self.acks.iter().find(|(acked, _)| *acked >= revision).map(|(_, at)| *at)
+    }
+
+    fn news(&self, id: &NodeId) -> wire::FleetNode {
+        let place = self.place.as_ref().map(|place| {
+            let mesh = place.to_wire();
+            wire::Place {
+                incarnation: place.incarnation().to_owned(),
+                address: mesh.address,
+                certificate_fingerprint: mesh.certificate_fingerprint,
+            }
+        });
+        wire::FleetNode {
+            node_id: id.to_string(),
+            build: self.build.clone(),
+            acked_revision: self.acked.0,
+            apply_us: self.apply_us,
+            last_error: self.last_error.clone(),
+            records_dropped: self.records_dropped,
+            place,
+        }
     }
 
     fn view(&self, id: &NodeId) -> NodeView {

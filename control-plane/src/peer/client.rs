@@ -6,13 +6,17 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use gantry_model::Secret;
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::raft_v1::peer_client::PeerClient;
 use gantry_wire::raft_v1::{CheckpointHead, CheckpointReply, Question, Reply};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::checkpoint;
 use crate::raft::{Answering, Peer, PeerError, Peers};
@@ -29,13 +33,37 @@ const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(2);
 const PARTS_QUEUED_MAX: usize = 4;
 
 /// Reaches other members over gRPC, in the clear: for members on one machine.
-#[derive(Default)]
 pub struct GrpcPeers {
+    token: Option<MetadataValue<Ascii>>,
     channels: Mutex<HashMap<Peer, Channel>>,
 }
 
+/// Shows the token with every call.
+#[derive(Clone)]
+struct Bearer(Option<MetadataValue<Ascii>>);
+
+type Client = PeerClient<InterceptedService<Channel, Bearer>>;
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
 impl GrpcPeers {
-    fn client(&self, peer: &Peer) -> Result<PeerClient<Channel>, PeerError> {
+    /// Members that know each other by a token, which is visible ASCII.
+    pub fn new(token: &Secret<String>) -> Self {
+        let mut token = MetadataValue::try_from(format!("Bearer {}", token.expose())).ok();
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
+        }
+        Self { token, channels: Mutex::default() }
+    }
+
+    fn client(&self, peer: &Peer) -> Result<Client, PeerError> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(peer) {
             Some(channel) => channel.clone(),
@@ -60,7 +88,7 @@ impl GrpcPeers {
                 channel
             }
         };
-        Ok(PeerClient::new(channel)
+        Ok(PeerClient::with_interceptor(channel, Bearer(self.token.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
@@ -95,7 +123,8 @@ impl Peers for GrpcPeers {
             let mut client = client?;
             let (parts, sent) = mpsc::channel(PARTS_QUEUED_MAX);
             let reading = tokio::task::spawn_blocking(move || checkpoint::send(&file, head, &parts));
-            let reply = tokio::time::timeout(deadline, client.install_checkpoint(ReceiverStream::new(sent))).await;
+            let reply =
+                tokio::time::timeout(deadline, client.install_checkpoint(ReceiverStream::new(sent))).await;
             let reply = reply.map_err(|_| PeerError::Late { peer: peer.clone(), after: deadline })?;
             // Why the file could not be read says more than that the parts ended early.
             if let Ok(Err(error)) = reading.await {

@@ -3,28 +3,41 @@
 use std::sync::Arc;
 
 use gantry_wire::raft_v1::peer_server::Peer;
-use gantry_wire::raft_v1::{CheckpointPart, CheckpointReply, Question, Reply};
+use gantry_wire::raft_v1::question::Question;
+use gantry_wire::raft_v1::{self as wire, CheckpointPart, CheckpointReply, Reply};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::checkpoint::{self, TransferError};
+use crate::fleet::Fleet;
 use crate::raft::{AnswerError, Consensus};
 
 /// `gantry.raft.v1.Peer` on this member's consensus.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerService {
-    consensus: Arc<Consensus>,
+    consensus: Consensus,
+    fleet: Arc<Fleet>,
 }
 
 impl PeerService {
-    pub(crate) fn new(consensus: Consensus) -> Self {
-        Self { consensus: Arc::new(consensus) }
+    pub(crate) fn new(consensus: Consensus, fleet: Arc<Fleet>) -> Self {
+        Self { consensus, fleet }
     }
 }
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    async fn ask(&self, request: Request<Question>) -> Result<Response<Reply>, Status> {
-        let reply = self.consensus.answer(request.into_inner()).await.map_err(status)?;
+    async fn ask(&self, request: Request<wire::Question>) -> Result<Response<Reply>, Status> {
+        let mut asked = request.into_inner();
+        let news = match &mut asked.question {
+            Some(Question::Fleet(news)) => Some(std::mem::take(news)),
+            _ => None,
+        };
+        let from = asked.from;
+        let reply = self.consensus.answer(asked).await.map_err(status)?;
+        if let Some(news) = news {
+            self.fleet.nodes.told(from, news, Instant::now());
+        }
         Ok(Response::new(reply))
     }
 

@@ -73,6 +73,8 @@ impl Consensus {
                 wire::reply::Reply::ReadIndex(wire::ReadIndexReply { outcome: Some(self.read_index().await) })
             }
             Asked::ChangeMembers(change) => wire::reply::Reply::ChangeMembers(self.change_for(change).await),
+            // Not consensus's business: the service above has heard it.
+            Asked::Fleet(_) => wire::reply::Reply::Fleet(wire::Blank {}),
             Asked::TakeOver(wire::TakeOver {}) => {
                 self.inner.raft.trigger().elect().await.map_err(|error| stopped(&error))?;
                 wire::reply::Reply::TakeOver(wire::TakeOver {})

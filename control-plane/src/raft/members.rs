@@ -138,6 +138,50 @@ impl Consensus {
         }
     }
 
+    /// Makes this member known to its cluster under an address: through the leader, or through the member at `join`
+    /// while none is known.
+    pub async fn present(&self, address: &str, join: Option<&str>) -> Result<(), ChangeError> {
+        let own = self.inner.voter;
+        let is_known = |membership: &Membership| {
+            membership.members.iter().any(|member| member.voter == own && member.address == address)
+        };
+        if is_known(&self.membership()) {
+            return Ok(());
+        }
+        let change = MembershipChange::Learn(own, address.to_owned());
+        if self.leader().is_some() {
+            return self.change_members(change, None).await.map(|_| ());
+        }
+        let mut contact = join.map(str::to_owned).ok_or(ChangeError::NoLeader)?;
+        // The first that is asked may name the leader.
+        for _ in 0..2 {
+            let peer = Peer { voter: None, address: contact };
+            let question = change_to_wire(own, 0, &change, None);
+            let reply = self.inner.peers.ask(peer, question, CATCH_UP_DEADLINE).await;
+            let reply = reply.map_err(|error| ChangeError::Unknown(error.to_string()))?;
+            match named_leader(&reply) {
+                Some(leader) => contact = leader,
+                None => return read_change_reply(reply).unwrap_or(Err(ChangeError::NoLeader)).map(|_| ()),
+            }
+        }
+        Err(ChangeError::NoLeader)
+    }
+
+    /// Tells every other member something, at the same time; who does not answer in time is passed over.
+    pub async fn tell_members(&self, news: &wire::question::Question, deadline: Duration) {
+        let own = self.inner.voter;
+        let mut telling = tokio::task::JoinSet::new();
+        for member in self.membership().members {
+            if member.voter == own {
+                continue;
+            }
+            let question = wire::Question { from: own.0, to: member.voter.0, question: Some(news.clone()) };
+            let peer = Peer { voter: Some(member.voter), address: member.address };
+            telling.spawn(self.inner.peers.ask(peer, question, deadline));
+        }
+        while telling.join_next().await.is_some() {}
+    }
+
     /// Makes a change for another member.
     pub(super) async fn change_for(&self, ask: wire::ChangeMembers) -> wire::ChangeMembersReply {
         use wire::change_members_reply::Outcome as To;
@@ -383,6 +427,17 @@ fn read_change(ask: &wire::ChangeMembers) -> Option<(MembershipChange, Option<Me
     let expected =
         ask.expected.map(|id| MembershipVersion { term: id.term, leader: id.voter, index: id.index });
     Some((change, expected))
+}
+
+/// The address of the leader, when the one that was asked does not lead and knows who does.
+fn named_leader(reply: &wire::Reply) -> Option<String> {
+    let Some(wire::reply::Reply::ChangeMembers(reply)) = &reply.reply else { return None };
+    match &reply.outcome {
+        Some(wire::change_members_reply::Outcome::NotLeader(named)) if !named.address.is_empty() => {
+            Some(named.address.clone())
+        }
+        _ => None,
+    }
 }
 
 /// `None`: the one that was asked does not lead.

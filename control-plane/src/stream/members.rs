@@ -3,7 +3,7 @@
 //! Always holds: whoever takes part hears of every change at once; while it does not read, changes become one. A
 //! node that takes no part is told nothing.
 //!
-//! It tells of the nodes that follow this very process.
+//! It tells of the nodes that follow any member of the control plane, as far as this one has heard of them.
 
 use gantry_wire::sync_v1::server_message::Message as ToNode;
 use gantry_wire::sync_v1::{Hello, Member, Members, ServerMessage};

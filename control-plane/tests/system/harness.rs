@@ -107,6 +107,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         admin_token: Secret::new(ADMIN_TOKEN.to_owned()),
         node_token: Secret::new(NODE_TOKEN.to_owned()),
         transport: Transport::Plain,
+        member: None,
     }
 }
 

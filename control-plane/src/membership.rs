@@ -1,0 +1,121 @@
+//! This process as a member of its cluster: heard by the others, and known to them under its address.
+//!
+//! Always holds: other members are heard before anything else is served, since a new one gets the cluster's facts from
+//! them; a member goes on telling the leader its address until the cluster has it. Every member tells the
+//! others which nodes follow it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_wire::MESSAGE_BYTES_MAX;
+use gantry_wire::raft_v1::peer_server::PeerServer;
+use gantry_wire::raft_v1::question::Question;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::access::{TokenCheck, Whose};
+use crate::fleet::Fleet;
+use crate::options::MemberOptions;
+use crate::peer::{GrpcPeers, PeerService};
+use crate::raft::{Consensus, Formation};
+
+/// How long it is waited after a try to be known to the cluster.
+const PRESENT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the others are told of the nodes that follow this member, when nothing changes; and how long changes are
+/// gathered before that.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
+const NEWS_LINGER: Duration = Duration::from_millis(100);
+
+/// A member that is bound to its address and not running yet.
+pub(crate) struct Membership {
+    options: MemberOptions,
+    listener: TcpListener,
+    /// At which the others reach it.
+    address: String,
+}
+
+impl Membership {
+    pub(crate) async fn bind(options: &MemberOptions) -> std::io::Result<Membership> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?.to_string();
+        Ok(Membership { options: options.clone(), listener, address })
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn peers(&self) -> Arc<GrpcPeers> {
+        Arc::new(GrpcPeers::new(&self.options.token))
+    }
+
+    pub(crate) fn formation(&self) -> Formation {
+        match self.options.join {
+            Some(_) => Formation::Join,
+            None => Formation::Found(self.address.clone()),
+        }
+    }
+
+    /// Lets the others be heard, and itself be known, until `stop`.
+    pub(crate) fn run(
+        self,
+        consensus: &Consensus,
+        fleet: &Arc<Fleet>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        let service = PeerServer::new(PeerService::new(consensus.clone(), fleet.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let router = Server::builder()
+            .add_service(InterceptedService::new(service, TokenCheck::new(Whose::Peer, &self.options.token)));
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        tasks.spawn(async move {
+            if let Err(error) = served.await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "other members are not heard any more");
+            }
+        });
+        let (consensus, fleet, stop) = (consensus.clone(), fleet.clone(), stop.clone());
+        let (address, join) = (self.address, self.options.join);
+        tasks.spawn(async move {
+            let work = async {
+                present(&consensus, &address, join).await;
+                tell_others(&consensus, &fleet).await;
+            };
+            stop.run_until_cancelled(work).await;
+        });
+    }
+}
+
+/// Tells the leader this member's address until the cluster knows it.
+async fn present(consensus: &Consensus, address: &str, join: Option<String>) {
+    loop {
+        match consensus.present(address, join.as_deref()).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "this member is not known to its cluster yet"),
+        }
+        tokio::time::sleep(PRESENT_INTERVAL).await;
+    }
+}
+
+/// Tells the other members of the nodes that follow this one.
+async fn tell_others(consensus: &Consensus, fleet: &Fleet) {
+    let mut changes = fleet.nodes.subscribe_to_own();
+    loop {
+        let news = Question::Fleet(fleet.nodes.news());
+        // One that does not hear it is told again.
+        consensus.tell_members(&news, NEWS_INTERVAL).await;
+        fleet.nodes.forget_silent(Instant::now());
+        tokio::time::sleep(NEWS_LINGER).await;
+        // The table lives as long as the process.
+        let _ = tokio::time::timeout(NEWS_INTERVAL, changes.changed()).await;
+    }
+}
