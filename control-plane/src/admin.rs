@@ -11,6 +11,7 @@ mod credential;
 mod endpoints;
 mod enrolment;
 mod keys;
+mod members;
 mod names;
 mod node_keys;
 mod policy;
@@ -39,6 +40,16 @@ impl AdminService {
     pub(crate) fn new(plane: Arc<Plane>) -> AdminService {
         AdminService { plane }
     }
+
+    /// The plane, once this member has applied whatever was acknowledged before the call, here or elsewhere.
+    async fn current(&self) -> Result<&Arc<Plane>, Status> {
+        match self.plane.consensus.catch_up().await {
+            Ok(()) => Ok(&self.plane),
+            Err(error) => Err(Status::unavailable(format!(
+                "{error}; nothing was changed; `gantry cluster status` shows the members as this one sees them"
+            ))),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -46,78 +57,78 @@ impl Admin for AdminService {
     type TailRecordsStream = ReceiverStream<Result<TailRecordsResponse, Status>>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
-        apply::apply(&self.plane, request.into_inner()).await.map(Response::new)
+        apply::apply(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        apply::delete(&self.plane, request.into_inner()).await.map(Response::new)
+        apply::delete(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        read::get(&self.plane, &request.into_inner()).map(Response::new)
+        read::get(self.current().await?, &request.into_inner()).map(Response::new)
     }
 
     async fn create_key(
         &self,
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<CreateKeyResponse>, Status> {
-        keys::create(&self.plane, request.into_inner()).await.map(Response::new)
+        keys::create(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_keys(
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        keys::list(&self.plane, &request.into_inner()).map(Response::new)
+        keys::list(self.current().await?, &request.into_inner()).map(Response::new)
     }
 
     async fn revoke_key(
         &self,
         request: Request<RevokeKeyRequest>,
     ) -> Result<Response<RevokeKeyResponse>, Status> {
-        keys::revoke(&self.plane, request.into_inner()).await.map(Response::new)
+        keys::revoke(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn put_credential(
         &self,
         request: Request<PutCredentialRequest>,
     ) -> Result<Response<PutCredentialResponse>, Status> {
-        credential::put(&self.plane, request.into_inner()).await.map(Response::new)
+        credential::put(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn check_policy(
         &self,
         request: Request<CheckPolicyRequest>,
     ) -> Result<Response<CheckPolicyResponse>, Status> {
-        policy::check(&self.plane, request.into_inner()).await.map(Response::new)
+        policy::check(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_tools(
         &self,
         request: Request<ListToolsRequest>,
     ) -> Result<Response<ListToolsResponse>, Status> {
-        tools::list(&self.plane, request.into_inner()).await.map(Response::new)
+        tools::list(self.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_quarantine(
         &self,
         request: Request<ListQuarantineRequest>,
     ) -> Result<Response<ListQuarantineResponse>, Status> {
-        catalog::list(&self.plane, &request.into_inner()).map(Response::new)
+        catalog::list(self.current().await?, &request.into_inner()).map(Response::new)
     }
 
     async fn approve_catalog(
         &self,
         request: Request<ApproveCatalogRequest>,
     ) -> Result<Response<ApproveCatalogResponse>, Status> {
-        catalog::approve(&self.plane, &request.into_inner()).await.map(Response::new)
+        catalog::approve(self.current().await?, &request.into_inner()).await.map(Response::new)
     }
 
     async fn rotate_node_keys(
         &self,
         request: Request<RotateNodeKeysRequest>,
     ) -> Result<Response<RotateNodeKeysResponse>, Status> {
-        node_keys::rotate(&self.plane, &request.into_inner()).await.map(Response::new)
+        node_keys::rotate(self.current().await?, &request.into_inner()).await.map(Response::new)
     }
 
     async fn create_join_token(
@@ -154,5 +165,19 @@ impl Admin for AdminService {
         request: Request<WaitAppliedRequest>,
     ) -> Result<Response<WaitAppliedResponse>, Status> {
         status::wait_applied(&self.plane, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<ListMembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        Ok(Response::new(members::list(&self.plane).await))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<ChangeMembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        members::change(&self.plane, request.into_inner()).await.map(Response::new)
     }
 }

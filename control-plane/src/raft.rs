@@ -146,6 +146,8 @@ pub struct Status {
     pub syncs: u64,
     /// How long that takes: 99th percentile of the latest thousand.
     pub sync_p99: Option<Duration>,
+    /// How long this member has led several voters without a word from a quorum, once that is too long to write.
+    pub quorum_silent: Option<Duration>,
     /// Why consensus has stopped; `None` while it runs.
     pub stopped: Option<String>,
 }
@@ -257,6 +259,7 @@ impl Consensus {
             applied: index(metrics.last_applied),
             checkpoint: index(metrics.snapshot),
             purged: index(metrics.purged),
+            quorum_silent: self.quorum_silent(),
             syncs: self.inner.store.sync_count(),
             sync_p99: self.inner.store.sync_p99(),
             stopped: metrics.running_state.err().map(|error| error.to_string()),

@@ -177,7 +177,7 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
     let state = consensus.feed().latest().state;
     let secured = match options.transport {
         Transport::Plain => None,
-        Transport::Tls => Some(Secured::new(&vault, &state, VOTER)?),
+        Transport::Tls => Some(Secured::new(&vault, &state, voter)?),
     };
     let plane = Arc::new(Plane {
         consensus,
@@ -400,7 +400,7 @@ mod tests {
     -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let consensus = directory.path().join(CONSENSUS_DIRECTORY);
-        let consensus = Consensus::start(raft::Options::new(consensus, VOTER), Feed::new()).await?;
+        let consensus = Consensus::start(raft::Options::new(consensus, ONLY_VOTER), Feed::new()).await?;
         let mut cluster = Vault::found(directory.path())?;
         cluster.enrolment.authority = None;
         consensus.propose(Command::Bootstrap(cluster)).await?;
@@ -412,6 +412,7 @@ mod tests {
             transport: Transport::Tls,
             admin_token: Secret::new("a".repeat(32)),
             node_token: Secret::new("n".repeat(32)),
+            member: None,
         };
         let running = start(options.clone()).await?;
         let authority = running.authority();

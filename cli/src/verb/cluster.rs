@@ -1,5 +1,6 @@
 //! `gantry cluster`: what concerns the cluster as a whole.
 
+mod members;
 mod token;
 
 use gantry_wire::admin_v1::RotateNodeKeysRequest;
@@ -19,6 +20,14 @@ pub(crate) enum Cluster {
     Token(token::Token),
     /// Take the certificates of a node back: it is cut off, and may join again with a new token.
     Revoke(token::Revoke),
+    /// Show the members of the control plane: who leads, who votes, how far each is.
+    Status(members::Status),
+    /// Make a member that has joined a voter.
+    Add(members::Change),
+    /// Take a member out of the cluster, for ever: its id is never used again.
+    Remove(members::Change),
+    /// Let another voter lead; writes wait for a few seconds meanwhile.
+    Transfer(members::Change),
 }
 
 /// `gantry cluster rotate-keys`.
@@ -43,6 +52,10 @@ impl Cluster {
             Cluster::RotateKeys(rotate) => rotate.run().await,
             Cluster::Token(token) => token.run().await,
             Cluster::Revoke(revoke) => revoke.run().await,
+            Cluster::Status(status) => status.run().await,
+            Cluster::Add(change) => change.run(members::promote).await,
+            Cluster::Remove(change) => change.run(members::remove).await,
+            Cluster::Transfer(change) => change.run(members::transfer).await,
         }
     }
 }

@@ -15,8 +15,8 @@ use super::message;
 use super::peers::Peer;
 use super::{Consensus, VoterId};
 
-/// How long a read may take to learn how far it has to go, and to get there.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a read may take to learn how far it has to go, and to get there: an election, twice.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is waited for news of a leader before another try.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 

@@ -16,8 +16,9 @@ use super::entry::{self, LogId, Member, StoredMembership};
 use super::peers::Peer;
 use super::{Consensus, ELECTION_MS_MAX, VoterId};
 
-/// How long a learner may take to have the whole log before it is made a voter: a checkpoint, and what came since.
-const CATCH_UP_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a learner may take to have the log before it is made a voter. It goes on catching up when that is not
+/// enough, so the change can be asked for again.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a change of membership may take: two entries, each with its quorum.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a hand-over may take. The others vote once they have not heard of this leader for an election's time.

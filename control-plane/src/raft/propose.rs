@@ -24,6 +24,9 @@ use super::{
 /// How long it is waited for news of a leader before the one that is known is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long a member that is behind the leader may take to have what it proposed itself.
+const APPLY_WAIT: Duration = Duration::from_secs(2);
+
 /// This process as a proposer: its name and the commands that it waits for.
 #[derive(Debug)]
 pub(super) struct Proposer {
@@ -85,7 +88,7 @@ impl Drop for Ticket<'_> {
 
 impl Consensus {
     /// Proposes a command, on whichever member leads, and waits until it is applied, at most [`PROPOSE_DEADLINE`].
-    /// This member may apply it a little later than the leader. Dropping the future leaves it unknown whether it will
+    /// This member has then applied it too, unless it is far behind. Dropping the future leaves it unknown whether it will
     /// be applied.
     pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
         let ticket = self.inner.proposer.begin();
@@ -101,7 +104,10 @@ impl Consensus {
                 return Err(ProposeError::TooLarge { bytes: command.len() });
             }
             match self.propose_once(command, deadline).await {
-                Tried::Answered(committed) => return Ok(committed),
+                Tried::Answered(committed) => {
+                    self.await_applied(committed.revision).await;
+                    return Ok(committed);
+                }
                 Tried::NotHere(error) => refused = error.unwrap_or(refused),
                 Tried::Unknown(reason) => (again, unknown) = (true, Some(reason)),
                 Tried::Refused(error) if !again => return Err(error),
@@ -134,7 +140,7 @@ impl Consensus {
 
     /// Proposes on this member, as its leader.
     async fn propose_here(&self, command: Bytes, deadline: Instant) -> Tried {
-        if self.has_no_quorum() || self.is_handing_over() {
+        if !self.has_quorum() || self.is_handing_over() {
             return Tried::NotHere(Some(ProposeError::NoQuorum));
         }
         let (reply, answer) = oneshot::channel();
@@ -174,11 +180,28 @@ impl Consensus {
         wire::ProposeReply { outcome: Some(outcome) }
     }
 
-    /// Whether this is the leader of several voters and has not heard from a quorum for too long to be it still.
-    fn has_no_quorum(&self) -> bool {
+    /// Whether this member, as the leader, has heard from a quorum of voters lately, or is the only one.
+    fn has_quorum(&self) -> bool {
         let metrics = self.inner.raft.metrics().borrow().clone();
         let voters = metrics.membership_config.membership().voter_ids().count();
-        voters > 1 && metrics.millis_since_quorum_ack.is_some_and(|millis| millis > ELECTION_MS_MAX)
+        voters <= 1 || metrics.millis_since_quorum_ack.is_some_and(|millis| millis <= ELECTION_MS_MAX)
+    }
+
+    /// How long this member has led several voters without a word from a quorum, once that is too long for it to be
+    /// their leader still.
+    pub(super) fn quorum_silent(&self) -> Option<Duration> {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let voters = metrics.membership_config.membership().voter_ids().count();
+        let silent = metrics.millis_since_quorum_ack.filter(|millis| *millis > ELECTION_MS_MAX);
+        silent.filter(|_| voters > 1).map(Duration::from_millis)
+    }
+
+    /// Waits, for a while, until this member has applied a revision: whoever asked it then finds here what it wrote.
+    async fn await_applied(&self, revision: Revision) {
+        let wait = self.inner.raft.wait(Some(APPLY_WAIT));
+        if wait.applied_index_at_least(Some(revision.0), "what was proposed").await.is_err() {
+            tracing::debug!(%revision, "this member has not applied yet what it proposed");
+        }
     }
 
     pub(super) fn not_leader(&self) -> wire::NotLeader {

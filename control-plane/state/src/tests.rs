@@ -12,7 +12,7 @@ use gantry_model::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::{Applied, ChangeKind, Command, Outcome, Refusal, State};
+use crate::{Applied, ChangeKind, Command, Outcome, Proposal, Refusal, State};
 
 fn resource(kind: &str, name: &str, spec: serde_json::Value) -> Resource {
     let mut fields = json!({"kind": kind, "name": name, "spec": spec});

@@ -3,6 +3,7 @@
 
 mod admin;
 mod catalog;
+mod cluster;
 mod enrol;
 mod harness;
 mod members;

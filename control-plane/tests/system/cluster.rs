@@ -1,0 +1,167 @@
+//! Three members of one control plane: each takes changes, serves nodes and knows of the nodes of the others.
+
+use gantry_control_plane::raft::VoterId;
+use gantry_control_plane::{ControlPlane, MemberOptions, Options};
+use gantry_model::Secret;
+use gantry_wire::admin_v1::change_members_request::Change;
+use gantry_wire::admin_v1::*;
+use gantry_wire::sync_v1::Mesh;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{ADMIN_TOKEN, Admin, Harness, Result, acme, admin, eventually, options};
+use crate::node::Process;
+
+const PEER_TOKEN: &str = "peer-token-peer-token-peer-token-peer-token";
+
+/// Members 1, 2 and 3; 1 leads.
+struct Cluster {
+    members: Vec<Harness>,
+}
+
+fn member(directory: &TempDir, voter: u64, join: Option<String>) -> Options {
+    let member = MemberOptions {
+        voter: VoterId(voter),
+        listen: ([127, 0, 0, 1], 0).into(),
+        token: Secret::new(PEER_TOKEN.to_owned()),
+        join,
+    };
+    Options { member: Some(member), ..options(directory.path()) }
+}
+
+async fn harness(directory: TempDir, plane: ControlPlane) -> Result<Harness> {
+    let admin = admin(plane.address(), Some(ADMIN_TOKEN)).await?;
+    Ok(Harness { directory, plane, admin })
+}
+
+impl Cluster {
+    async fn start() -> Result<Cluster> {
+        let directory = tempfile::tempdir()?;
+        let first = gantry_control_plane::start(member(&directory, 1, None)).await?;
+        let (address, key) = (first.peer_address().map(str::to_owned), directory.path().join("kek"));
+        let mut members = vec![harness(directory, first).await?];
+        for voter in [2, 3] {
+            let directory = tempfile::tempdir()?;
+            // An operator brings it, or it comes with the enrolment.
+            std::fs::copy(&key, directory.path().join("kek"))?;
+            let plane = gantry_control_plane::start(member(&directory, voter, address.clone())).await?;
+            members.push(harness(directory, plane).await?);
+            let promote = Some(Change::Promote(voter));
+            let request = ChangeMembersRequest { expected: None, change: promote };
+            members[1].admin.change_members(request).await?;
+        }
+        Ok(Cluster { members })
+    }
+
+    async fn stop(self) -> Result {
+        for member in self.members {
+            member.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn roles(admin: &mut Admin) -> Result<(u64, Vec<(u64, bool)>)> {
+    let answer = admin.list_members(ListMembersRequest {}).await?.into_inner();
+    Ok((answer.leader, answer.members.iter().map(|member| (member.id, member.votes)).collect()))
+}
+
+fn meshed(name: &str, port: u16) -> Result<Process> {
+    let mesh = Mesh { address: format!("127.0.0.1:{port}"), certificate_fingerprint: vec![7; 32] };
+    Ok(Process { mesh: Some(mesh), ..Process::new(name)? })
+}
+
+#[tokio::test]
+async fn any_member_takes_a_change_and_a_node_of_any_other_applies_it() -> Result {
+    let mut cluster = Cluster::start().await?;
+    let [one, two, three] = cluster.members.as_mut_slice() else { return Err("three members".into()) };
+    assert_eq!(roles(&mut three.admin).await?, (1, vec![(1, true), (2, true), (3, true)]));
+
+    let applied = two.apply(&acme()).await?;
+    let secret = three.put_secret("token", "s3cret").await?;
+    // What is read at another member is what was acknowledged at this one.
+    assert!(one.stored().await?.contains(&"Server acme/files".to_owned()));
+
+    let mut process = Process::new("node")?;
+    let (mut connection, _) = process.join(three.address()).await?;
+    process.follow_to(&mut connection, secret.revision).await?;
+    assert_eq!(process.secrets["token"], b"s3cret");
+    let changed = one.apply(&[json!({"kind": "Tenant", "name": "beta"})]).await?;
+    assert!(changed > applied);
+    process.follow_to(&mut connection, changed).await?;
+
+    // The other members know how far it is, and a wait anywhere waits for it.
+    let wait = WaitAppliedRequest { revision: changed, timeout_ms: 10_000 };
+    let connected = |status: &StatusResponse| {
+        status.nodes.iter().any(|node| node.connected && node.acked_revision >= changed)
+    };
+    for member in [one, two] {
+        eventually(async || member.status().await, connected).await?;
+        let waited = member.admin.wait_applied(wait).await?.into_inner();
+        assert_eq!((waited.node_count, waited.acked_count), (1, 1));
+    }
+    cluster.stop().await
+}
+
+#[tokio::test]
+async fn a_node_goes_on_by_delta_with_another_member_when_its_own_is_gone() -> Result {
+    let mut cluster = Cluster::start().await?;
+    cluster.members[0].apply(&acme()).await?;
+    let mut process = Process::new("node")?;
+    let (connection, _) = process.join(cluster.members[0].address()).await?;
+    let had = process.revision;
+    drop(connection);
+    // The leader goes; a change waits for the next.
+    cluster.members.remove(0).stop().await?;
+    let changed = cluster.members[0].apply(&[json!({"kind": "Tenant", "name": "beta"})]).await?;
+    let (mut connection, update) = process.join(cluster.members[1].address()).await?;
+    assert_eq!(update.from_revision, had, "a delta");
+    process.follow_to(&mut connection, changed).await?;
+    assert!(process.entries.contains_key("beta/tenant/beta"));
+    let (leader, _) = roles(&mut cluster.members[0].admin).await?;
+    assert!([2, 3].contains(&leader), "{leader}");
+    cluster.stop().await
+}
+
+#[tokio::test]
+async fn nodes_of_different_members_are_told_of_each_other() -> Result {
+    let cluster = Cluster::start().await?;
+    let (mut left, mut right) = (meshed("left", 7001)?, meshed("right", 7002)?);
+    let (mut to_left, _) = left.join(cluster.members[0].address()).await?;
+    let (_to_right, _) = right.join(cluster.members[2].address()).await?;
+    let told = loop {
+        let members = to_left.members().await?;
+        if members.members.len() > 1 {
+            break members;
+        }
+    };
+    let mut names: Vec<_> = told.members.iter().map(|member| member.node_id.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["left", "right"]);
+    cluster.stop().await
+}
+
+#[tokio::test]
+async fn whoever_is_no_member_is_not_heard() -> Result {
+    use gantry_wire::raft_v1::peer_client::PeerClient;
+    use gantry_wire::raft_v1::{Question, ReadIndex, question};
+    let cluster = Cluster::start().await?;
+    let address = cluster.members[0].plane.peer_address().ok_or("an address")?.parse()?;
+    let question =
+        || Question { question: Some(question::Question::ReadIndex(ReadIndex {})), ..Question::default() };
+    for token in [None, Some(ADMIN_TOKEN)] {
+        let channel = crate::harness::channel(address).await?;
+        let mut client = PeerClient::with_interceptor(channel, crate::harness::add_token(token)?);
+        let refused = client.ask(question()).await.err().ok_or("it is refused")?;
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    }
+    // A member that is asked for another says so.
+    let channel = crate::harness::channel(address).await?;
+    let mut client = PeerClient::with_interceptor(channel, crate::harness::add_token(Some(PEER_TOKEN))?);
+    let refused = client.ask(Question { to: 9, ..question() }).await.err().ok_or("it is refused")?;
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (tonic::Code::FailedPrecondition, "this is member 1, not member 9")
+    );
+    cluster.stop().await
+}
