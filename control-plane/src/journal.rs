@@ -1,4 +1,4 @@
-//! The journal: the latest audit records of all nodes, for `audit tail` and `policy explain`.
+//! The journal: the latest audit records of all nodes, also of those that follow another member, for `audit tail` and `policy explain`.
 //!
 //! Always holds: at most [`RECORDS_MAX`] records and [`BYTES_MAX`] bytes, the newest; a reader that falls behind is
 //! told how many records it lost, never held up for, and never holds up a node.
@@ -44,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) denied: bool,
     /// The policies that decided.
     pub(crate) policies: Vec<PolicyName>,
+    /// Whether it came from another member of the control plane, which its node follows.
+    pub(crate) is_told: bool,
 }
 
 /// A node sent what is no record.
@@ -107,9 +109,18 @@ impl Journal {
         Arc::new(Journal { ring: Mutex::default(), next: watch::Sender::new(0) })
     }
 
-    /// Takes in a record; forgets the oldest ones where there is no more room.
+    /// Takes in a record of a node; forgets the oldest ones where there is no more room.
     pub(crate) fn push(&self, json: Bytes) -> Result<(), RecordError> {
-        let record = Record::read(json)?;
+        self.take(json, false)
+    }
+
+    /// Takes in a record that another member tells of.
+    pub(crate) fn push_told(&self, json: Bytes) -> Result<(), RecordError> {
+        self.take(json, true)
+    }
+
+    fn take(&self, json: Bytes, is_told: bool) -> Result<(), RecordError> {
+        let record = Record { is_told, ..Record::read(json)? };
         let mut ring = self.ring();
         ring.push(Arc::new(record));
         let next = ring.next();
@@ -163,6 +174,7 @@ impl Record {
             denied: fields.verdict.as_deref() == Some("deny"),
             policies: policies.filter_map(|deciding| deciding.policy.parse().ok()).collect(),
             json,
+            is_told: false,
         })
     }
 

@@ -2,12 +2,13 @@
 //!
 //! Always holds: other members are heard before anything else is served, since a new one gets the cluster's facts from
 //! them; a member goes on telling the leader its address until the cluster has it. Every member tells the
-//! others which nodes follow it.
+//! others which nodes follow it, and what those record.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_wire::MESSAGE_BYTES_MAX;
+use gantry_wire::raft_v1::RecordNews;
 use gantry_wire::raft_v1::peer_server::PeerServer;
 use gantry_wire::raft_v1::question::Question;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::access::{TokenCheck, Whose};
 use crate::fleet::Fleet;
+use crate::journal::{Journal, Tail};
 use crate::options::MemberOptions;
 use crate::peer::{GrpcPeers, PeerService};
 use crate::raft::{Consensus, Formation};
@@ -31,6 +33,9 @@ const PRESENT_INTERVAL: Duration = Duration::from_millis(500);
 /// gathered before that.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 const NEWS_LINGER: Duration = Duration::from_millis(100);
+
+/// Bytes of records in one message, beyond which it ends with the record at hand.
+const RECORDS_BYTES: usize = 256 * 1024;
 
 /// A member that is bound to its address and not running yet.
 pub(crate) struct Membership {
@@ -66,11 +71,11 @@ impl Membership {
     pub(crate) fn run(
         self,
         consensus: &Consensus,
-        fleet: &Arc<Fleet>,
+        (fleet, journal): (&Arc<Fleet>, &Arc<Journal>),
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
-        let service = PeerServer::new(PeerService::new(consensus.clone(), fleet.clone()))
+        let service = PeerServer::new(PeerService::new(consensus.clone(), fleet.clone(), journal.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let router = Server::builder()
@@ -84,11 +89,12 @@ impl Membership {
             }
         });
         let (consensus, fleet, stop) = (consensus.clone(), fleet.clone(), stop.clone());
+        let records = journal.tail(0, None);
         let (address, join) = (self.address, self.options.join);
         tasks.spawn(async move {
             let work = async {
                 present(&consensus, &address, join).await;
-                tell_others(&consensus, &fleet).await;
+                tokio::join!(tell_of_nodes(&consensus, &fleet), tell_of_records(&consensus, records));
             };
             stop.run_until_cancelled(work).await;
         });
@@ -107,7 +113,7 @@ async fn present(consensus: &Consensus, address: &str, join: Option<String>) {
 }
 
 /// Tells the other members of the nodes that follow this one.
-async fn tell_others(consensus: &Consensus, fleet: &Fleet) {
+async fn tell_of_nodes(consensus: &Consensus, fleet: &Fleet) {
     let mut changes = fleet.nodes.subscribe_to_own();
     loop {
         let news = Question::Fleet(fleet.nodes.news());
@@ -117,5 +123,26 @@ async fn tell_others(consensus: &Consensus, fleet: &Fleet) {
         tokio::time::sleep(NEWS_LINGER).await;
         // The table lives as long as the process.
         let _ = tokio::time::timeout(NEWS_INTERVAL, changes.changed()).await;
+    }
+}
+
+/// Tells the other members of the records of the nodes that follow this one. What comes faster than they take it is
+/// left out, oldest first: the journal is a window for people, and the nodes have the files.
+async fn tell_of_records(consensus: &Consensus, mut tail: Tail) {
+    loop {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(tail.next().await);
+        while let Some(tailed) = next {
+            if !tailed.record.is_told {
+                bytes += tailed.record.json.len();
+                records.push(tailed.record.json.clone());
+            }
+            next = if bytes < RECORDS_BYTES { tail.advance() } else { None };
+        }
+        if !records.is_empty() {
+            let news = Question::Records(RecordNews { records });
+            consensus.tell_members(&news, NEWS_INTERVAL).await;
+        }
     }
 }

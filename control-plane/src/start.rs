@@ -160,9 +160,9 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
     }
     let consensus = Consensus::start(consensus_options, Feed::new()).await?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let fleet = Arc::new(Fleet::new(Instant::now()));
+    let (fleet, journal) = (Arc::new(Fleet::new(Instant::now())), Journal::new());
     if let Some(membership) = membership {
-        membership.run(&consensus, &fleet, &tasks, &stop);
+        membership.run(&consensus, (&fleet, &journal), &tasks, &stop);
     }
     let is_founder = options.member.as_ref().is_none_or(|member| member.join.is_none());
     let vault = match open_vault(&consensus, &options.data_dir, is_founder).await {
@@ -182,7 +182,7 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
     let plane = Arc::new(Plane {
         consensus,
         vault,
-        journal: Journal::new(),
+        journal,
         fleet,
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),

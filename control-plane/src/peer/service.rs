@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gantry_wire::raft_v1::peer_server::Peer;
 use gantry_wire::raft_v1::question::Question;
 use gantry_wire::raft_v1::{self as wire, CheckpointPart, CheckpointReply, Reply};
@@ -10,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::checkpoint::{self, TransferError};
 use crate::fleet::Fleet;
+use crate::journal::Journal;
 use crate::raft::{AnswerError, Consensus};
 
 /// `gantry.raft.v1.Peer` on this member's consensus.
@@ -17,11 +19,28 @@ use crate::raft::{AnswerError, Consensus};
 pub(crate) struct PeerService {
     consensus: Consensus,
     fleet: Arc<Fleet>,
+    journal: Arc<Journal>,
 }
 
 impl PeerService {
-    pub(crate) fn new(consensus: Consensus, fleet: Arc<Fleet>) -> Self {
-        Self { consensus, fleet }
+    pub(crate) fn new(consensus: Consensus, fleet: Arc<Fleet>, journal: Arc<Journal>) -> Self {
+        Self { consensus, fleet, journal }
+    }
+
+    fn hear_records(&self, from: u64, records: Vec<Bytes>) {
+        for record in records {
+            if let Err(error) = self.journal.push_told(record) {
+                tracing::warn!(from, %error, "another member told of what is no record");
+            }
+        }
+    }
+}
+
+/// The same question, with nothing in it.
+fn empty(news: &Question) -> Question {
+    match news {
+        Question::Records(_) => Question::Records(wire::RecordNews::default()),
+        _ => Question::Fleet(wire::FleetNews::default()),
     }
 }
 
@@ -29,14 +48,17 @@ impl PeerService {
 impl Peer for PeerService {
     async fn ask(&self, request: Request<wire::Question>) -> Result<Response<Reply>, Status> {
         let mut asked = request.into_inner();
-        let news = match &mut asked.question {
-            Some(Question::Fleet(news)) => Some(std::mem::take(news)),
-            _ => None,
-        };
+        // What is news and not consensus's is taken out, and heard once the question has proved to be for this member.
+        let news = asked.question.take_if(|asked| matches!(asked, Question::Fleet(_) | Question::Records(_)));
+        if let Some(news) = &news {
+            asked.question = Some(empty(news));
+        }
         let from = asked.from;
         let reply = self.consensus.answer(asked).await.map_err(status)?;
-        if let Some(news) = news {
-            self.fleet.nodes.told(from, news, Instant::now());
+        match news {
+            Some(Question::Fleet(news)) => self.fleet.nodes.told(from, news, Instant::now()),
+            Some(Question::Records(news)) => self.hear_records(from, news.records),
+            _ => {}
         }
         Ok(Response::new(reply))
     }

@@ -75,6 +75,7 @@ impl Consensus {
             Asked::ChangeMembers(change) => wire::reply::Reply::ChangeMembers(self.change_for(change).await),
             // Not consensus's business: the service above has heard it.
             Asked::Fleet(_) => wire::reply::Reply::Fleet(wire::Blank {}),
+            Asked::Records(_) => wire::reply::Reply::Records(wire::Blank {}),
             Asked::TakeOver(wire::TakeOver {}) => {
                 self.inner.raft.trigger().elect().await.map_err(|error| stopped(&error))?;
                 wire::reply::Reply::TakeOver(wire::TakeOver {})

@@ -13,6 +13,7 @@ use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::entry::{self, LogId, Member, StoredMembership};
+use super::message;
 use super::peers::Peer;
 use super::{Consensus, ELECTION_MS_MAX, VoterId};
 
@@ -126,10 +127,10 @@ impl Consensus {
                     return self.change_here(change, expected).await;
                 }
                 let peer = Peer { voter: Some(leader), address };
-                let question = change_to_wire(self.inner.voter, leader.0, &change, expected);
+                let question = message::change_to_wire(self.inner.voter, leader.0, &change, expected);
                 let reply = self.inner.peers.ask(peer, question, wait + CHANGE_DEADLINE).await;
                 let reply = reply.map_err(|error| ChangeError::Unknown(error.to_string()))?;
-                if let Some(answer) = read_change_reply(reply) {
+                if let Some(answer) = message::change_reply_from_wire(reply) {
                     return answer;
                 }
             }
@@ -157,12 +158,16 @@ impl Consensus {
         // The first that is asked may name the leader.
         for _ in 0..2 {
             let peer = Peer { voter: None, address: contact };
-            let question = change_to_wire(own, 0, &change, None);
+            let question = message::change_to_wire(own, 0, &change, None);
             let reply = self.inner.peers.ask(peer, question, CATCH_UP_DEADLINE).await;
             let reply = reply.map_err(|error| ChangeError::Unknown(error.to_string()))?;
-            match named_leader(&reply) {
+            match message::named_leader(&reply) {
                 Some(leader) => contact = leader,
-                None => return read_change_reply(reply).unwrap_or(Err(ChangeError::NoLeader)).map(|_| ()),
+                None => {
+                    return message::change_reply_from_wire(reply)
+                        .unwrap_or(Err(ChangeError::NoLeader))
+                        .map(|_| ());
+                }
             }
         }
         Err(ChangeError::NoLeader)
@@ -187,7 +192,7 @@ impl Consensus {
     pub(super) async fn change_for(&self, ask: wire::ChangeMembers) -> wire::ChangeMembersReply {
         use wire::change_members_reply::Outcome as To;
         let leads = self.leader().is_some_and(|(leader, _)| leader == self.inner.voter);
-        let outcome = match (leads, read_change(&ask)) {
+        let outcome = match (leads, message::change_from_wire(&ask)) {
             (false, _) => To::NotLeader(self.not_leader()),
             (true, None) => To::Refused("this build does not know the change".to_owned()),
             (true, Some((change, expected))) => match self.change_here(change, expected).await {
@@ -323,7 +328,7 @@ fn matched(metrics: &Metrics, voter: VoterId) -> Option<LogId> {
     metrics.replication.as_ref()?.get(&voter.0).copied().flatten()
 }
 
-fn membership(metrics: &Metrics) -> Membership {
+pub(super) fn membership(metrics: &Metrics) -> Membership {
     let stored: &StoredMembership = &metrics.membership_config;
     let voters: Vec<u64> = stored.membership().voter_ids().collect();
     let member = |(voter, member): (&u64, &Member)| MemberStatus {
@@ -390,74 +395,5 @@ fn refused(error: RaftError<u64, ClientWriteError<u64, Member>>) -> ChangeError 
         }
         // A leader that loses its office answers so also for what it had proposed.
         error => ChangeError::Unknown(error.to_string()),
-    }
-}
-
-fn change_to_wire(
-    from: VoterId,
-    to: u64,
-    change: &MembershipChange,
-    expected: Option<MembershipVersion>,
-) -> wire::Question {
-    use wire::change_members::Change as To;
-    let change = match change {
-        MembershipChange::Learn(voter, address) => {
-            To::Learn(wire::Member { voter: voter.0, address: address.clone() })
-        }
-        MembershipChange::Promote(voter) => To::Promote(voter.0),
-        MembershipChange::Remove(voter) => To::Remove(voter.0),
-        MembershipChange::HandOver(voter) => To::HandOver(voter.0),
-    };
-    let expected = expected.map(|version| wire::LogId {
-        term: version.term,
-        voter: version.leader,
-        index: version.index,
-    });
-    let change = wire::ChangeMembers { expected, change: Some(change) };
-    wire::Question { from: from.0, to, question: Some(wire::question::Question::ChangeMembers(change)) }
-}
-
-fn read_change(ask: &wire::ChangeMembers) -> Option<(MembershipChange, Option<MembershipVersion>)> {
-    use wire::change_members::Change as From;
-    let change = match ask.change.as_ref()? {
-        From::Learn(member) => MembershipChange::Learn(VoterId(member.voter), member.address.clone()),
-        From::Promote(voter) => MembershipChange::Promote(VoterId(*voter)),
-        From::Remove(voter) => MembershipChange::Remove(VoterId(*voter)),
-        From::HandOver(voter) => MembershipChange::HandOver(VoterId(*voter)),
-    };
-    let expected =
-        ask.expected.map(|id| MembershipVersion { term: id.term, leader: id.voter, index: id.index });
-    Some((change, expected))
-}
-
-/// The address of the leader, when the one that was asked does not lead and knows who does.
-fn named_leader(reply: &wire::Reply) -> Option<String> {
-    let Some(wire::reply::Reply::ChangeMembers(reply)) = &reply.reply else { return None };
-    match &reply.outcome {
-        Some(wire::change_members_reply::Outcome::NotLeader(named)) if !named.address.is_empty() => {
-            Some(named.address.clone())
-        }
-        _ => None,
-    }
-}
-
-/// `None`: the one that was asked does not lead.
-fn read_change_reply(reply: wire::Reply) -> Option<Result<Membership, ChangeError>> {
-    use wire::change_members_reply::Outcome as From;
-    let unfit = || Some(Err(ChangeError::Unknown("this build does not know the leader's reply".to_owned())));
-    let Some(wire::reply::Reply::ChangeMembers(reply)) = reply.reply else { return unfit() };
-    match reply.outcome {
-        Some(From::Membership(stored)) => match entry::stored_membership_from_wire(stored) {
-            Ok(stored) => {
-                let metrics =
-                    Metrics { membership_config: std::sync::Arc::new(stored), ..Metrics::new_initial(0) };
-                Some(Ok(membership(&metrics)))
-            }
-            Err(_) => unfit(),
-        },
-        Some(From::NotLeader(_)) => None,
-        Some(From::Refused(reason)) => Some(Err(ChangeError::Refused(reason))),
-        Some(From::Unknown(reason)) => Some(Err(ChangeError::Unknown(reason))),
-        None => unfit(),
     }
 }

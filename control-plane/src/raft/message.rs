@@ -5,9 +5,11 @@
 use gantry_wire::raft_v1 as wire;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 
+use super::VoterId;
 use super::entry::{
     self, Config, DecodeError, log_id_from_wire, log_id_to_wire, vote_from_wire, vote_to_wire as vote,
 };
+use super::members::{ChangeError, Membership, MembershipChange, MembershipVersion};
 
 pub(super) fn append_to_wire(request: &AppendEntriesRequest<Config>) -> wire::Append {
     wire::Append {
@@ -72,6 +74,79 @@ pub(super) fn vote_reply_to_wire(reply: &VoteResponse<u64>) -> wire::VoteReply {
 pub(super) fn vote_reply_from_wire(reply: wire::VoteReply) -> Option<VoteResponse<u64>> {
     let vote = vote_from_wire(reply.vote?);
     Some(VoteResponse::new(vote, reply.last.map(log_id_from_wire), reply.granted))
+}
+
+pub(super) fn change_to_wire(
+    from: VoterId,
+    to: u64,
+    change: &MembershipChange,
+    expected: Option<MembershipVersion>,
+) -> wire::Question {
+    use wire::change_members::Change as To;
+    let change = match change {
+        MembershipChange::Learn(voter, address) => {
+            To::Learn(wire::Member { voter: voter.0, address: address.clone() })
+        }
+        MembershipChange::Promote(voter) => To::Promote(voter.0),
+        MembershipChange::Remove(voter) => To::Remove(voter.0),
+        MembershipChange::HandOver(voter) => To::HandOver(voter.0),
+    };
+    let expected = expected.map(|version| wire::LogId {
+        term: version.term,
+        voter: version.leader,
+        index: version.index,
+    });
+    let change = wire::ChangeMembers { expected, change: Some(change) };
+    wire::Question { from: from.0, to, question: Some(wire::question::Question::ChangeMembers(change)) }
+}
+
+pub(super) fn change_from_wire(
+    ask: &wire::ChangeMembers,
+) -> Option<(MembershipChange, Option<MembershipVersion>)> {
+    use wire::change_members::Change as From;
+    let change = match ask.change.as_ref()? {
+        From::Learn(member) => MembershipChange::Learn(VoterId(member.voter), member.address.clone()),
+        From::Promote(voter) => MembershipChange::Promote(VoterId(*voter)),
+        From::Remove(voter) => MembershipChange::Remove(VoterId(*voter)),
+        From::HandOver(voter) => MembershipChange::HandOver(VoterId(*voter)),
+    };
+    let expected =
+        ask.expected.map(|id| MembershipVersion { term: id.term, leader: id.voter, index: id.index });
+    Some((change, expected))
+}
+
+/// The address of the leader, when the one that was asked does not lead and knows who does.
+pub(super) fn named_leader(reply: &wire::Reply) -> Option<String> {
+    let Some(wire::reply::Reply::ChangeMembers(reply)) = &reply.reply else { return None };
+    match &reply.outcome {
+        Some(wire::change_members_reply::Outcome::NotLeader(named)) if !named.address.is_empty() => {
+            Some(named.address.clone())
+        }
+        _ => None,
+    }
+}
+
+/// `None`: the one that was asked does not lead.
+pub(super) fn change_reply_from_wire(reply: wire::Reply) -> Option<Result<Membership, ChangeError>> {
+    use wire::change_members_reply::Outcome as From;
+    let unfit = || Some(Err(ChangeError::Unknown("this build does not know the leader's reply".to_owned())));
+    let Some(wire::reply::Reply::ChangeMembers(reply)) = reply.reply else { return unfit() };
+    match reply.outcome {
+        Some(From::Membership(stored)) => match entry::stored_membership_from_wire(stored) {
+            Ok(stored) => {
+                let metrics = openraft::RaftMetrics::<u64, entry::Member> {
+                    membership_config: std::sync::Arc::new(stored),
+                    ..openraft::RaftMetrics::new_initial(0)
+                };
+                Some(Ok(super::members::membership(&metrics)))
+            }
+            Err(_) => unfit(),
+        },
+        Some(From::NotLeader(_)) => None,
+        Some(From::Refused(reason)) => Some(Err(ChangeError::Refused(reason))),
+        Some(From::Unknown(reason)) => Some(Err(ChangeError::Unknown(reason))),
+        None => unfit(),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use gantry_control_plane::{ControlPlane, MemberOptions, Options};
 use gantry_model::Secret;
 use gantry_wire::admin_v1::change_members_request::Change;
 use gantry_wire::admin_v1::*;
-use gantry_wire::sync_v1::Mesh;
+use gantry_wire::sync_v1::node_message::Message;
+use gantry_wire::sync_v1::{Mesh, RecordReport};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -138,6 +139,22 @@ async fn nodes_of_different_members_are_told_of_each_other() -> Result {
     let mut names: Vec<_> = told.members.iter().map(|member| member.node_id.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["left", "right"]);
+    cluster.stop().await
+}
+
+#[tokio::test]
+async fn what_a_node_of_one_member_records_is_found_at_every_other() -> Result {
+    let mut cluster = Cluster::start().await?;
+    let mut process = Process::new("node")?;
+    let (connection, _) = process.join(cluster.members[1].address()).await?;
+    let record = json!({"decision_id": "d1", "tenant": "acme", "verdict": "deny", "policies": []});
+    let records = RecordReport { records: vec![record.to_string().into_bytes()], dropped: 0 };
+    connection.send(Message::Records(records)).await?;
+    let request = ExplainRequest { decision_id: "d1".to_owned() };
+    for member in &mut cluster.members {
+        let found = eventually(async || Ok(member.admin.explain(request.clone()).await), |found| found.is_ok()).await?;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&found?.into_inner().record)?, record);
+    }
     cluster.stop().await
 }
 

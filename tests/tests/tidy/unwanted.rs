@@ -28,11 +28,14 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 35] = [
+const OPENERS: [(&str, &str); 36] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
-    ("cli/src/dev/directory.rs", "writes the node token into its file, which only its owner can read"),
+    (
+        "cli/src/dev/directory.rs",
+        "writes the tokens of nodes and members into files that only their owner can read",
+    ),
     ("cli/src/dev/planes.rs", "hands the tokens to the planes in the same process"),
     (
         "cli/src/dev/setup.rs",
@@ -47,6 +50,7 @@ const OPENERS: [(&str, &str); 35] = [
     ("control-plane/src/admin/credential.rs", "refuses a secret that no header could carry"),
     ("control-plane/src/admin/keys.rs", "shows a new agent key to who made it, once"),
     ("control-plane/src/options.rs", "refuses tokens that are too short, or the same"),
+    ("control-plane/src/peer/client.rs", "shows the peer token to the other members with each call"),
     ("control-plane/src/vault.rs", "the vault"),
     ("control-plane/src/vault/envelope.rs", "the vault: encrypts and decrypts"),
     (
