@@ -6,6 +6,7 @@
 
 mod failures;
 mod flapping;
+mod node_id;
 mod nodes;
 mod others;
 mod place;
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 
 pub(crate) use failures::Failures;
 pub(crate) use flapping::Flapping;
-pub(crate) use nodes::{Arrival, FleetFull, NodeId, NodeIdError, NodeView, Nodes, Progress, Ticket};
+pub(crate) use node_id::{NodeId, NodeIdError};
+pub(crate) use nodes::{Arrival, FleetFull, NodeView, Nodes, Progress, Ticket};
 pub(crate) use place::{Place, PlaceError};
 pub(crate) use timeline::Timeline;
 

@@ -4,9 +4,7 @@
 //! row. A node that left is forgotten after [`GONE_KEPT`].
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_model::Revision;
@@ -16,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Place;
 use super::others::{Others, ToldNode};
+use super::{NodeId, Place};
 
 /// Most nodes of one control-plane process. Each costs a stream; a larger fleet has more processes.
 pub(crate) const NODES_MAX: usize = 10_000;
@@ -27,15 +25,6 @@ const GONE_KEPT: Duration = Duration::from_secs(3600);
 pub(super) const ACKS_MAX: usize = 64;
 /// Longest message in characters: it is one cell of a table.
 pub(super) const MESSAGE_CHARS_MAX: usize = 512;
-
-/// A node's id as it says itself: 1 to 128 visible ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct NodeId(Arc<str>);
-
-/// The text is no node's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a node's id has 1 to {} visible ASCII characters", NodeId::BYTES_MAX)]
-pub(crate) struct NodeIdError;
 
 /// A node that connects.
 #[derive(Debug, Clone)]
@@ -393,27 +382,5 @@ impl Ticket {
     /// The key that secrets for this node are sealed to.
     pub(crate) fn seal_key(&self) -> &SealPublicKey {
         &self.seal_key
-    }
-}
-
-impl NodeId {
-    /// Longest id in bytes: a host name and what sets apart several nodes of a host.
-    const BYTES_MAX: usize = 128;
-}
-
-impl FromStr for NodeId {
-    type Err = NodeIdError;
-
-    fn from_str(text: &str) -> Result<NodeId, NodeIdError> {
-        let legal = !text.is_empty()
-            && text.len() <= NodeId::BYTES_MAX
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if legal { Ok(NodeId(text.into())) } else { Err(NodeIdError) }
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }

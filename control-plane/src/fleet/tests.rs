@@ -6,7 +6,7 @@ use gantry_model::Revision;
 use gantry_node::seal::{NodeSealKey, SealPublicKey};
 use tokio::time::Instant;
 
-use super::nodes::{NODES_MAX, NodeIdError};
+use super::nodes::NODES_MAX;
 use super::*;
 
 fn arrival(node: &str, seal_key: SealPublicKey) -> Arrival {

@@ -152,8 +152,10 @@ async fn what_a_node_of_one_member_records_is_found_at_every_other() -> Result {
     connection.send(Message::Records(records)).await?;
     let request = ExplainRequest { decision_id: "d1".to_owned() };
     for member in &mut cluster.members {
-        let found = eventually(async || Ok(member.admin.explain(request.clone()).await), |found| found.is_ok()).await?;
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&found?.into_inner().record)?, record);
+        let found =
+            eventually(async || Ok(member.admin.explain(request.clone()).await), |found| found.is_ok())
+                .await?;
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&found?.into_inner().record)?, record);
     }
     cluster.stop().await
 }
