@@ -35,6 +35,8 @@ pub(super) enum StreamEnd {
     SnapshotsRefused(usize),
     #[error("the control plane could not prepare an update")]
     Update,
+    #[error("this member is behind revision {has}, which the node has; connect to another or try again")]
+    Behind { has: Revision },
     #[error("the control plane is going down; connect to another or try again")]
     GoingDown,
 }
@@ -54,7 +56,7 @@ impl From<StreamEnd> for Status {
             StreamEnd::NoAnswer { .. } => Status::deadline_exceeded(message),
             StreamEnd::SnapshotsRefused(_) => Status::failed_precondition(message),
             StreamEnd::Update => Status::internal(message),
-            StreamEnd::GoingDown => Status::unavailable(message),
+            StreamEnd::Behind { .. } | StreamEnd::GoingDown => Status::unavailable(message),
         }
     }
 }

@@ -69,6 +69,7 @@ pub(super) async fn serve(
     {
         return Err(StreamEnd::OtherName { said: hello.node_id, certified: name });
     }
+    reach(plane, &hello).await?;
     let seal_key = SealPublicKey::try_from(hello.seal_public_key.as_slice()).map_err(StreamEnd::SealKey)?;
     let place = hello.mesh.as_ref().map(|mesh| Place::read(&hello.incarnation, mesh)).transpose()?;
     let arrival = Arrival { node: hello.node_id.parse()?, build: hello.build.clone(), seal_key, place };
@@ -95,6 +96,22 @@ async fn hello(inbound: &mut Streaming<NodeMessage>) -> Result<Hello, StreamEnd>
         Some(node_message::Message::Hello(hello)) => Ok(hello),
         _ => Err(StreamEnd::NoHello(HELLO_DEADLINE)),
     }
+}
+
+/// Waits for what the node has and this member does not, so that no node is sent back in time by a member that is
+/// behind. A cluster that is behind as a whole was put back by somebody: the node follows it.
+async fn reach(plane: &Plane, hello: &Hello) -> Result<(), StreamEnd> {
+    let has = Revision(hello.applied_revision);
+    let is_ahead = || plane.consensus.feed().latest().revision < has;
+    if hello.cluster_id != plane.vault.cluster_id() || !is_ahead() {
+        return Ok(());
+    }
+    plane.consensus.catch_up().await.map_err(|_| StreamEnd::Behind { has })?;
+    if is_ahead() {
+        let node = &hello.node_id;
+        tracing::warn!(%node, %has, "a node has a revision that the cluster never had, or lost; it gets a snapshot");
+    }
+    Ok(())
 }
 
 /// Runs the directions of the stream side by side; ends with the first that ends.

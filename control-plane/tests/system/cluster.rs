@@ -125,6 +125,25 @@ async fn a_node_goes_on_by_delta_with_another_member_when_its_own_is_gone() -> R
 }
 
 #[tokio::test]
+async fn a_member_that_is_behind_a_node_sends_it_away_and_not_back_in_time() -> Result {
+    let mut cluster = Cluster::start().await?;
+    cluster.members[0].apply(&acme()).await?;
+    let mut process = Process::new("node")?;
+    drop(process.join(cluster.members[0].address()).await?);
+    for _ in 0..2 {
+        cluster.members.remove(1).stop().await?;
+    }
+    // It follows a member without a quorum, which has what it has.
+    let (connection, _) = process.join(cluster.members[0].address()).await?;
+    drop(connection);
+    process.revision += 1_000;
+    let end = process.connect(cluster.members[0].address()).await?.end().await?;
+    let told = format!("this member is behind revision {}, which the node has", process.revision);
+    assert_eq!((end.code(), end.message().starts_with(&told)), (tonic::Code::Unavailable, true), "{end}");
+    cluster.stop().await
+}
+
+#[tokio::test]
 async fn nodes_of_different_members_are_told_of_each_other() -> Result {
     let cluster = Cluster::start().await?;
     let (mut left, mut right) = (meshed("left", 7001)?, meshed("right", 7002)?);
