@@ -2,8 +2,10 @@
 //!
 //! Always holds: a call ends within [`CALL_TIMEOUT`]; a write that got no answer is told as unknown, never as failed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_node::tls::{Connector, Expected, Presenter, Trust};
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::admin_v1::admin_client::AdminClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -66,13 +68,15 @@ impl Admin {
                 "start it with `gantry dev`, or name another with `--admin HOST:PORT --token-file FILE`",
             )
         };
-        let channel = Endpoint::from_shared(url.to_owned())
+        let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(unreachable)?
             .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .connect()
-            .await
-            .map_err(unreachable)?;
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL);
+        let channel = match &access.trust {
+            None => endpoint.connect().await,
+            Some(trust) => endpoint.connect_with_connector(connector(trust)?).await,
+        };
+        let channel = channel.map_err(unreachable)?;
         let service = AdminClient::with_interceptor(channel, Bearer::new(&access.token)?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -96,6 +100,12 @@ impl Admin {
             Err(_) => Err(refused(&Status::deadline_exceeded(UNANSWERED), next)),
         }
     }
+}
+
+/// Dials a control plane that the authority has named; the token proves the admin.
+fn connector(trust: &Arc<Trust>) -> Result<Connector, Failure> {
+    Connector::new(Presenter::empty(), trust.clone(), Expected::ControlPlane)
+        .map_err(|error| Failure::error(chain(&error), "look at the file that --ca names"))
 }
 
 /// What the refusal of a call means; `next` is what to do when the request itself is at fault.

@@ -1,13 +1,15 @@
 //! Where the admin service is and what proves the admin: flags, environment, or the context file of `gantry dev`.
 //!
-//! Always holds: a token is sent only to the address that it belongs to, and only over loopback, because the admin
-//! service of this release has no TLS; a context file that others can read is not used.
+//! Always holds: a token is sent only to the address that it belongs to, and only over loopback or over TLS to a control
+//! plane that the authority of the cluster has named; a context file that others can read is not used.
 
 mod file;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use gantry_node::tls::{Trust, read_authorities};
 use url::{Host, Url};
 
 use crate::failure::{Failure, chain};
@@ -26,6 +28,9 @@ pub(crate) struct Access {
     /// File with the admin token.
     #[arg(long, env = "GANTRY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificate of the cluster's authority, as PEM: the admin service is reached over TLS.
+    #[arg(long, env = "GANTRY_CA", value_name = "FILE", requires_all = ["admin", "token_file"])]
+    ca: Option<PathBuf>,
     #[command(flatten)]
     context: ContextFlag,
 }
@@ -43,13 +48,15 @@ pub(crate) struct ContextFlag {
 pub(crate) struct AdminAccess {
     /// Where it is.
     pub(crate) address: AdminAddress,
+    /// Whom to believe that it is there; `None`: without TLS.
+    pub(crate) trust: Option<Arc<Trust>>,
     /// What proves the admin.
     pub(crate) token: SecretText,
     /// The tenant that is meant when none is named.
     pub(crate) tenant: Option<String>,
 }
 
-/// Host and port of an admin service, reachable over loopback.
+/// Host and port of an admin service: on loopback, or anywhere for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AdminAddress(Url);
 
@@ -61,13 +68,7 @@ impl AdminAddress {
 
     /// As [`AdminAddress::parse`]; a failure names what the address is of, and the flag that says it.
     pub(crate) fn parse_as(what: &str, flag: &str, text: &str) -> Result<AdminAddress, Failure> {
-        let next = format!("name it as HOST:PORT, such as `{flag} 127.0.0.1:8081`");
-        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let url = Url::parse(&with_scheme)
-            .map_err(|error| Failure::usage(format!("{what} {text:?}: {error}"), next.clone()))?;
-        if url.scheme() != "http" || url.path() != "/" || url.query().is_some() {
-            return Err(Failure::usage(format!("{what} {text:?} is not HOST:PORT"), next));
-        }
+        let url = AdminAddress::read(what, flag, text)?;
         let is_loopback = match url.host() {
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -77,10 +78,28 @@ impl AdminAddress {
         if !is_loopback {
             return Err(Failure::error(
                 format!("{what} {text:?} is not on this machine, and the token would travel unencrypted"),
-                "forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`",
+                "name the certificate of the cluster's authority with --ca FILE, or forward the port to this \
+                 machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`",
             ));
         }
         Ok(AdminAddress(url))
+    }
+
+    /// Reads `HOST:PORT`, with `https://` before it or not, for TLS.
+    fn parse_secured(text: &str) -> Result<AdminAddress, Failure> {
+        let bare = text.strip_prefix("https://").unwrap_or(text);
+        Ok(AdminAddress(AdminAddress::read("admin address", "--admin", bare)?))
+    }
+
+    fn read(what: &str, flag: &str, text: &str) -> Result<Url, Failure> {
+        let next = format!("name it as HOST:PORT, such as `{flag} 127.0.0.1:8081`");
+        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let url = Url::parse(&with_scheme)
+            .map_err(|error| Failure::usage(format!("{what} {text:?}: {error}"), next.clone()))?;
+        if url.scheme() != "http" || url.path() != "/" || url.query().is_some() {
+            return Err(Failure::usage(format!("{what} {text:?} is not HOST:PORT"), next));
+        }
+        Ok(url)
     }
 
     /// The address as a URL.
@@ -95,8 +114,13 @@ impl Access {
         let found = match (&self.admin, &self.token_file) {
             (Some(admin), Some(token_file)) => {
                 let context = self.context.find()?;
+                let (address, trust) = match &self.ca {
+                    None => (AdminAddress::parse(admin)?, None),
+                    Some(ca) => (AdminAddress::parse_secured(admin)?, Some(trust(ca)?)),
+                };
                 return Ok(AdminAccess {
-                    address: AdminAddress::parse(admin)?,
+                    address,
+                    trust,
                     token: read_secret(token_file)?,
                     tenant: context.map(|context| context.tenant),
                 });
@@ -116,8 +140,15 @@ impl Access {
             None if address == own => context.admin_token,
             None => return Err(no_context(self.admin.as_deref())),
         };
-        Ok(AdminAccess { address, token, tenant: Some(context.tenant) })
+        Ok(AdminAccess { address, trust: None, token, tenant: Some(context.tenant) })
     }
+}
+
+fn trust(ca: &Path) -> Result<Arc<Trust>, Failure> {
+    let next = "name the certificate of the cluster's authority, as PEM";
+    let authorities = read_authorities(ca).map_err(|error| Failure::error(chain(&error), next))?;
+    Trust::new(&authorities)
+        .map_err(|error| Failure::error(format!("{}: {}", ca.display(), chain(&error)), next))
 }
 
 impl AdminAccess {

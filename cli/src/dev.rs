@@ -150,6 +150,7 @@ impl Dev {
         let control = Control::start(directory, self.admin, self.voters, &admin_token).await?;
         let admin_address = control.address();
         let access = AdminAccess {
+            trust: None,
             address: AdminAddress::parse(&admin_address.to_string())?,
             token: admin_token.clone(),
             tenant: Some(plan.tenant.to_owned()),

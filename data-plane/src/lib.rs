@@ -21,4 +21,4 @@ mod start;
 mod sync;
 mod upstream;
 
-pub use start::{DataPlane, Died, LastKnownGood, Options, StartError, start};
+pub use start::{DataPlane, Died, LastKnownGood, Options, Proof, StartError, start};

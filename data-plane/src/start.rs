@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_model::{Revision, Secret};
+use gantry_node::membership::Membership;
 use gantry_node::seal::NodeSealKey;
 use gantry_node::tls::{TlsError, TlsFiles};
 use tokio::sync::{mpsc, watch};
@@ -50,8 +51,8 @@ pub struct Options {
     /// another when that fails.
     pub control_planes: Vec<String>,
     /// What the control plane knows the node by.
-    pub node_token: Secret<String>,
-    /// The node's name; one process at a time has it.
+    pub proof: Proof,
+    /// The node's name; one process at a time has it. With a certificate, the name in that.
     pub node_id: String,
     /// Where audit records are written, and what was last known to be good.
     pub data_dir: PathBuf,
@@ -64,6 +65,15 @@ pub struct Options {
     pub mesh_listen: Option<SocketAddr>,
     /// Where other nodes find it, when that is not where it listens. Port 0 stands for the port that it listens on.
     pub mesh_advertise: Option<SocketAddr>,
+}
+
+/// What proves a node to the control plane.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// The token that all nodes of a control plane without TLS share.
+    Token(Secret<String>),
+    /// Its certificate, which it renews.
+    Certificate(Membership),
 }
 
 /// Why a node does not start.
@@ -142,8 +152,7 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, address.ip().is_loopback()));
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
-    let identity =
-        Identity { node_id: options.node_id, incarnation, control_planes, token: options.node_token };
+    let identity = Identity { node_id: options.node_id, incarnation, control_planes, proof: options.proof };
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };
     let follower = Follower::new(identity, node.clone(), seal, discovery, channels, beginning);
@@ -265,7 +274,7 @@ mod tests {
             tls: None,
             // Nobody listens there.
             control_planes: vec!["http://127.0.0.1:1".to_owned()],
-            node_token: Secret::new("n".repeat(32)),
+            proof: Proof::Token(Secret::new("n".repeat(32))),
             node_id: "node".to_owned(),
             data_dir: directory.path().to_owned(),
             last_known_good: LastKnownGood::KeyInDataDir,

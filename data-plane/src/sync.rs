@@ -13,7 +13,7 @@ mod staleness;
 
 use std::sync::Arc;
 
-use gantry_model::{Revision, Secret};
+use gantry_model::Revision;
 use gantry_node::seal::NodeSealKey;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::holdings::{Holdings, Problem, Touched};
 use crate::node::Node;
+use crate::start::Proof;
 use crate::sync::choice::Choice;
 use crate::sync::last_known_good::{Beginning, Keeper};
 use crate::upstream::discovery::{Discovery, Report};
@@ -30,7 +31,7 @@ pub(crate) struct Identity {
     pub(crate) node_id: String,
     pub(crate) incarnation: String,
     pub(crate) control_planes: Choice,
-    pub(crate) token: Secret<String>,
+    pub(crate) proof: Proof,
 }
 
 /// Follows the control plane until it is stopped.
@@ -95,8 +96,22 @@ impl Follower {
         }
     }
 
-    /// Runs until `stop`.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    /// Runs until `stop`, and stays in the cluster meanwhile.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        match &self.identity.proof {
+            Proof::Token(_) => self.follow(stop).await,
+            Proof::Certificate(membership) => {
+                let (membership, addresses) = (membership.clone(), self.identity.control_planes.addresses());
+                tokio::select! {
+                    biased;
+                    () = self.follow(stop) => {}
+                    never = membership.stay(&addresses) => match never {},
+                }
+            }
+        }
+    }
+
+    async fn follow(mut self, stop: CancellationToken) {
         let watching = tokio::spawn(staleness::watch(self.node.clone(), stop.clone()));
         while !stop.is_cancelled() {
             let started = Instant::now();

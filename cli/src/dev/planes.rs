@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use gantry_control_plane::raft::VoterId;
 use gantry_control_plane::{ControlPlane, MemberOptions, Transport};
-use gantry_data_plane::LastKnownGood;
+use gantry_data_plane::{LastKnownGood, Proof};
 use gantry_model::Secret;
 use gantry_node::tls::TlsFiles;
 use tokio::task::JoinSet;
@@ -84,7 +84,7 @@ impl Control {
                 listen: SocketAddr::new(plan.listen.ip(), port),
                 tls: plan.tls.clone(),
                 control_planes: planes.control.addresses(),
-                node_token: secret(&self.node_token),
+                proof: Proof::Token(secret(&self.node_token)),
                 node_id: format!("{NODE}{suffix}"),
                 data_dir: directory.of_plane(&format!("data-plane{suffix}")),
                 // The control plane is in the same process: they start and end together.

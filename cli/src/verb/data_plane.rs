@@ -1,22 +1,23 @@
 //! `gantry data-plane run`: one node as a process of its own, the production role.
 //!
-//! Always holds: standard output gets one line, when the node serves; the node token is sent over loopback only,
-//! because the stream to the control plane has no TLS in this release; a signal ends the node in order.
+//! Always holds: standard output gets one line, when the node serves; a signal ends the node in order. How it proves
+//! itself to the control plane is in [`proof`].
+
+mod proof;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use gantry_data_plane::{LastKnownGood, Options};
-use gantry_model::Secret;
 use gantry_model::name::Name;
 use gantry_node::tls::TlsFiles;
 use serde_json::json;
 
-use crate::context::{AdminAddress, read_secret};
 use crate::failure::{Exit, Failure};
 use crate::node::NodeProcess;
 use crate::output::{self, TextFormat};
 use crate::signals::Signals;
+use proof::ProofFlags;
 
 /// Run data-plane nodes.
 #[derive(Debug, clap::Subcommand)]
@@ -28,13 +29,12 @@ pub(crate) enum DataPlane {
 /// `gantry data-plane run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// A member of the control plane, such as http://127.0.0.1:8081. Named several times, or with commas between: the
+    /// A member of the control plane, such as cp-1.example.com:8081. Named several times, or with commas between: the
     /// node follows any of them, and another when that fails.
     #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
     control_plane: Vec<String>,
-    /// File with the node token; `gantry dev` leaves one as .gantry/node-token.
-    #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
+    #[command(flatten)]
+    proof: ProofFlags,
     /// The node's name; one process at a time may have it.
     #[arg(long, value_name = "NODE")]
     name: Name,
@@ -88,7 +88,7 @@ impl Run {
         if !self.listen.ip().is_loopback() && self.tls_cert.is_none() {
             output::warn(&format!("agents that connect to {} send their keys unencrypted", self.listen));
         }
-        let mut node = NodeProcess::start(self.options()?).await?;
+        let mut node = NodeProcess::start(self.options().await?).await?;
         tokio::select! {
             () = node.ready() => self.announce(&node)?,
             failure = node.failed() => return Err(failure),
@@ -109,21 +109,18 @@ impl Run {
         Ok(Exit::Done)
     }
 
-    fn options(&self) -> Result<Options, Failure> {
-        let control_plane = |url: &String| {
-            let address = AdminAddress::parse_as("control plane", "--control-plane", url)?;
-            Ok(address.as_url().to_owned())
-        };
-        let control_planes = self.control_plane.iter().map(control_plane).collect::<Result<_, Failure>>()?;
+    async fn options(&self) -> Result<Options, Failure> {
         let below = || PathBuf::from(".gantry/nodes").join(self.name.as_str());
+        let data_dir = self.data_dir.clone().unwrap_or_else(below);
+        let (proof, control_planes) = self.proof.resolve(&self.name, &data_dir, &self.control_plane).await?;
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         Ok(Options {
             listen: self.listen,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
             control_planes,
-            node_token: Secret::new(read_secret(&self.token_file)?.expose().to_owned()),
+            proof,
             node_id: self.name.to_string(),
-            data_dir: self.data_dir.clone().unwrap_or_else(below),
+            data_dir,
             last_known_good: self.last_known_good(),
             allow_stdio: self.allow_stdio,
             mesh_listen: self.mesh_listen(),

@@ -38,6 +38,11 @@ impl Choice {
         Some(Choice { addresses, current, failures: 0 })
     }
 
+    /// All of them, as `HOST:PORT`.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.addresses.iter().map(|address| bare(address).to_owned()).collect()
+    }
+
     /// The one that is followed.
     pub(super) fn current(&self) -> &str {
         &self.addresses[self.current]
@@ -62,6 +67,12 @@ impl Choice {
         let most = usize::try_from(most.as_micros()).unwrap_or(usize::MAX);
         Duration::from_micros(below(most + 1, random()) as u64)
     }
+}
+
+/// An address without its scheme.
+pub(super) fn bare(address: &str) -> &str {
+    let without_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
+    without_scheme.trim_end_matches('/')
 }
 
 /// A number below a bound that is not 0. The bounds here are so small that none is noticeably more likely.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gantry_node::tls::TlsError;
 use gantry_wire::sync_v1::node_message::Message as ToServer;
 use gantry_wire::sync_v1::server_message::Message as FromServer;
 use gantry_wire::sync_v1::sync_client::SyncClient;
@@ -14,8 +15,10 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
 use super::Follower;
+use super::choice::bare;
 use crate::config::holdings::Problem;
 use crate::mesh::Telling;
+use crate::start::Proof;
 use crate::upstream::discovery::Report;
 
 /// Messages that may wait to be sent. Reports wait for room; records are dropped by whoever offers them.
@@ -46,6 +49,8 @@ pub(super) enum FollowError {
     Connect(#[source] tonic::transport::Error),
     #[error("the node token cannot stand in a header")]
     Token,
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] TlsError),
     #[error("the control plane ended the stream: {}", .0.message())]
     Status(#[source] Box<Status>),
     #[error("the control plane closed the stream")]
@@ -75,14 +80,19 @@ type Outbox = mpsc::Sender<wire::NodeMessage>;
 
 async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
     let identity = &follower.identity;
-    let endpoint =
-        Endpoint::from_shared(identity.control_planes.current().to_owned()).map_err(FollowError::Connect)?;
+    // Also for TLS: what is below the connection is the connector's.
+    let address = format!("http://{}", bare(identity.control_planes.current()));
+    let endpoint = Endpoint::from_shared(address).map_err(FollowError::Connect)?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(FollowError::Connect)?;
+    let channel = match &identity.proof {
+        Proof::Token(_) => endpoint.connect().await,
+        Proof::Certificate(membership) => endpoint.connect_with_connector(membership.connector()?).await,
+    };
+    let channel = channel.map_err(FollowError::Connect)?;
     let mut client = SyncClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -99,10 +109,12 @@ async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Ou
     };
     send(&outbox, ToServer::Hello(hello)).await?;
     let mut request = Request::new(ReceiverStream::new(messages));
-    let mut token: MetadataValue<Ascii> =
-        format!("Bearer {}", identity.token.expose()).parse().map_err(|_| FollowError::Token)?;
-    token.set_sensitive(true);
-    request.metadata_mut().insert("authorization", token);
+    if let Proof::Token(token) = &identity.proof {
+        let mut token: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose()).parse().map_err(|_| FollowError::Token)?;
+        token.set_sensitive(true);
+        request.metadata_mut().insert("authorization", token);
+    }
     let stream = client.follow(request).await?.into_inner();
     Ok((stream, outbox))
 }

@@ -19,7 +19,7 @@ mod request;
 mod trust;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -69,6 +69,17 @@ pub enum TlsError {
 /// Makes rustls use aws-lc-rs wherever a provider is not named. Safe to call more than once.
 pub fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Reads certificates of authorities, as PEM, for [`Trust::new`]. Blocks.
+pub fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| TlsError::Read { path: path.to_owned(), source };
+    let authorities: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(unreadable)?
+        .take(AUTHORITIES_MAX + 1)
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    if authorities.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(authorities) }
 }
 
 fn provider() -> Arc<CryptoProvider> {

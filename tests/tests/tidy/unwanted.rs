@@ -43,7 +43,10 @@ const OPENERS: [(&str, &str); 36] = [
     ),
     ("cli/src/mcp/transport.rs", "sends the agent key with each call"),
     ("cli/src/verb/credential.rs", "sends what was read from standard input to the vault"),
-    ("cli/src/verb/data_plane.rs", "hands the node token to the node in the same process"),
+    (
+        "cli/src/verb/data_plane/proof.rs",
+        "hands the node token to the node in the same process, or joins with a token",
+    ),
     ("control-plane/src/access.rs", "hashes tokens, to compare them in constant time"),
     ("control-plane/src/admin/enrolment.rs", "shows a new join token to who made it, once"),
     ("control-plane/src/ca.rs", "makes the authority's signing key of what the vault opened"),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::mesh::Mesh;
 use crate::node::Node;
+use crate::start::Proof;
 use crate::sync::choice::Choice;
 use crate::sync::last_known_good::{self, KeepError, LastKnownGood};
 use crate::sync::{Channels, Follower, Identity};
@@ -59,7 +60,7 @@ impl Following {
             node_id: "node".to_owned(),
             incarnation: "incarnation".to_owned(),
             control_planes: Choice::of(control_planes).expect("there is one"),
-            token: Secret::new("token".to_owned()),
+            proof: Proof::Token(Secret::new("token".to_owned())),
         };
         let discovery = Discovery::new(node.clone(), report_sender);
         let channels = Channels { catalogs, records, applied: applied_sender };

@@ -29,6 +29,9 @@ pub enum Expected {
     Exactly(PeerName),
     /// Any process of this cluster's control plane.
     ControlPlaneOf(ClusterId),
+    /// Any process of the control plane of whatever cluster it is whose authority is believed: for admins, who have
+    /// the authority's certificate and nothing else.
+    ControlPlane,
     /// Anybody whom this cluster has named.
     AnyOf(ClusterId),
 }
@@ -89,6 +92,7 @@ impl Expected {
             Expected::ControlPlaneOf(cluster) => {
                 presented.cluster == *cluster && presented.party.is_control_plane()
             }
+            Expected::ControlPlane => presented.party.is_control_plane(),
             Expected::AnyOf(cluster) => presented.cluster == *cluster,
         };
         if is_expected {
@@ -103,6 +107,7 @@ impl fmt::Display for Expected {
         match self {
             Expected::Exactly(name) => name.fmt(formatter),
             Expected::ControlPlaneOf(cluster) => write!(formatter, "the control plane of cluster {cluster}"),
+            Expected::ControlPlane => formatter.write_str("a control plane"),
             Expected::AnyOf(cluster) => write!(formatter, "a peer of cluster {cluster}"),
         }
     }

@@ -1,0 +1,175 @@
+//! What proves a node that is started: the token of a control plane without TLS, or its certificate, for which it joins
+//! the cluster first where it has none.
+//!
+//! Always holds: a token that all nodes share is sent over loopback only; a certificate that counts is used rather than
+//! a join token, so that a service may name the same flags at every start.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gantry_data_plane::Proof;
+use gantry_model::Secret;
+use gantry_model::identity::{Party, PeerName};
+use gantry_model::name::Name;
+use gantry_node::membership::{FileError, JoinError, Membership};
+use gantry_node::token::JoinToken;
+
+use crate::context::{AdminAddress, read_secret};
+use crate::failure::{Failure, chain};
+use crate::output;
+
+/// Below the data directory of a node: its key and certificate.
+const IDENTITY: &str = "identity";
+
+/// The flags that say it.
+#[derive(Debug, clap::Args)]
+pub(super) struct ProofFlags {
+    /// File with the node token of a control plane without TLS; `gantry dev` leaves one as .gantry/node-token.
+    #[arg(long, value_name = "FILE", conflicts_with = "join_token_file")]
+    token_file: Option<PathBuf>,
+    /// File with a token of `gantry cluster token --role node`, with which the node joins at its first start. It keeps
+    /// its certificate in the data directory.
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+}
+
+impl ProofFlags {
+    /// The proof, and the addresses as they are dialled with it.
+    pub(super) async fn resolve(
+        &self,
+        name: &Name,
+        data_dir: &Path,
+        control_planes: &[String],
+    ) -> Result<(Proof, Vec<String>), Failure> {
+        if let Some(file) = &self.token_file {
+            let address = |text: &String| AdminAddress::parse_as("control plane", "--control-plane", text);
+            let addresses = control_planes.iter().map(|text| Ok(address(text)?.as_url().to_owned()));
+            let token = Secret::new(read_secret(file)?.expose().to_owned());
+            return Ok((Proof::Token(token), addresses.collect::<Result<_, Failure>>()?));
+        }
+        let addresses =
+            control_planes.iter().map(|text| host_and_port(text)).collect::<Result<Vec<_>, _>>()?;
+        let membership = self.membership(name, data_dir.join(IDENTITY), &addresses).await?;
+        Ok((Proof::Certificate(membership), addresses))
+    }
+
+    async fn membership(
+        &self,
+        name: &Name,
+        file: PathBuf,
+        addresses: &[String],
+    ) -> Result<Membership, Failure> {
+        let kept = Membership::load(file.clone()).map_err(|error| unusable(&error))?;
+        if let Some(kept) = kept {
+            check_name(name, kept.name(), &file)?;
+            if kept.expires_at_ms() > now_ms() {
+                return Ok(kept);
+            }
+            if self.join_token_file.is_none() {
+                return Err(Failure::error(
+                    format!("the certificate in {} has expired", file.display()),
+                    "join again: `gantry cluster token --role node`, then `--join-token-file FILE`",
+                ));
+            }
+        }
+        let Some(token_file) = &self.join_token_file else {
+            return Err(Failure::usage(
+                format!("nothing proves the node: it has no certificate in {}", file.display()),
+                "make a token with `gantry cluster token --role node`, and name its file with --join-token-file",
+            ));
+        };
+        let token = JoinToken::parse(read_secret(token_file)?.expose()).map_err(|error| {
+            Failure::error(
+                format!("{}: {error}", token_file.display()),
+                "make one with `gantry cluster token --role node`",
+            )
+        })?;
+        join(&token, name, &file, addresses).await
+    }
+}
+
+/// Asks one control plane after the other; the first that says no has said it for all of them.
+async fn join(
+    token: &JoinToken,
+    name: &Name,
+    file: &Path,
+    addresses: &[String],
+) -> Result<Membership, Failure> {
+    let mut failed = None;
+    for address in addresses {
+        match Membership::join_as_node(token, name, address, file.to_owned()).await {
+            Ok(membership) => {
+                output::say(&format!("joined the cluster {} as node {name}", membership.cluster()));
+                return Ok(membership);
+            }
+            Err(error @ JoinError::Reach { .. }) => failed = Some(error),
+            Err(error) => return Err(not_joined(&error)),
+        }
+    }
+    Err(failed.map_or_else(
+        || Failure::usage("no control plane is named", "add --control-plane HOST:PORT"),
+        |error| not_joined(&error),
+    ))
+}
+
+fn not_joined(error: &JoinError) -> Failure {
+    Failure::error(
+        format!("the node does not join: {}", chain(error)),
+        "look at the address and the token; `gantry cluster token --role node` makes another",
+    )
+}
+
+fn unusable(error: &FileError) -> Failure {
+    Failure::error(chain(error), "or name another directory with --data-dir DIR")
+}
+
+fn check_name(name: &Name, certified: &PeerName, file: &Path) -> Result<(), Failure> {
+    match &certified.party {
+        Party::Node(node) if node == name => Ok(()),
+        Party::Node(_) | Party::ControlPlane(_) | Party::Admin(_) => Err(Failure::error(
+            format!("the certificate in {} is that of {certified}, not of node {name}", file.display()),
+            "name the node so with --name, or another directory with --data-dir DIR",
+        )),
+    }
+}
+
+/// An address that is dialled with TLS.
+fn host_and_port(text: &str) -> Result<String, Failure> {
+    let next = "name it as HOST:PORT, such as --control-plane cp-1.example.com:8081";
+    let bare = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
+    if text.starts_with("http://") {
+        return Err(Failure::usage(
+            format!("control plane {text:?} is without TLS, and a certificate needs it"),
+            next,
+        ));
+    }
+    let port = bare.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let is_address =
+        port.is_some() && !bare.contains('/') && url::Url::parse(&format!("https://{bare}")).is_ok();
+    if is_address {
+        Ok(bare.to_owned())
+    } else {
+        Err(Failure::usage(format!("control plane {text:?} is not HOST:PORT"), next))
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_for_tls_is_a_host_and_a_port() {
+        let read = |text: &str| host_and_port(text).ok();
+        assert_eq!(read("cp-1.example.com:8081").as_deref(), Some("cp-1.example.com:8081"));
+        assert_eq!(read("https://10.0.0.1:8081/").as_deref(), Some("10.0.0.1:8081"));
+        assert_eq!(read("[fd00::1]:8081").as_deref(), Some("[fd00::1]:8081"));
+        for text in ["http://10.0.0.1:8081", "cp-1", "cp-1:port", "cp-1:8081/x", "", "fd00::1"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A node as a process that joins a cluster over TLS with a token, comes back by its certificate, and is thrown out.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gantry_control_plane::{ControlPlane, Transport};
+use gantry_model::Secret;
+use gantry_tests::dev::{command, sibling};
+use gantry_tests::eventually::eventually;
+use gantry_tests::process::{Finished, Running, Stream, run};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+type Tested<T = ()> = Result<T, Box<dyn Error>>;
+
+/// A debug build on a busy machine takes a second or two to start.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A control plane with TLS in this process, and what an admin has of it.
+struct Secured {
+    plane: ControlPlane,
+    folder: TempDir,
+}
+
+impl Secured {
+    async fn start() -> Tested<Secured> {
+        let folder = tempfile::tempdir()?;
+        let token = "a".repeat(32);
+        std::fs::write(folder.path().join("admin-token"), &token)?;
+        std::fs::set_permissions(folder.path().join("admin-token"), PermissionsExt::from_mode(0o600))?;
+        let options = gantry_control_plane::Options {
+            data_dir: folder.path().join("control-plane"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            transport: Transport::Tls,
+            admin_token: Secret::new(token),
+            node_token: Secret::new("n".repeat(32)),
+        };
+        let plane = gantry_control_plane::start(options).await?;
+        let authority = plane.authority().ok_or("an authority")?;
+        let pem = pem::encode(&pem::Pem::new("CERTIFICATE", authority));
+        std::fs::write(folder.path().join("ca.pem"), pem)?;
+        Ok(Secured { plane, folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An admin verb, over TLS.
+    async fn admin(&self, arguments: &[&str]) -> Tested<Finished> {
+        let mut command = gantry(self.folder.path())?;
+        command.args(arguments).args(["--admin", &self.plane.address().to_string()]);
+        command.arg("--token-file").arg(self.path("admin-token")).arg("--ca").arg(self.path("ca.pem"));
+        Ok(run(command, DEADLINE).await?)
+    }
+
+    fn node(&self, name: &str) -> Tested<Command> {
+        let mut command = gantry(self.folder.path())?;
+        command.args(["data-plane", "run", "--output", "json", "--name", name, "--listen", "127.0.0.1:0"]);
+        command.args(["--control-plane", &self.plane.address().to_string()]);
+        command.arg("--join-token-file").arg(self.path("join-token"));
+        command.arg("--data-dir").arg(self.path(name));
+        Ok(command)
+    }
+
+    async fn connected(&self) -> Tested<Vec<String>> {
+        let status = self.admin(&["status", "--output", "json"]).await?;
+        let status: Value = serde_json::from_str(&status.stdout)?;
+        let nodes = status["nodes"].as_array().ok_or("nodes")?.iter();
+        let connected = nodes.filter(|node| node["connected"] == true);
+        Ok(connected.filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect())
+    }
+}
+
+fn gantry(folder: &Path) -> Tested<Command> {
+    Ok(command(&sibling("gantry-under-test")?, &folder.join("data")))
+}
+
+async fn serving(node: Command) -> Tested<(Running, SocketAddr)> {
+    let line = |stream, line: &str| (stream == Stream::Out).then(|| line.to_owned());
+    let (running, line) = Running::start(node, DEADLINE, line).await?;
+    let ready: Value = serde_json::from_str(&line)?;
+    Ok((running, ready["address"].as_str().ok_or("an address")?.parse()?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_joins_once_comes_back_by_its_certificate_and_is_thrown_out() -> Tested {
+    let secured = Secured::start().await?;
+    let made = secured.admin(&["cluster", "token", "--role", "node", "--name", "a"]).await?;
+    assert!(made.stdout.starts_with("gantry-join-1.") && made.stdout.lines().count() == 1, "{}", made.stderr);
+    std::fs::write(secured.path("join-token"), &made.stdout)?;
+    std::fs::set_permissions(secured.path("join-token"), PermissionsExt::from_mode(0o600))?;
+
+    let (running, _) = serving(secured.node("a")?).await?;
+    assert_eq!(secured.connected().await?, ["a"]);
+    let identity = std::fs::metadata(secured.path("a").join("identity"))?;
+    assert_eq!(identity.permissions().mode() & 0o777, 0o600);
+    running.kill().await?;
+
+    // The same flags again: the token is used up, the certificate counts.
+    let (running, _) = serving(secured.node("a")?).await?;
+    assert_eq!(secured.connected().await?, ["a"]);
+
+    let refused = run(secured.node("b")?, DEADLINE).await?;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the join token is not good here"), "{}", refused.stderr);
+
+    let revoked = secured.admin(&["cluster", "revoke", "--node", "a"]).await?;
+    assert!(revoked.status.success(), "{}", revoked.stderr);
+    let nobody = async || secured.connected().await.ok().filter(Vec::is_empty);
+    eventually("the node to be gone", DEADLINE, nobody).await;
+    running.kill().await?;
+    secured.plane.shutdown().await?;
+    Ok(())
+}
