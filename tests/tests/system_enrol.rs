@@ -38,6 +38,7 @@ impl Secured {
             transport: Transport::Tls,
             admin_token: Secret::new(token),
             node_token: Secret::new("n".repeat(32)),
+            member: None,
         };
         let plane = gantry_control_plane::start(options).await?;
         let authority = plane.authority().ok_or("an authority")?;
