@@ -29,6 +29,9 @@ use directory::Directory;
 use plan::{NamedValue, Plan, parse_named};
 use planes::{Control, NodePlan, Planes};
 
+pub(crate) use directory::new_admin_token;
+pub(crate) use planes::{control_failed, stop_control};
+
 /// Most nodes of one start: enough to see what several do, and no more than a laptop has processors for.
 const NODES_MAX: i64 = 8;
 /// Most voters of one start: the loss of two can be tried.
@@ -97,7 +100,7 @@ impl Dev {
         }
         let admin_token = match &earlier {
             Some(earlier) => earlier.admin_token.clone(),
-            None => directory::new_admin_token()?,
+            None => new_admin_token()?,
         };
         let mut planes = tokio::select! {
             planes = self.start(&directory, &plan, earlier, admin_token) => planes?,

@@ -36,6 +36,7 @@ use verb::audit::Audit;
 use verb::catalog::Catalog;
 use verb::cluster::Cluster;
 use verb::connect::Connect;
+use verb::control_plane::ControlPlane;
 use verb::credential::Credential;
 use verb::data_plane::DataPlane;
 use verb::delete::Delete;
@@ -82,6 +83,8 @@ enum Verb {
     #[command(subcommand)]
     Cluster(Cluster),
     #[command(subcommand)]
+    ControlPlane(ControlPlane),
+    #[command(subcommand)]
     DataPlane(DataPlane),
 }
 
@@ -106,7 +109,9 @@ pub fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<Exit, Failure> {
     // Planes share the processors; a verb has one call to wait for.
     let mut builder = match &verb {
-        Verb::Dev(_) | Verb::DataPlane(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Dev(_) | Verb::ControlPlane(_) | Verb::DataPlane(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build().map_err(|error| {
@@ -129,6 +134,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Connect(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
             Verb::Cluster(verb) => verb.run().await,
+            Verb::ControlPlane(verb) => verb.run().await,
             Verb::DataPlane(verb) => verb.run().await,
         }
     });

@@ -1,4 +1,5 @@
-//! The verbs, a file each: arguments, one or two calls, what is printed. All but `connect` and `data-plane` are an admin's.
+//! The verbs, a file each: arguments, one or two calls, what is printed. All but `connect` and those that run a plane are an
+//! admin's.
 //!
 //! Always holds: a verb returns how the command ends and prints its data through [`crate::output`].
 
@@ -8,6 +9,7 @@ pub(crate) mod call;
 pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod connect;
+pub(crate) mod control_plane;
 pub(crate) mod credential;
 pub(crate) mod data_plane;
 pub(crate) mod delete;

@@ -1,4 +1,4 @@
-//! A node as a process that joins a cluster over TLS with a token, comes back by its certificate, and is thrown out.
+//! A control plane as a process with TLS, and a node that joins it with a token, comes back by its certificate, and is thrown out.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -6,8 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gantry_control_plane::{ControlPlane, Transport};
-use gantry_model::Secret;
 use gantry_tests::dev::{command, sibling};
 use gantry_tests::eventually::eventually;
 use gantry_tests::process::{Finished, Running, Stream, run};
@@ -20,31 +18,21 @@ type Tested<T = ()> = Result<T, Box<dyn Error>>;
 /// A debug build on a busy machine takes a second or two to start.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A control plane with TLS in this process, and what an admin has of it.
+/// A control plane as a process, and what an admin has of it.
 struct Secured {
-    plane: ControlPlane,
+    plane: Running,
+    address: SocketAddr,
     folder: TempDir,
 }
 
 impl Secured {
     async fn start() -> Tested<Secured> {
         let folder = tempfile::tempdir()?;
-        let token = "a".repeat(32);
-        std::fs::write(folder.path().join("admin-token"), &token)?;
-        std::fs::set_permissions(folder.path().join("admin-token"), PermissionsExt::from_mode(0o600))?;
-        let options = gantry_control_plane::Options {
-            data_dir: folder.path().join("control-plane"),
-            listen: ([127, 0, 0, 1], 0).into(),
-            transport: Transport::Tls,
-            admin_token: Secret::new(token),
-            node_token: Secret::new("n".repeat(32)),
-            member: None,
-        };
-        let plane = gantry_control_plane::start(options).await?;
-        let authority = plane.authority().ok_or("an authority")?;
-        let pem = pem::encode(&pem::Pem::new("CERTIFICATE", authority));
-        std::fs::write(folder.path().join("ca.pem"), pem)?;
-        Ok(Secured { plane, folder })
+        let mut command = gantry(folder.path())?;
+        command.args(["control-plane", "run", "--listen", "127.0.0.1:0", "--output", "json"]);
+        command.arg("--data-dir").arg(folder.path().join("control-plane"));
+        let (plane, address) = serving(command).await?;
+        Ok(Secured { plane, address, folder })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -54,15 +42,16 @@ impl Secured {
     /// An admin verb, over TLS.
     async fn admin(&self, arguments: &[&str]) -> Tested<Finished> {
         let mut command = gantry(self.folder.path())?;
-        command.args(arguments).args(["--admin", &self.plane.address().to_string()]);
-        command.arg("--token-file").arg(self.path("admin-token")).arg("--ca").arg(self.path("ca.pem"));
+        command.args(arguments).args(["--admin", &self.address.to_string()]);
+        let made = self.path("control-plane");
+        command.arg("--token-file").arg(made.join("admin-token")).arg("--ca").arg(made.join("ca.pem"));
         Ok(run(command, DEADLINE).await?)
     }
 
     fn node(&self, name: &str) -> Tested<Command> {
         let mut command = gantry(self.folder.path())?;
         command.args(["data-plane", "run", "--output", "json", "--name", name, "--listen", "127.0.0.1:0"]);
-        command.args(["--control-plane", &self.plane.address().to_string()]);
+        command.args(["--control-plane", &self.address.to_string()]);
         command.arg("--join-token-file").arg(self.path("join-token"));
         command.arg("--data-dir").arg(self.path(name));
         Ok(command)
@@ -81,9 +70,9 @@ fn gantry(folder: &Path) -> Tested<Command> {
     Ok(command(&sibling("gantry-under-test")?, &folder.join("data")))
 }
 
-async fn serving(node: Command) -> Tested<(Running, SocketAddr)> {
+async fn serving(process: Command) -> Tested<(Running, SocketAddr)> {
     let line = |stream, line: &str| (stream == Stream::Out).then(|| line.to_owned());
-    let (running, line) = Running::start(node, DEADLINE, line).await?;
+    let (running, line) = Running::start(process, DEADLINE, line).await?;
     let ready: Value = serde_json::from_str(&line)?;
     Ok((running, ready["address"].as_str().ok_or("an address")?.parse()?))
 }
@@ -115,6 +104,8 @@ async fn a_node_joins_once_comes_back_by_its_certificate_and_is_thrown_out() -> 
     let nobody = async || secured.connected().await.ok().filter(Vec::is_empty);
     eventually("the node to be gone", DEADLINE, nobody).await;
     running.kill().await?;
-    secured.plane.shutdown().await?;
+    let token = std::fs::metadata(secured.path("control-plane").join("admin-token"))?;
+    assert_eq!(token.permissions().mode() & 0o777, 0o600);
+    assert_eq!(secured.plane.terminate(DEADLINE).await?.code(), Some(0));
     Ok(())
 }

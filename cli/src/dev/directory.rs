@@ -174,7 +174,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// A new admin token.
-pub(super) fn new_admin_token() -> Result<SecretText, Failure> {
+pub(crate) fn new_admin_token() -> Result<SecretText, Failure> {
     Ok(SecretText::new(format!("{ADMIN_TOKEN_PREFIX}{}", random_hex()?)))
 }
 

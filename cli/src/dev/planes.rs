@@ -217,7 +217,7 @@ fn member(
 }
 
 async fn control_plane(options: gantry_control_plane::Options) -> Result<ControlPlane, Failure> {
-    gantry_control_plane::start(options).await.map_err(|error| control_failed(&error))
+    gantry_control_plane::start(options).await.map_err(|error| control_failed(&error, "--admin"))
 }
 
 /// Completes with the first node that dies.
@@ -235,11 +235,12 @@ async fn first_ready<Awaited: Future>(futures: &mut [Pin<Box<Awaited>>]) -> Awai
     .await
 }
 
-fn control_failed(error: &gantry_control_plane::StartError) -> Failure {
+/// Why a control plane does not start, and what to do about it; `listen_flag` names its address.
+pub(crate) fn control_failed(error: &gantry_control_plane::StartError, listen_flag: &str) -> Failure {
     use gantry_control_plane::StartError;
     let next = match error {
         StartError::Listen { .. } | StartError::Options(_) => {
-            "stop what listens there, or name another address with `--admin 127.0.0.1:PORT`"
+            &format!("stop what listens there, or name another address with `{listen_flag} 127.0.0.1:PORT`")
         }
         StartError::Consensus(_) => {
             "stop the process that uses the directory, or name another with `--data-dir DIR`"
@@ -258,7 +259,8 @@ fn secret(token: &SecretText) -> Secret<String> {
     Secret::new(token.expose().to_owned())
 }
 
-async fn stop_control(control: ControlPlane) {
+/// Stops it, within a bound.
+pub(crate) async fn stop_control(control: ControlPlane) {
     match tokio::time::timeout(STOP_TIMEOUT, control.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => output::warn(&format!("the control plane: {}", chain(&error))),

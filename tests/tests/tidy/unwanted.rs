@@ -28,7 +28,7 @@ const SLEEPERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 36] = [
+const OPENERS: [(&str, &str); 37] = [
     ("cli/src/admin.rs", "sends the admin token with each admin request"),
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
@@ -42,6 +42,7 @@ const OPENERS: [(&str, &str); 36] = [
         "stores headers of an imported file as credentials, and looks up the key it made",
     ),
     ("cli/src/mcp/transport.rs", "sends the agent key with each call"),
+    ("cli/src/verb/control_plane.rs", "writes the admin token into its file, which only its owner can read"),
     ("cli/src/verb/credential.rs", "sends what was read from standard input to the vault"),
     (
         "cli/src/verb/data_plane/proof.rs",
