@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_wire::sync_v1 as sync_wire;
+use tokio_util::sync::CancellationToken;
 
 use self::accept::Acceptor;
 use self::dial::Dialer;
@@ -144,12 +145,20 @@ pub(crate) struct Mesh {
     roster: Arc<Roster>,
     /// Absent on a node that takes no part.
     dialer: Option<Arc<Dialer>>,
+    /// Cancelled once the control plane has told of the members.
+    told: CancellationToken,
 }
 
 impl Mesh {
     /// A mesh of this node alone.
     pub(crate) fn alone(me: &str) -> (Mesh, Acceptor) {
-        let mesh = Mesh { me: me.into(), roster: Arc::new(Roster::new(me)), dialer: None };
+        let mesh = Mesh {
+            me: me.into(),
+            roster: Arc::new(Roster::new(me)),
+            dialer: None,
+            told: CancellationToken::new(),
+        };
+        mesh.told.cancel();
         (mesh, Acceptor::of_nobody())
     }
 
@@ -159,7 +168,8 @@ impl Mesh {
         let roster = Arc::new(Roster::new(me));
         let dialer = Arc::new(Dialer::bind(roster.clone(), Identity::generate()?, bind)?);
         let acceptor = Acceptor::new(dialer.clone());
-        Ok((Mesh { me: me.into(), roster, dialer: Some(dialer) }, acceptor))
+        let told = CancellationToken::new();
+        Ok((Mesh { me: me.into(), roster, dialer: Some(dialer), told }, acceptor))
     }
 
     /// This node.
@@ -192,7 +202,13 @@ impl Mesh {
     pub(crate) fn take_members(&self, telling: &mut Telling, members: sync_wire::Members) {
         if self.dialer.is_some() {
             telling.take(&self.roster, members);
+            self.told.cancel();
         }
+    }
+
+    /// Waits until the control plane has told of the members; not at all on a node that takes no part.
+    pub(crate) async fn told(&self) {
+        self.told.cancelled().await;
     }
 
     /// Reserves an exchange with a peer: returns once the peer said that it is there and will take it. Nothing of the

@@ -12,6 +12,7 @@ pub(crate) mod last_known_good;
 mod staleness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::Revision;
 use gantry_node::seal::NodeSealKey;
@@ -33,6 +34,10 @@ pub(crate) struct Identity {
     pub(crate) control_planes: Choice,
     pub(crate) proof: Proof,
 }
+
+/// How long a node that starts from what was last known to be good waits for a word of its peers before it says that it
+/// is ready. A control plane that is there tells of them within some milliseconds.
+const PEERS_WAIT: Duration = Duration::from_millis(250);
 
 /// Follows the control plane until it is stopped.
 pub(crate) struct Follower {
@@ -70,23 +75,39 @@ impl Follower {
         let mut follower =
             Follower { identity, node, holdings, seal, discovery, catalogs, records, applied, keeper };
         if let Some(touched) = touched {
-            follower.serve(touched);
+            let (revision, _) = follower.put_in_force(touched);
+            let (applied, node) = (follower.applied.clone(), follower.node.clone());
+            // Whoever waits for the node to be ready sends it requests of sessions that other nodes have, and it does
+            // not know them before a control plane told it of them.
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(PEERS_WAIT, node.mesh.told()).await;
+                applied.send_if_modified(|told| {
+                    let is_first = *told == Revision::NONE;
+                    *told = revision.max(*told);
+                    is_first
+                });
+            });
         }
         follower
     }
 
-    /// Serves what is held now; returns the tenants that are served in an older form.
+    /// Serves what is held now, and says so; returns the tenants that are served in an older form.
     fn serve(&mut self, touched: Touched) -> Vec<Problem> {
+        let (revision, problems) = self.put_in_force(touched);
+        self.applied.send_replace(revision);
+        problems
+    }
+
+    fn put_in_force(&mut self, touched: Touched) -> (Revision, Vec<Problem>) {
         let (config, problems) = self.holdings.compile(&self.node.config(), touched);
         self.node.upstreams.reconcile(&config);
         self.discovery.reconcile(&config);
         let revision = config.revision;
         self.node.swap(config);
-        self.applied.send_replace(revision);
         for Problem { tenant, message } in &problems {
             tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");
         }
-        problems
+        (revision, problems)
     }
 
     /// Notes when a control plane was heard, where a start without one will want to know.

@@ -14,8 +14,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Most of any pause: how late a node may notice that its control plane is back, and what a thousand nodes cost that
 /// ask one which is not.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a stream lasts that was a good one.
-const STEADY: Duration = Duration::from_secs(10);
+/// How long a stream lasts that was a good one: it brought an update. Who takes nodes and sends them away is not.
+const STEADY: Duration = Duration::from_millis(500);
 /// Doublings after which the bound is reached.
 const DOUBLINGS_MAX: u32 = 6;
 
