@@ -76,10 +76,15 @@ impl AdminAddress {
             None => false,
         };
         if !is_loopback {
+            let encrypted = match flag {
+                "--admin" => "name the certificate of the cluster's authority with --ca FILE",
+                _ => "join the cluster with --join-token-file FILE",
+            };
             return Err(Failure::error(
                 format!("{what} {text:?} is not on this machine, and the token would travel unencrypted"),
-                "name the certificate of the cluster's authority with --ca FILE, or forward the port to this \
-                 machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`",
+                format!(
+                    "{encrypted}, or forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`"
+                ),
             ));
         }
         Ok(AdminAddress(url))

@@ -55,7 +55,7 @@ fn a_token_does_not_leave_this_machine() {
     let folder = Folder::new();
     folder.write("token", "t\n");
     let expected = "error: admin address \"192.0.2.1:8081\" is not on this machine, and the token would travel unencrypted
-next: forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`
+next: name the certificate of the cluster's authority with --ca FILE, or forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`
 ";
     let arguments = ["status", "--admin", "192.0.2.1:8081", "--token-file", "token"];
     assert_eq!(folder.run(&arguments), seen(1, "", expected));
@@ -125,7 +125,7 @@ next: name it as HOST:PORT, such as `--control-plane 127.0.0.1:8081`
 ";
     assert_eq!(run("https://192.0.2.1:8081"), seen(2, "", expected));
     let expected = "error: control plane \"192.0.2.1:8081\" is not on this machine, and the token would travel unencrypted
-next: forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`
+next: join the cluster with --join-token-file FILE, or forward the port to this machine, such as `ssh -L 8081:127.0.0.1:8081 HOST`
 ";
     assert_eq!(run("192.0.2.1:8081"), seen(1, "", expected));
     let expected = "error: token: No such file or directory (os error 2)

@@ -44,8 +44,9 @@ impl ProofFlags {
         if let Some(file) = &self.token_file {
             let address = |text: &String| AdminAddress::parse_as("control plane", "--control-plane", text);
             let addresses = control_planes.iter().map(|text| Ok(address(text)?.as_url().to_owned()));
+            let addresses = addresses.collect::<Result<_, Failure>>()?;
             let token = Secret::new(read_secret(file)?.expose().to_owned());
-            return Ok((Proof::Token(token), addresses.collect::<Result<_, Failure>>()?));
+            return Ok((Proof::Token(token), addresses));
         }
         let addresses =
             control_planes.iter().map(|text| host_and_port(text)).collect::<Result<Vec<_>, _>>()?;
