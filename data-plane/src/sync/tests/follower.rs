@@ -72,7 +72,7 @@ impl Following {
 
     /// What it serves.
     pub(super) fn revision(&self) -> Revision {
-        *self.applied.borrow()
+        self.node.config().revision
     }
 
     /// Waits until it serves a revision.
