@@ -18,6 +18,7 @@ mod answer;
 mod batcher;
 mod entry;
 mod error;
+mod hand_over;
 mod log;
 mod machine;
 mod members;
@@ -234,7 +235,9 @@ impl Consensus {
             stop,
             batcher,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let consensus = Self { inner: Arc::new(inner) };
+        tokio::spawn(consensus.clone().finish_changes());
+        Ok(consensus)
     }
 
     /// Where a checkpoint that the leader hands over is to be written; for whoever holds the guard.

@@ -18,7 +18,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::checkpoint;
+use super::checkpoint::{self, TransferError};
 use crate::raft::{Answering, Peer, PeerError, Peers};
 
 /// Members to which connections are kept. A cluster has a handful; a stale address costs an entry until the restart.
@@ -126,8 +126,9 @@ impl Peers for GrpcPeers {
             let reply =
                 tokio::time::timeout(deadline, client.install_checkpoint(ReceiverStream::new(sent))).await;
             let reply = reply.map_err(|_| PeerError::Late { peer: peer.clone(), after: deadline })?;
-            // Why the file could not be read says more than that the parts ended early.
-            if let Ok(Err(error)) = reading.await {
+            // Why the file could not be read says more than that the parts ended early; that the other side stopped
+            // taking them says less than its reply.
+            if let Ok(Err(error @ TransferError::Io(_))) = reading.await {
                 return Err(PeerError::Refused { peer, reason: error.to_string() });
             }
             Ok(reply.map_err(|status| failed(peer, &status))?.into_inner())

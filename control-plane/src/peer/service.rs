@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gantry_wire::raft_v1::peer_server::Peer;
 use gantry_wire::raft_v1::question::Question;
+use gantry_wire::raft_v1::reply::Reply as Answered;
 use gantry_wire::raft_v1::{self as wire, CheckpointPart, CheckpointReply, Reply};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -36,31 +37,23 @@ impl PeerService {
     }
 }
 
-/// The same question, with nothing in it.
-fn empty(news: &Question) -> Question {
-    match news {
-        Question::Records(_) => Question::Records(wire::RecordNews::default()),
-        _ => Question::Fleet(wire::FleetNews::default()),
-    }
-}
-
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn ask(&self, request: Request<wire::Question>) -> Result<Response<Reply>, Status> {
-        let mut asked = request.into_inner();
-        // What is news and not consensus's is taken out, and heard once the question has proved to be for this member.
-        let news = asked.question.take_if(|asked| matches!(asked, Question::Fleet(_) | Question::Records(_)));
-        if let Some(news) = &news {
-            asked.question = Some(empty(news));
-        }
-        let from = asked.from;
-        let reply = self.consensus.answer(asked).await.map_err(status)?;
-        match news {
-            Some(Question::Fleet(news)) => self.fleet.nodes.told(from, news, Instant::now()),
-            Some(Question::Records(news)) => self.hear_records(from, news.records),
-            _ => {}
-        }
-        Ok(Response::new(reply))
+        let asked = request.into_inner();
+        self.consensus.refuse_others(asked.to).map_err(status)?;
+        let answer = match asked.question {
+            Some(Question::Fleet(news)) => {
+                self.fleet.nodes.told(asked.from, news, Instant::now());
+                Answered::Fleet(wire::Blank {})
+            }
+            Some(Question::Records(news)) => {
+                self.hear_records(asked.from, news.records);
+                Answered::Records(wire::Blank {})
+            }
+            _ => return Ok(Response::new(self.consensus.answer(asked).await.map_err(status)?)),
+        };
+        Ok(Response::new(Reply { reply: Some(answer) }))
     }
 
     async fn install_checkpoint(

@@ -73,9 +73,8 @@ impl Consensus {
                 wire::reply::Reply::ReadIndex(wire::ReadIndexReply { outcome: Some(self.read_index().await) })
             }
             Asked::ChangeMembers(change) => wire::reply::Reply::ChangeMembers(self.change_for(change).await),
-            // Not consensus's business: the service above has heard it.
-            Asked::Fleet(_) => wire::reply::Reply::Fleet(wire::Blank {}),
-            Asked::Records(_) => wire::reply::Reply::Records(wire::Blank {}),
+            // Not consensus's business: the service above answers them.
+            Asked::Fleet(_) | Asked::Records(_) => return Err(unknown()),
             Asked::TakeOver(wire::TakeOver {}) => {
                 self.inner.raft.trigger().elect().await.map_err(|error| stopped(&error))?;
                 wire::reply::Reply::TakeOver(wire::TakeOver {})
@@ -154,8 +153,8 @@ impl Consensus {
         }
     }
 
-    /// 0 is whoever has the address: what a joining process asks that knows nobody yet.
-    fn refuse_others(&self, asked: u64) -> Result<(), AnswerError> {
+    /// Refuses what is meant for another member. 0 is whoever has the address: what a joining process asks that knows nobody yet.
+    pub fn refuse_others(&self, asked: u64) -> Result<(), AnswerError> {
         let own = self.inner.voter;
         if asked == 0 || asked == own.0 {
             return Ok(());

@@ -1,10 +1,10 @@
 //! Who belongs to the cluster, who leads it, and changes of both.
 //!
 //! Always holds: one change at a time, and only on top of the membership that whoever asks for it has seen; a learner
-//! becomes a voter only once it has the log; the last voter is never removed. A change without an answer is unknown.
+//! becomes a voter only once it has the log; the last voter is never removed. A change without an answer is unknown; one
+//! that has begun is finished by whoever leads.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gantry_wire::raft_v1 as wire;
@@ -13,17 +13,16 @@ use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::entry::{self, LogId, Member, StoredMembership};
+use super::hand_over::HAND_OVER_DEADLINE;
 use super::message;
 use super::peers::Peer;
-use super::{Consensus, ELECTION_MS_MAX, VoterId};
+use super::{Consensus, VoterId};
 
 /// How long a learner may take to have the log before it is made a voter. It goes on catching up when that is not
 /// enough, so the change can be asked for again.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a change of membership may take: two entries, each with its quorum.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a hand-over may take. The others vote once they have not heard of this leader for an election's time.
-const HAND_OVER_DEADLINE: Duration = Duration::from_millis(4 * ELECTION_MS_MAX);
+pub(super) const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is waited for news of a leader before another try.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -47,7 +46,7 @@ pub struct Membership {
     pub version: Option<MembershipVersion>,
     /// In the order of their ids.
     pub members: Vec<MemberStatus>,
-    /// Whether a change of voters is under way.
+    /// Whether a change of voters is between its two steps; whoever leads takes the second.
     pub changing: bool,
 }
 
@@ -89,7 +88,7 @@ pub enum ChangeError {
     NoLeader,
 }
 
-type Metrics = RaftMetrics<u64, Member>;
+pub(super) type Metrics = RaftMetrics<u64, Member>;
 
 impl Consensus {
     /// The leader and its address, as far as this member knows.
@@ -208,7 +207,19 @@ impl Consensus {
         wire::ChangeMembersReply { outcome: Some(outcome) }
     }
 
-    async fn change_here(
+    /// Makes a change on this member, which leads. It goes on when whoever asked goes away: a change that ends half way
+    /// would leave two sets of voters, or a leader that is silent.
+    pub(super) async fn change_here(
+        &self,
+        change: MembershipChange,
+        expected: Option<MembershipVersion>,
+    ) -> Result<Membership, ChangeError> {
+        let leader = self.clone();
+        let changed = tokio::spawn(async move { leader.change_now(change, expected).await }).await;
+        changed.unwrap_or_else(|_| Err(ChangeError::Unknown("its task broke off".to_owned())))
+    }
+
+    async fn change_now(
         &self,
         change: MembershipChange,
         expected: Option<MembershipVersion>,
@@ -216,12 +227,7 @@ impl Consensus {
         let _one = self.inner.changing.lock().await;
         let metrics = self.inner.raft.metrics().borrow().clone();
         check(&metrics, &change, expected)?;
-        let set = |change| async move {
-            let changed = self.inner.raft.change_membership(change, false);
-            let changed = timeout(CHANGE_DEADLINE, changed).await;
-            let late = |_| ChangeError::Unknown("the voters did not agree in time".to_owned());
-            changed.map_err(late)?.map(|_| ()).map_err(refused)
-        };
+        let set = |change| self.set_members(change);
         match change {
             MembershipChange::Learn(voter, address) => {
                 set(ChangeMembers::SetNodes(BTreeMap::from([(voter.0, Member { address })]))).await?;
@@ -244,8 +250,39 @@ impl Consensus {
         Ok(self.membership())
     }
 
+    async fn set_members(&self, change: ChangeMembers<u64, Member>) -> Result<(), ChangeError> {
+        let changed = timeout(CHANGE_DEADLINE, self.inner.raft.change_membership(change, false)).await;
+        let late = |_| ChangeError::Unknown("the voters did not agree in time".to_owned());
+        changed.map_err(late)?.map(|_| ()).map_err(refused)
+    }
+
+    /// Takes the second step of changes of voters that stopped after the first, whenever this member leads: openraft 0.9
+    /// leaves the two sets of voters as they are when the leader goes between the steps. Ends with consensus.
+    pub(super) async fn finish_changes(self) {
+        let half_way = |metrics: &Metrics| {
+            metrics.running_state.is_err()
+                || metrics.state.is_leader()
+                    && metrics.membership_config.membership().get_joint_config().len() > 1
+        };
+        let mut metrics = self.inner.raft.metrics();
+        let finish = async {
+            while metrics.wait_for(half_way).await.is_ok_and(|metrics| metrics.running_state.is_ok()) {
+                let _one = self.inner.changing.lock().await;
+                if half_way(&metrics.borrow_and_update()) {
+                    let nothing_more = ChangeMembers::AddVoterIds(BTreeSet::new());
+                    match self.set_members(nothing_more).await {
+                        Ok(()) => tracing::info!("a change of voters that had stopped half way was finished"),
+                        Err(error) => tracing::debug!(%error, "a change of voters cannot be finished yet"),
+                    }
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        };
+        self.inner.stop.run_until_cancelled(finish).await;
+    }
+
     /// Waits until a member has what the leader had when it was asked.
-    async fn await_catch_up(&self, voter: VoterId) -> Result<(), ChangeError> {
+    pub(super) async fn await_catch_up(&self, voter: VoterId) -> Result<(), ChangeError> {
         let goal = self.inner.raft.metrics().borrow().last_log_index;
         let caught_up = |metrics: &Metrics| {
             metrics.replication.is_none() || matched(metrics, voter).map(|log_id| log_id.index) >= goal
@@ -263,68 +300,9 @@ impl Consensus {
         }
         Ok(())
     }
-
-    /// Lets another voter lead: nothing is proposed, the other gets the whole log, then this leader falls silent until
-    /// the others vote. openraft 0.9 has no leader transfer, so there is no leader for about an election's time.
-    async fn hand_over(&self, voter: VoterId) -> Result<(), ChangeError> {
-        self.inner.handing_over.store(true, Ordering::SeqCst);
-        let handed = self.hand_over_now(voter).await;
-        self.inner.raft.runtime_config().heartbeat(true);
-        self.inner.raft.runtime_config().elect(true);
-        self.inner.handing_over.store(false, Ordering::SeqCst);
-        handed
-    }
-
-    async fn hand_over_now(&self, voter: VoterId) -> Result<(), ChangeError> {
-        self.await_catch_up(voter).await?;
-        let runtime = self.inner.raft.runtime_config();
-        runtime.heartbeat(false);
-        runtime.elect(false);
-        let deadline = Instant::now() + HAND_OVER_DEADLINE;
-        let mut metrics = self.inner.raft.metrics();
-        let address = metrics.borrow().membership_config.membership().get_node(&voter.0).cloned();
-        let address = address.ok_or_else(|| ChangeError::Refused(format!("member {voter} is gone")))?.address;
-        loop {
-            // Asked again until the lease of this leader has run out and the others vote for it.
-            let question = wire::question::Question::TakeOver(wire::TakeOver {});
-            let question = wire::Question { from: self.inner.voter.0, to: voter.0, question: Some(question) };
-            let peer = Peer { voter: Some(voter), address: address.clone() };
-            // Whether it was heard shows in who leads.
-            let _ = self.inner.peers.ask(peer, question, CHANGE_DEADLINE).await;
-            let led =
-                |metrics: &Metrics| metrics.current_leader.is_some_and(|leader| leader != self.inner.voter.0);
-            if let Ok(Ok(_)) =
-                timeout(Duration::from_millis(super::ELECTION_MS_MIN / 2), metrics.wait_for(led)).await
-            {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let reason = format!("member {voter} did not win the vote; this member goes on leading");
-                return Err(ChangeError::Refused(reason));
-            }
-        }
-    }
-
-    /// Hands over to the voter that has most of the log; nothing when this member does not lead or is alone.
-    pub async fn hand_over_to_any(&self) -> Result<(), ChangeError> {
-        let metrics = self.inner.raft.metrics().borrow().clone();
-        if metrics.current_leader != Some(self.inner.voter.0) {
-            return Ok(());
-        }
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let others = voters.iter().copied().filter(|voter| *voter != self.inner.voter.0).map(VoterId);
-        match others.max_by_key(|voter| matched(&metrics, *voter)) {
-            Some(voter) => self.change_here(MembershipChange::HandOver(voter), None).await.map(|_| ()),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn is_handing_over(&self) -> bool {
-        self.inner.handing_over.load(Ordering::SeqCst)
-    }
 }
 
-fn matched(metrics: &Metrics, voter: VoterId) -> Option<LogId> {
+pub(super) fn matched(metrics: &Metrics, voter: VoterId) -> Option<LogId> {
     metrics.replication.as_ref()?.get(&voter.0).copied().flatten()
 }
 
@@ -372,7 +350,10 @@ fn check(
         {
             refuse(format!("there is no member {voter}"))
         }
-        MembershipChange::Promote(voter) if find(voter).is_some_and(|member| member.votes) => {
+        // While it has only begun to, asking again finishes it.
+        MembershipChange::Promote(voter)
+            if find(voter).is_some_and(|member| member.votes) && !now.changing =>
+        {
             refuse(format!("member {voter} votes already"))
         }
         MembershipChange::Remove(voter) if voters == 1 && find(voter).is_some_and(|member| member.votes) => {

@@ -24,6 +24,9 @@ use super::{
 /// How long it is waited for news of a leader before the one that is known is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long a leader may go on without a word from a quorum: the others may have another by then.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(ELECTION_MS_MAX);
+
 /// How long a member that is behind the leader may take to have what it proposed itself.
 const APPLY_WAIT: Duration = Duration::from_secs(2);
 
@@ -182,18 +185,23 @@ impl Consensus {
 
     /// Whether this member, as the leader, has heard from a quorum of voters lately, or is the only one.
     fn has_quorum(&self) -> bool {
-        let metrics = self.inner.raft.metrics().borrow().clone();
-        let voters = metrics.membership_config.membership().voter_ids().count();
-        voters <= 1 || metrics.millis_since_quorum_ack.is_some_and(|millis| millis <= ELECTION_MS_MAX)
+        self.since_quorum().is_some_and(|since| since <= QUORUM_SILENCE_MAX)
     }
 
     /// How long this member has led several voters without a word from a quorum, once that is too long for it to be
     /// their leader still.
     pub(super) fn quorum_silent(&self) -> Option<Duration> {
-        let metrics = self.inner.raft.metrics().borrow().clone();
-        let voters = metrics.membership_config.membership().voter_ids().count();
-        let silent = metrics.millis_since_quorum_ack.filter(|millis| *millis > ELECTION_MS_MAX);
-        silent.filter(|_| voters > 1).map(Duration::from_millis)
+        self.since_quorum().filter(|since| *since > QUORUM_SILENCE_MAX)
+    }
+
+    /// How long ago a quorum answered this leader; `None`: this member does not lead, or none has answered yet.
+    fn since_quorum(&self) -> Option<Duration> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        if metrics.membership_config.membership().voter_ids().count() <= 1 {
+            return Some(Duration::ZERO);
+        }
+        metrics.millis_since_quorum_ack.map(Duration::from_millis)
     }
 
     /// Waits, for a while, until this member has applied a revision: whoever asked it then finds here what it wrote.

@@ -81,9 +81,12 @@ impl State {
     }
 
     fn forget_proposers(&mut self) -> Vec<Change> {
+        let surplus = self.proposers().count().saturating_sub(PROPOSERS_MAX);
+        if surplus == 0 {
+            return Vec::new();
+        }
         let mut remembered: Vec<_> =
             self.proposers().map(|record| (record.revision, record.value.key())).collect();
-        let surplus = remembered.len().saturating_sub(PROPOSERS_MAX);
         remembered.sort_by_key(|(revision, key)| (*revision, key.to_string()));
         remembered.iter().take(surplus).filter_map(|(_, key)| self.remove(key)).collect()
     }

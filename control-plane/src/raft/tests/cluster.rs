@@ -263,3 +263,47 @@ async fn a_leader_hands_over_and_commands_go_on() {
     has(&cluster.member(TWO), &["before", "during"]).await;
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn a_hand_over_goes_on_when_whoever_asked_for_it_goes_away() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    let leader = cluster.member(ONE);
+    let asked =
+        tokio::spawn(async move { leader.change_members(MembershipChange::HandOver(THREE), None).await });
+    let leader = cluster.member(ONE);
+    until(|| leader.is_handing_over()).await;
+    asked.abort();
+    assert_eq!(cluster.leader_among(ONE, &[TWO, THREE]).await, THREE);
+    until(|| !leader.is_handing_over()).await;
+    apply(&leader, "after").await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_of_voters_that_stopped_half_way_is_finished() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    let leader = cluster.member(ONE);
+    cluster.cut(ONE);
+    let raft = leader.inner.raft.clone();
+    let change = openraft::ChangeMembers::RemoveVoters([THREE.0].into());
+    let asked = tokio::spawn(async move { raft.change_membership(change, false).await });
+    until(|| leader.membership().changing).await;
+    asked.abort();
+    assert!(asked.await.expect_err("it was aborted").is_cancelled());
+    cluster.heal();
+    until(|| !leader.membership().changing).await;
+    let voters: Vec<_> = leader.membership().members.iter().map(|member| member.voter).collect();
+    assert_eq!(voters, [ONE, TWO]);
+    apply(&cluster.member(TWO), "after").await;
+    cluster.stop().await;
+}
+
+/// Waits for a condition.
+async fn until(mut holds: impl FnMut() -> bool) {
+    let held = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), held).await.expect("it holds in time");
+}
