@@ -10,6 +10,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -54,6 +55,8 @@ pub(crate) enum Event {
 /// runs on unless it is cancelled by a notification.
 pub(crate) struct Exchange {
     own: Own,
+    /// Came before the answer began.
+    early: Option<Event>,
     /// What concerns this request and came by the session's own stream.
     side: Option<mpsc::Receiver<Event>>,
     /// The process that answers: it runs while somebody waits for it, and learns when nobody does any more.
@@ -61,6 +64,8 @@ pub(crate) struct Exchange {
 }
 
 enum Own {
+    /// The server speaks by the session's own stream, and its response has not begun.
+    Pending(Pin<Box<dyn Future<Output = Result<Own, Upstream>> + Send>>),
     Body(Box<BodyEvents>),
     Queue(mpsc::Receiver<Event>),
     Done,
@@ -69,12 +74,12 @@ enum Own {
 impl Exchange {
     /// An exchange whose events come by a queue; a queue that ends without an answer is a failure of the server.
     pub(crate) fn of_queue(events: mpsc::Receiver<Event>) -> Exchange {
-        Exchange { own: Own::Queue(events), side: None, process: None }
+        Exchange { own: Own::Queue(events), side: None, process: None, early: None }
     }
 
     /// An exchange with a process. Dropped before its answer, it is cancelled there.
     pub(crate) fn of_process(events: mpsc::Receiver<Event>, process: Arc<Pipe>) -> Exchange {
-        Exchange { own: Own::Queue(events), side: None, process: Some(process) }
+        Exchange { own: Own::Queue(events), side: None, process: Some(process), early: None }
     }
 
     /// An exchange over an HTTP response, JSON or a stream of events. `side` has what the session's own stream
@@ -89,7 +94,7 @@ impl Exchange {
         if content_type.starts_with("text/event-stream") && head.status.is_success() {
             let scanner = EventScanner::with_limit(MESSAGE_BYTES_MAX);
             let events = BodyEvents { body, scanner, ready: VecDeque::new() };
-            return Ok(Exchange { own: Own::Body(Box::new(events)), side, process: None });
+            return Ok(Exchange { own: Own::Body(Box::new(events)), side, process: None, early: None });
         }
         let failed = |status: StatusCode| {
             if status.is_success() { Upstream::Protocol } else { Upstream::Status(status) }
@@ -106,11 +111,26 @@ impl Exchange {
             // There is room for each.
             let _ = sender.try_send(event);
         }
-        Ok(Exchange { own: Own::Queue(receiver), side, process: None })
+        Ok(Exchange { own: Own::Queue(receiver), side, process: None, early: None })
+    }
+
+    /// An exchange whose HTTP response has not begun, while `early` and what follows it in `side` came by the session's
+    /// own stream: the server may want to be answered first.
+    pub(crate) fn of_pending(
+        early: Event,
+        side: mpsc::Receiver<Event>,
+        response: impl Future<Output = Result<Exchange, Upstream>> + Send + 'static,
+    ) -> Exchange {
+        let own = async move { Ok(std::mem::replace(&mut response.await?.own, Own::Done)) };
+        let own = Own::Pending(Box::pin(own));
+        Exchange { own, side: Some(side), process: None, early: Some(early) }
     }
 
     /// The next event; `None` after the answer. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Option<Result<Event, Upstream>> {
+        if let Some(early) = self.early.take() {
+            return Some(Ok(early));
+        }
         let event = match (&mut self.own, &mut self.side) {
             (Own::Done, _) => return None,
             (own, None) => own.next().await,
@@ -150,10 +170,16 @@ impl Drop for Exchange {
 
 impl Own {
     async fn next(&mut self) -> Option<Result<Event, Upstream>> {
+        if let Own::Pending(response) = self {
+            match response.await {
+                Ok(begun) => *self = begun,
+                Err(failure) => return Some(Err(failure)),
+            }
+        }
         match self {
             Own::Body(events) => events.next().await,
             Own::Queue(events) => events.recv().await.map(Ok),
-            Own::Done => None,
+            Own::Pending(_) | Own::Done => None,
         }
     }
 }

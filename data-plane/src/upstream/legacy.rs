@@ -26,6 +26,8 @@ use crate::upstream::session::{AskFailure, Carrier, INITIALIZED, Opened, Opening
 
 /// How long the session's own stream may take to open before requests are sent anyway.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server may hold a response while it asks: a person may have to answer. The call ends sooner.
+const HELD_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the end of a session may take; nobody waits for it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a stream that breaks soon is opened again.
@@ -90,17 +92,36 @@ impl HttpSession {
         Ok(Opened { carrier, initialized, unbound })
     }
 
+    /// Sends a request. Where the server asks something by the session's own stream before it responds, this returns
+    /// then: many servers hold a response of JSON until they were answered.
     pub(crate) async fn ask(&self, ask: &Ask, timeout: Duration) -> Result<Exchange, AskFailure> {
-        let side = self.router.open(ask.id).map_err(|_| Upstream::Busy)?;
-        let sent = self.wire.post(ask.body.clone(), timeout).await;
-        let response = sent.inspect_err(|_| self.router.close(ask.id))?;
-        if response.status() == StatusCode::NOT_FOUND && self.has_session() {
-            self.router.close(ask.id);
-            self.wire.over.cancel();
-            return Err(AskFailure::Expired);
+        let mut side = self.router.open(ask.id).map_err(|_| Upstream::Busy)?;
+        let mut response = Box::pin(self.wire.clone().respond(ask.body.clone()));
+        let began = tokio::time::timeout(timeout, async {
+            tokio::select! {
+                biased;
+                responded = &mut response => Began::Responded(responded),
+                Some(event) = side.recv() => Began::Asked(event),
+            }
+        });
+        match began.await {
+            Ok(Began::Responded(Ok(responded))) => Ok(Exchange::of_response(responded, Some(side)).await?),
+            Ok(Began::Asked(early)) => Ok(Exchange::of_pending(early, side, async move {
+                let responded = response.await.map_err(|failure| match failure {
+                    // It forgot the session after it had begun to work on the request.
+                    AskFailure::Expired => Upstream::Unreachable,
+                    AskFailure::Failed(failure) => failure,
+                })?;
+                Exchange::of_response(responded, None).await
+            })),
+            failed => {
+                self.router.close(ask.id);
+                match failed {
+                    Ok(Began::Responded(Err(failure))) => Err(failure),
+                    _ => Err(Upstream::Timeout(timeout).into()),
+                }
+            }
         }
-        check(response.status()).inspect_err(|_| self.router.close(ask.id))?;
-        Ok(Exchange::of_response(response, Some(side)).await?)
     }
 
     pub(crate) async fn tell(&self, message: Bytes) -> Result<(), AskFailure> {
@@ -131,11 +152,32 @@ impl HttpSession {
     }
 
     fn has_session(&self) -> bool {
-        self.wire.headers.contains_key(SESSION_ID)
+        self.wire.has_session()
     }
 }
 
+/// What came first of a request.
+enum Began {
+    Responded(Result<Response<Incoming>, AskFailure>),
+    Asked(Event),
+}
+
 impl Wire {
+    fn has_session(&self) -> bool {
+        self.headers.contains_key(SESSION_ID)
+    }
+
+    /// Sends a request and waits for the head of its response, until whoever waits goes away.
+    async fn respond(self: Arc<Self>, body: Bytes) -> Result<Response<Incoming>, AskFailure> {
+        let response = self.post(body, HELD_TIMEOUT).await?;
+        if response.status() == StatusCode::NOT_FOUND && self.has_session() {
+            self.over.cancel();
+            return Err(AskFailure::Expired);
+        }
+        check(response.status())?;
+        Ok(response)
+    }
+
     async fn post(&self, body: Bytes, timeout: Duration) -> Result<Response<Incoming>, Upstream> {
         self.send(Method::POST, ANY, body, timeout).await
     }
@@ -217,3 +259,6 @@ pub(crate) fn check(status: StatusCode) -> Result<(), Upstream> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

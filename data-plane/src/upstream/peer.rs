@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) struct Peer {
@@ -49,12 +50,16 @@ impl Peer {
                     async move {
                         let (head, body) = request.into_parts();
                         let body = body.collect().await?.to_bytes();
-                        Ok::<_, hyper::Error>(answer(Asked {
+                        let answer = answer(Asked {
                             method: head.method,
                             target: head.uri.to_string(),
                             headers: head.headers,
                             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-                        }))
+                        });
+                        if let Some(Held(until)) = answer.extensions().get() {
+                            until.cancelled().await;
+                        }
+                        Ok::<_, hyper::Error>(answer)
                     }
                 });
                 let connection = hyper::server::conn::http1::Builder::new();
@@ -77,6 +82,15 @@ pub(crate) fn json(status: StatusCode, body: &Value) -> Answer {
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
+
+/// An answer that does not begin until the token is cancelled.
+pub(crate) fn held(until: CancellationToken, mut answer: Answer) -> Answer {
+    answer.extensions_mut().insert(Held(until));
+    answer
+}
+
+#[derive(Clone)]
+struct Held(CancellationToken);
 
 /// An answer that is a stream of events, as they are sent; it ends when the sender is dropped.
 pub(crate) fn stream() -> (mpsc::UnboundedSender<String>, Answer) {
