@@ -77,8 +77,9 @@ const ELECTION_MS_MAX: u64 = 3000;
 /// reads stays within a second.
 pub const CHECKPOINT_ENTRIES: u64 = 4096;
 
-/// Entries kept in the log below a checkpoint, for members that are a little behind: they need no checkpoint then.
-const CHECKPOINT_ENTRIES_KEPT: u64 = 1024;
+/// One in this many of the entries between checkpoints is kept in the log below one, for members that are a little
+/// behind: they need no checkpoint then.
+const CHECKPOINT_ENTRIES_KEPT_ONE_IN: u64 = 4;
 
 /// Entries purged at once.
 const PURGE_ENTRIES: u64 = 64;
@@ -361,7 +362,7 @@ fn configuration(options: &Options) -> openraft::Config {
         election_timeout_min: ELECTION_MS_MIN,
         election_timeout_max: ELECTION_MS_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.checkpoint_entries.max(1)),
-        max_in_snapshot_log_to_keep: CHECKPOINT_ENTRIES_KEPT,
+        max_in_snapshot_log_to_keep: options.checkpoint_entries / CHECKPOINT_ENTRIES_KEPT_ONE_IN,
         purge_batch_size: PURGE_ENTRIES,
         ..openraft::Config::default()
     }

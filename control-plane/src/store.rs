@@ -295,6 +295,11 @@ fn open_database(
 ) -> Result<Database, OpenError> {
     let path = directory.database();
     let made = directory.checkpoints().exists();
+    let failed = |source| OpenError::Directory { dir: path.clone(), source };
+    if !made && !Watermark::says_anything(directory.root()) {
+        // A first start was cut short. Nothing was ever acknowledged, and sled does not open what it wrote by half.
+        database::discard(&path).map_err(failed)?;
+    }
     if made && !path.join("db").exists() {
         let reason = "its file db is gone".to_owned();
         return Err(OpenError::Database { path, reason });

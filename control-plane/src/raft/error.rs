@@ -90,3 +90,20 @@ pub enum ProposeError {
     #[error("consensus is not running; the command was not proposed")]
     ShuttingDown,
 }
+
+impl StartError {
+    /// What an operator does about it.
+    pub fn way_back(&self) -> &'static str {
+        match self {
+            Self::Store { source, .. } => source.way_back(),
+            Self::OtherVoter { .. } => "name another directory with `--data-dir DIR`",
+            Self::Unreadable { .. } | Self::State { .. } => {
+                "run the newer gantry that wrote the directory; when there is none, replace this member with `gantry \
+                 cluster replace`"
+            }
+            Self::Raft(_) | Self::Random | Self::Interrupted => {
+                "read the log above, then start it again: what was acknowledged is stored"
+            }
+        }
+    }
+}

@@ -122,7 +122,9 @@ async fn commands_that_wait_together_share_an_entry_and_each_has_its_own_answer(
     let after = consensus.status().await;
     let entries = after.applied.expect("applied") - before.applied.expect("applied");
     assert!(entries <= 60, "600 commands in {entries} entries");
-    assert!(after.syncs - before.syncs <= entries + 1, "one sync per entry");
+    // Beside one for each entry, what 400 new keys of the state take.
+    let syncs = after.syncs - before.syncs;
+    assert!(syncs <= entries + 1 + 600 / 16, "{syncs} syncs for {entries} entries");
     consensus.shutdown().await.expect("shutdown");
 }
 

@@ -3,7 +3,8 @@
 //! What always holds:
 //! - Writes are recovered as a prefix: all trees share sled's one log, so a write that survives a crash comes with
 //!   every write before it, of any tree. A batch survives whole or not at all.
-//! - A batch is at most [`BATCH_BYTES_MAX`] long and [`BATCH_KEYS_MAX`] keys wide.
+//! - A batch is at most [`BATCH_BYTES_MAX`] long and [`BATCH_KEYS_MAX`] keys wide, and no more than one such batch is
+//!   written between two syncs.
 //! - After [`Database::sync`] everything written before it survives a power cut. sled's own `flush` does not promise
 //!   that (it calls `sync_file_range`), so the data file is synced here as well.
 //! - After a failed write or sync nothing is written any more: what the disk holds is not known (the caller stops).
@@ -14,7 +15,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,16 @@ use super::{OpenError, WriteError};
 /// Longest batch. Larger ones were seen to make sled spill to files that it does not sync.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// Most keys that one batch writes or deletes, so that a long purge does not hold up what waits behind it.
-const BATCH_KEYS_MAX: usize = 256;
+/// Most keys that one batch writes or deletes. sled rewrites a leaf (16 values, so 64 KiB) about every 10 keys.
+const BATCH_KEYS_MAX: usize = 64;
+
+/// Most that is written between two syncs, in one batch or in several: as much as one batch may be.
+///
+/// sled takes a piece of its file (512 KiB) into use again once what replaced its content lies one such piece back and
+/// was given to the operating system, which may then write the new content before what replaced the old. A power cut
+/// between the two leaves neither. So less than one piece is written between syncs.
+const UNSYNCED_BYTES_MAX: usize = BATCH_BYTES_MAX;
+const UNSYNCED_KEYS_MAX: usize = BATCH_KEYS_MAX;
 
 /// sled's page cache. State is held in memory by the state machine; this is for the log and for the trees' nodes.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
@@ -53,6 +62,8 @@ pub(super) struct Database {
     file: File,
     blobs: PathBuf,
     syncs: Arc<SyncTimes>,
+    unsynced_bytes: AtomicUsize,
+    unsynced_keys: AtomicUsize,
     #[cfg(test)]
     pub(super) faults: super::faults::Faults,
 }
@@ -93,6 +104,8 @@ impl Database {
             file,
             blobs: path.join("blobs"),
             syncs,
+            unsynced_bytes: AtomicUsize::new(0),
+            unsynced_keys: AtomicUsize::new(0),
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -109,7 +122,7 @@ impl Database {
         for (key, value) in writes {
             let more = length(&key, value.as_deref());
             if bytes + more > BATCH_BYTES_MAX || keys == BATCH_KEYS_MAX {
-                self.send(tree, std::mem::take(&mut batch))?;
+                self.send(tree, std::mem::take(&mut batch), (bytes, keys))?;
                 (bytes, keys) = (0, 0);
             }
             bytes += more;
@@ -119,12 +132,24 @@ impl Database {
                 None => batch.remove(key),
             }
         }
-        if keys > 0 { self.send(tree, batch) } else { Ok(()) }
+        if keys > 0 { self.send(tree, batch, (bytes, keys)) } else { Ok(()) }
     }
 
-    fn send(&self, tree: &sled::Tree, batch: sled::Batch) -> Result<(), WriteError> {
+    fn send(
+        &self,
+        tree: &sled::Tree,
+        batch: sled::Batch,
+        (bytes, keys): (usize, usize),
+    ) -> Result<(), WriteError> {
         #[cfg(test)]
         self.faults.before_batch()?;
+        let more_bytes = self.unsynced_bytes.load(Ordering::Relaxed) + bytes > UNSYNCED_BYTES_MAX;
+        let more_keys = self.unsynced_keys.load(Ordering::Relaxed) + keys > UNSYNCED_KEYS_MAX;
+        if more_bytes || more_keys {
+            self.sync()?;
+        }
+        self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.unsynced_keys.fetch_add(keys, Ordering::Relaxed);
         Ok(tree.apply_batch(batch)?)
     }
 
@@ -136,6 +161,8 @@ impl Database {
         self.sled.flush()?;
         self.file.sync_data().map_err(WriteError::sync)?;
         self.sync_blobs().map_err(WriteError::sync)?;
+        self.unsynced_bytes.store(0, Ordering::Relaxed);
+        self.unsynced_keys.store(0, Ordering::Relaxed);
         let took = begun.elapsed();
         if took > SYNC_SLOW {
             tracing::warn!(took_ms = took.as_millis(), "slow sync of the log: check the disk");
@@ -260,6 +287,24 @@ fn open_sled(path: &Path) -> sled::Result<(sled::Db, sled::Tree, sled::Tree, sle
         .open()?;
     let (log, meta, machine) = (sled.open_tree("log")?, sled.open_tree("meta")?, sled.open_tree("sm")?);
     Ok((sled, log, meta, machine))
+}
+
+/// Removes a database whose making was cut short.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            // `blobs`, which is empty.
+            fs::remove_dir(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    sync_directory(path)
 }
 
 /// sled takes a page-table snapshot whose writing was cut short for its newest one and refuses to open. The rename is

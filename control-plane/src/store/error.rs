@@ -253,6 +253,34 @@ pub enum ReadError {
 
 struct Holder(Option<u32>);
 
+impl OpenError {
+    /// What an operator does about it.
+    pub fn way_back(&self) -> &'static str {
+        match self {
+            Self::Newer { .. } | Self::FormatUnreadable { .. } | Self::Unmarked { .. } => {
+                "name another directory with `--data-dir DIR`"
+            }
+            Self::InUse { .. } => {
+                "stop the process that uses the directory, or name another with `--data-dir DIR`"
+            }
+            Self::Directory { .. } | Self::Watermark { .. } | Self::Repair(_) | Self::Thread(_) => {
+                "make room, mend the disk or the permissions, then start it again: what was acknowledged is stored"
+            }
+            Self::Database { .. }
+            | Self::Panicked { .. }
+            | Self::Read(_)
+            | Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::Gap { .. }
+            | Self::StateIncomplete { .. }
+            | Self::Lost { .. } => {
+                "mend the disk and leave the directory as it is; one of several members is replaced with `gantry \
+                 cluster replace`, the only one made anew with `gantry cluster restore`"
+            }
+        }
+    }
+}
+
 impl WriteError {
     pub(super) fn sync(error: io::Error) -> Self {
         Self::Sync(Arc::new(error))

@@ -45,12 +45,19 @@ pub(super) struct Mark {
 pub(super) struct Watermark {
     file: File,
     sequence: u64,
+    /// What it says.
+    mark: Mark,
 }
 
 impl Watermark {
     /// Where the file is in a data directory.
     pub(super) fn path(dir: &Path) -> PathBuf {
         dir.join(NAME)
+    }
+
+    /// Whether anything was ever durable in a data directory, as far as the file tells.
+    pub(super) fn says_anything(dir: &Path) -> bool {
+        std::fs::metadata(Self::path(dir)).is_ok_and(|metadata| metadata.len() > 0)
     }
 
     /// Opens or makes the file; `None` when it says nothing yet.
@@ -60,24 +67,32 @@ impl Watermark {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let file = file.map_err(failed)?;
         if file.metadata().map_err(failed)?.len() == 0 {
-            return Ok((Self { file, sequence: 0 }, None));
+            return Ok((Self { file, sequence: 0, mark: Mark::default() }, None));
         }
         let slots = [0, 1].map(|slot| read_slot(&file, slot));
         let slots = slots.into_iter().collect::<io::Result<Vec<_>>>().map_err(failed)?;
         let Some((sequence, mark)) = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence) else {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "neither of its slots is whole")));
         };
-        Ok((Self { file, sequence }, Some(mark)))
+        Ok((Self { file, sequence, mark }, Some(mark)))
     }
 
     /// Writes the mark, for when this process ends.
     pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
         self.sequence += 1;
+        self.mark = mark;
         let numbers = [self.sequence, mark.log, mark.state, mark.votes];
         let mut slot = MAGIC.to_vec();
         slot.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         slot.extend_from_slice(&crc32c::crc32c(&slot).to_le_bytes());
         self.file.write_all_at(&slot, (self.sequence % 2) * SLOT_DISTANCE)
+    }
+
+    /// Takes the log's mark back, before entries from `log` on are deleted. Survives a power cut, so it says nothing of
+    /// the rest but what was durable before.
+    pub(super) fn lower(&mut self, log: u64) -> io::Result<()> {
+        self.write(Mark { log: self.mark.log.min(log), ..self.mark })?;
+        self.sync()
     }
 
     /// Makes the mark survive a power cut as well.

@@ -8,6 +8,7 @@
 //!   later request is answered with that failure.
 //! - When the thread ends the database is closed and its directory is free.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,10 @@ impl Writer {
             None => self.sync().and_then(|()| self.watermark.sync().map_err(WriteError::watermark)),
             Some(error) => Err(error),
         };
-        self.shared.close();
+        // sled panics when a sync of its own fails while it is closed. The directory is given back all the same, and
+        // the first failure is the one to tell.
+        let closed = catch_unwind(AssertUnwindSafe(|| self.shared.close()));
+        let last = last.and(closed.map_err(|_| WriteError::Closed));
         for done in closers {
             let _ = done.send(last.clone());
         }
@@ -130,9 +134,7 @@ impl Writer {
                 Request::Truncate { from, done } => {
                     waiting.push(done);
                     // The one thing that takes back what was durable: the watermark goes first.
-                    let lower = Mark { log: from.min(writer.log.next()), ..writer.mark() };
-                    let lowered = writer.watermark.write(lower).and_then(|()| writer.watermark.sync());
-                    lowered.map_err(WriteError::watermark)?;
+                    writer.watermark.lower(from).map_err(WriteError::watermark)?;
                     writer.log.truncate(database, bounds, from)
                 }
                 Request::Purge { through, record, done } => {

@@ -211,3 +211,20 @@ fn the_one_key_of_an_earlier_build_is_the_first_generation() -> Result {
     assert_eq!(fixture.node_keys()?.seal_keys[1], first);
     Ok(())
 }
+
+#[test]
+fn a_flipped_bit_in_the_key_file_is_told() -> Result {
+    let fixture = Fixture::new()?;
+    let path = fixture.directory.path().join("kek");
+    let sound = std::fs::read(&path)?;
+    for bit in 0..sound.len() * 8 {
+        let mut bytes = sound.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, bytes)?;
+        let refused = Vault::unseal(fixture.directory.path(), &fixture.cluster).map(|_| ());
+        assert!(matches!(refused, Err(UnsealError::WrongKey { .. })), "bit {bit}: {refused:?}");
+    }
+    std::fs::write(&path, sound)?;
+    Vault::unseal(fixture.directory.path(), &fixture.cluster)?;
+    Ok(())
+}

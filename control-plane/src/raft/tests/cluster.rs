@@ -210,6 +210,30 @@ async fn a_leader_that_is_cut_off_acknowledges_nothing_and_what_it_had_is_applie
 }
 
 #[tokio::test]
+async fn a_leader_whose_disk_fails_acknowledges_nothing_more_and_the_others_go_on() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    apply(&cluster.member(TWO), "before").await;
+    assert_eq!(cluster.leader_among(TWO, &[ONE, TWO, THREE]).await, ONE);
+    let failing = cluster.member(ONE);
+    failing.inner.store.fail_after(0);
+    failing.propose(put("during")).await.expect_err("the disk fails");
+    cluster.leader_among(TWO, &[TWO, THREE]).await;
+    apply(&cluster.member(THREE), "other").await;
+    let stopped = failing.status().await.stopped.expect("it stepped down");
+    assert!(stopped.contains("injected failure"), "{stopped}");
+    let failed = cluster.switch.members.lock().expect("not poisoned").remove(&ONE).expect("it was up");
+    drop(failing);
+    failed.shutdown().await.expect_err("the failure is told");
+    cluster.up(ONE, Formation::Join).await;
+    let back = cluster.member(ONE);
+    back.catch_up().await.expect("caught up");
+    let there = tenants(&back);
+    // Nobody was told what became of the one under way; both are right.
+    assert!(there == ["before", "other"] || there == ["before", "during", "other"], "{there:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_member_that_is_far_behind_is_given_a_checkpoint() {
     let mut cluster = Cluster::start(1, 4).await;
     for round in 0..40 {

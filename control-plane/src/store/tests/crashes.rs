@@ -127,8 +127,9 @@ async fn a_truncation_that_was_cut_short_leaves_whole_entries() {
     };
     let act: Act = |store| Box::pin(async move { store.truncate(10).await });
     let log: Vec<_> = (0..600).map(|seed| (seed, bytes(seed, 10))).collect();
+    let left = (0..10).map(|batches| 600 - batches * 64).chain([10]);
     let outcomes: Vec<_> =
-        [600, 344, 88, 10].map(|left| Memory { log: log[..left].to_vec(), ..Memory::default() }).into();
+        left.map(|left| Memory { log: log[..left].to_vec(), ..Memory::default() }).collect();
     crash_everywhere(before, act, &outcomes).await;
 }
 

@@ -1,5 +1,7 @@
 //! Damage on disk: it is told, with what it hit, and nothing is served from a damaged directory.
 
+use std::io;
+
 use super::*;
 
 type Trees = fn(&Database) -> &sled::Tree;
@@ -210,6 +212,56 @@ async fn damage_under_a_running_store_stops_its_readers_and_its_writers() {
     let error = store.sync().await.expect_err("damaged");
     assert!(matches!(error, WriteError::Stopped(first) if matches!(*first, WriteError::Damaged { .. })));
     store.close().await.expect_err("stopped");
+}
+
+#[tokio::test]
+async fn a_flipped_byte_in_any_file_beside_the_database_is_told_or_changes_nothing() {
+    let dir = stored().await;
+    let (store, expected) = open(dir.path()).await;
+    let path =
+        store.write_checkpoint(1, b"header", [("key".to_owned(), b"value")].into_iter()).expect("write");
+    store.save_vote(b"one more".to_vec()).await.expect("vote");
+    let expected = Memory { vote: Some(b"one more".to_vec()), ..expected };
+    store.close().await.expect("close");
+    let mut told = BTreeMap::<_, usize>::new();
+    for file in
+        [dir.path().join("FORMAT"), Watermark::path(dir.path()), dir.path().join("LOCK"), path.clone()]
+    {
+        let sound = std::fs::read(&file).expect("read");
+        let name = file.file_name().expect("a name").to_owned();
+        for at in 0..sound.len() {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&file, bytes).expect("write");
+            // A checkpoint is read where it is used, not at the start.
+            if file == path {
+                assert!(matches!(read_checkpoint(&path), Err(CheckpointError::Damaged { .. })), "byte {at}");
+            }
+            match Store::open(dir.path(), IDENTITY) {
+                Err(_) => *told.entry(name.clone()).or_default() += 1,
+                Ok(opened) => {
+                    opened.store.close().await.expect("close");
+                    // Closing writes the watermark and the lock anew.
+                    let (store, memory) = open(dir.path()).await;
+                    assert_eq!(memory, expected, "byte {at} of {name:?}");
+                    store.close().await.expect("close");
+                }
+            }
+            std::fs::write(&file, &sound).expect("write");
+        }
+    }
+    // One spoiled slot of the watermark leaves the other; the lock names its holder for people only.
+    assert_eq!(told, BTreeMap::from([("FORMAT".into(), 29)]));
+    std::fs::write(Watermark::path(dir.path()), [1; 700]).expect("write");
+    assert!(refusal(dir.path()).ends_with("neither of its slots is whole"), "{}", refusal(dir.path()));
+}
+
+#[test]
+fn what_is_damaged_names_the_way_back() {
+    let damaged = OpenError::Damaged { item: Item::Vote, damage: Damage::Checksum };
+    assert!(damaged.way_back().contains("`gantry cluster replace`"));
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    assert!(OpenError::Directory { dir: PathBuf::new(), source: full }.way_back().starts_with("make room"));
 }
 
 /// The files of the database and their content.
