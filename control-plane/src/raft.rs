@@ -312,7 +312,7 @@ fn restore(options: &Options, opened: Opened, feed: Feed) -> Result<(Log, Machin
         purged: opened.purged.as_deref(),
         last_entry: opened.last_entry.as_deref(),
     };
-    let log = Log::new(opened.store.clone(), remembered).map_err(unreadable("the log"))?;
+    let log = Log::new(opened.store.clone(), remembered, actual.0).map_err(unreadable("the log"))?;
     let applied = match opened.applied.as_slice() {
         [] => Applied::default(),
         record => entry::decode_applied(record).map_err(unreadable("the state's mark"))?,
@@ -331,7 +331,7 @@ async fn form(raft: &Raft<Config>, voter: VoterId, formation: &Formation) -> Res
         if voters != [voter.0] {
             return Ok(());
         }
-        // Rather than after an election timeout. Nothing happens where the stored vote has made it the leader already.
+        // Rather than after an election timeout.
         raft.trigger().elect().await.map_err(|error| failed(error.to_string()))?;
     } else {
         let Formation::Found(address) = formation else { return Ok(()) };

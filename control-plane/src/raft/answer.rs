@@ -111,7 +111,9 @@ impl Consensus {
                     let applied = wait.applied_index_at_least(Some(index), "a read's index").await;
                     return applied.map(|_| ()).map_err(|error| StaleError(error.to_string()));
                 }
-                let _ = tokio::time::timeout(RETRY_INTERVAL, metrics.changed()).await;
+                if let Ok(Err(_)) = tokio::time::timeout(RETRY_INTERVAL, metrics.changed()).await {
+                    return Err(StaleError("consensus is not running".to_owned()));
+                }
             }
         });
         let seconds = READ_DEADLINE.as_secs();

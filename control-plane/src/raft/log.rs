@@ -31,9 +31,14 @@ pub(super) struct LogReader {
 }
 
 impl Log {
-    /// The log as the store had it at open.
-    pub(super) fn new(store: Store, remembered: Remembered<'_>) -> Result<Self, DecodeError> {
+    /// The log as the store had it at open, of the voter `own`.
+    ///
+    /// INVARIANT: no voter leads again in the term that it led before it was started. openraft would let it, with no
+    /// entry of its own behind what it had committed: it would answer reads from before what it had acknowledged.
+    pub(super) fn new(store: Store, remembered: Remembered<'_>, own: u64) -> Result<Self, DecodeError> {
         let vote = remembered.vote.map(entry::decode_vote).transpose()?;
+        let vote = vote
+            .map(|vote| if vote.leader_id.node_id == own { Vote { committed: false, ..vote } } else { vote });
         let purged = remembered.purged.map(entry::decode_log_id).transpose()?;
         let last = remembered.last_entry.map(entry::decode_log_id_of_entry).transpose()?;
         Ok(Self { store, vote, purged, last: last.max(purged) })

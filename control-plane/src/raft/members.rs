@@ -10,7 +10,7 @@ use std::time::Duration;
 use gantry_wire::raft_v1 as wire;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, RaftMetrics};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::entry::{self, LogId, Member, StoredMembership};
 use super::hand_over::HAND_OVER_DEADLINE;
@@ -133,7 +133,9 @@ impl Consensus {
                     return answer;
                 }
             }
-            if timeout_at(deadline, tokio::time::timeout(RETRY_INTERVAL, metrics.changed())).await.is_err() {
+            let news = timeout(RETRY_INTERVAL, metrics.changed()).await;
+            // Without a sender there will be no news: consensus has ended here.
+            if matches!(news, Ok(Err(_))) || Instant::now() >= deadline {
                 return Err(ChangeError::NoLeader);
             }
         }

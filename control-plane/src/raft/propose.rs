@@ -120,7 +120,12 @@ impl Consensus {
                 return Err(unknown.map_or(refused, |reason| ProposeError::Unknown { reason }));
             }
             // Whatever comes first: news of a leader, or the time to ask the known one again.
-            let _ = tokio::time::timeout(RETRY_INTERVAL, metrics.changed()).await;
+            if let Ok(Err(_)) = tokio::time::timeout(RETRY_INTERVAL, metrics.changed()).await {
+                // There will be no news: consensus has ended here.
+                return Err(
+                    unknown.map_or(ProposeError::ShuttingDown, |reason| ProposeError::Unknown { reason })
+                );
+            }
         }
     }
 

@@ -85,6 +85,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_at_the_same_revision() {
 #[tokio::test]
 async fn a_restart_leads_without_waiting_for_an_election() {
     let dir = tempfile::tempdir().expect("temporary directory");
+    let mut terms = Vec::new();
     for round in 0..3 {
         let begun = std::time::Instant::now();
         let consensus = start(dir.path()).await;
@@ -93,9 +94,11 @@ async fn a_restart_leads_without_waiting_for_an_election() {
         let status = consensus.status().await;
         assert_eq!((status.leader, status.stopped.as_deref()), (Some(VOTER), None));
         assert_eq!(status.applied, status.last_log);
+        terms.push(status.term);
         apply(&consensus, &format!("tenant-{round}")).await;
         consensus.shutdown().await.expect("shutdown");
     }
+    assert_eq!(terms, [1, 2, 3], "each start leads in a term of its own");
 }
 
 #[tokio::test]

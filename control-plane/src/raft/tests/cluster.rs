@@ -1,9 +1,10 @@
 //! Several members in one process, over a network that can be cut.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use gantry_wire::raft_v1::{CheckpointHead, CheckpointReply, Question, Reply};
+use gantry_wire::raft_v1::{self as wire, CheckpointHead, CheckpointReply, Question, Reply};
 use tempfile::TempDir;
 
 use super::*;
@@ -13,6 +14,8 @@ use super::*;
 struct Switch {
     members: Mutex<HashMap<VoterId, Consensus>>,
     cut: Mutex<HashSet<(VoterId, VoterId)>>,
+    /// So many replies to proposals are lost from now on.
+    lose_proposal_replies: AtomicUsize,
 }
 
 /// The way of one member to the others.
@@ -38,9 +41,15 @@ impl Wire {
 
 impl Peers for Wire {
     fn ask(&self, peer: Peer, question: Question, deadline: Duration) -> Answering<Reply> {
-        let target = self.reach(&peer);
+        let (target, switch) = (self.reach(&peer), self.switch.clone());
         Box::pin(async move {
+            let is_proposal = matches!(question.question, Some(wire::question::Question::Propose(_)));
             let answer = tokio::time::timeout(deadline, target?.answer(question)).await;
+            let fewer = |left: usize| left.checked_sub(1);
+            let left = &switch.lose_proposal_replies;
+            if is_proposal && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
+                return Err(PeerError::Unreachable { peer, reason: "the reply was lost".to_owned() });
+            }
             let answer = answer.map_err(|_| PeerError::Late { peer: peer.clone(), after: deadline })?;
             answer.map_err(|error| PeerError::Refused { peer, reason: error.to_string() })
         })
@@ -330,4 +339,50 @@ async fn until(mut holds: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), held).await.expect("it holds in time");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again_and_the_command_applied_once() {
+    let cluster = Cluster::start(2, CHECKPOINT_ENTRIES).await;
+    cluster.switch.lose_proposal_replies.store(1, Ordering::SeqCst);
+    // Were it applied again, the answer would be that nothing changed.
+    let revision = apply(&cluster.member(TWO), "once").await;
+    assert_eq!(cluster.switch.lose_proposal_replies.load(Ordering::SeqCst), 0, "a reply was lost");
+    let state = cluster.member(TWO).feed().latest().state;
+    let record = state.record(&RecordKey::from(&tenant("once").id())).expect("a record").clone();
+    assert_eq!(record.revision, revision);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_without_a_quorum_says_so_and_proposes_nothing() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    let leader = cluster.member(ONE);
+    assert_eq!(leader.status().await.quorum_silent, None);
+    cluster.cut(ONE);
+    let silent = |metrics: &openraft::RaftMetrics<u64, Member>| {
+        metrics.millis_since_quorum_ack.is_some_and(|millis| millis > ELECTION_MS_MAX)
+    };
+    let wait = leader.inner.raft.wait(Some(Duration::from_secs(20)));
+    wait.metrics(silent, "silence").await.expect("silence");
+    let said = leader.status().await.quorum_silent.expect("it says so");
+    assert!(said > Duration::from_millis(ELECTION_MS_MAX), "{said:?}");
+    assert_eq!(leader.propose(put("never")).await, Err(ProposeError::NoQuorum));
+    cluster.heal();
+    has(&cluster.member(TWO), &[]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_can_be_removed_and_the_others_go_on() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    apply(&cluster.member(ONE), "before").await;
+    let left = cluster.member(TWO).change_members(MembershipChange::Remove(ONE), None).await;
+    let left = left.expect("removed");
+    assert_eq!(left.members.iter().map(|member| member.voter).collect::<Vec<_>>(), [TWO, THREE]);
+    cluster.down(ONE).await;
+    cluster.leader_among(THREE, &[TWO, THREE]).await;
+    apply(&cluster.member(TWO), "after").await;
+    has(&cluster.member(THREE), &["after", "before"]).await;
+    cluster.stop().await;
 }

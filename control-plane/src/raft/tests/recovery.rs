@@ -116,6 +116,8 @@ async fn a_disk_that_fails_makes_the_outcome_unknown_and_stops_the_voter() {
         "{error}"
     );
     assert_eq!(consensus.propose(put("after")).await, Err(ProposeError::ShuttingDown));
+    // At once: there is no news to wait for any more.
+    assert_eq!(consensus.catch_up().await, Err(StaleError("consensus is not running".to_owned())));
     let stopped = consensus.status().await.stopped.expect("stopped");
     assert!(stopped.contains("injected failure"), "{stopped}");
     consensus.shutdown().await.expect_err("the failure is told");
