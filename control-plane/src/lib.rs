@@ -15,6 +15,8 @@ mod options;
 mod peer;
 mod plane;
 mod revoked;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod stream;
 mod transport;

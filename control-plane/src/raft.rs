@@ -26,6 +26,7 @@ mod message;
 mod network;
 mod peers;
 mod propose;
+mod runtime;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +42,6 @@ use gantry_control_state::{Outcome, State};
 use gantry_model::Revision;
 use openraft::{Raft, SnapshotPolicy};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
@@ -168,7 +168,7 @@ struct Inner {
     handing_over: AtomicBool,
     proposals: mpsc::Sender<Proposal>,
     stop: CancellationToken,
-    batcher: Mutex<Option<JoinHandle<()>>>,
+    batcher: Mutex<Option<runtime::JoinHandle<()>>>,
 }
 
 impl Options {
@@ -195,7 +195,13 @@ impl Consensus {
         let opened = opened.map_err(|_| StartError::Interrupted)?;
         let opened = opened.map_err(|source| StartError::Store { dir: options.data_dir.clone(), source })?;
         let store = opened.store.clone();
-        match Self::start_on(options, opened, feed).await {
+        let mut proposer = [0; 16];
+        let random = SystemRandom::new().fill(&mut proposer).map_err(|_| StartError::Random);
+        let started = match random {
+            Ok(()) => Self::start_on(options, opened, feed, proposer).await,
+            Err(error) => Err(error),
+        };
+        match started {
             Ok(consensus) => Ok(consensus),
             Err(error) => {
                 // Gives the directory back; the first error is the one to tell.
@@ -205,7 +211,13 @@ impl Consensus {
         }
     }
 
-    async fn start_on(options: Options, opened: Opened, feed: Feed) -> Result<Self, StartError> {
+    /// Starts on an open store, as the proposer of this name, which no other start has.
+    pub(crate) async fn start_on(
+        options: Options,
+        opened: Opened,
+        feed: Feed,
+        proposer: [u8; 16],
+    ) -> Result<Self, StartError> {
         let (store, log_bytes, voter) = (opened.store.clone(), opened.log_bytes, options.voter);
         let (log, machine) = restore(&options, opened, feed.clone())?;
         let configuration = Arc::new(configuration(&options));
@@ -219,9 +231,7 @@ impl Consensus {
         let (sender, proposals) = mpsc::channel(batcher::QUEUED_MAX);
         let stop = CancellationToken::new();
         let batcher = Batcher { raft: raft.clone(), proposals, stop: stop.clone(), log_bytes };
-        let batcher = Mutex::new(Some(tokio::spawn(batcher.run())));
-        let mut proposer = [0; 16];
-        SystemRandom::new().fill(&mut proposer).map_err(|_| StartError::Random)?;
+        let batcher = Mutex::new(Some(runtime::spawn(batcher.run())));
         let inner = Inner {
             voter,
             raft,
@@ -284,6 +294,19 @@ impl Consensus {
         // openraft's own join error: its core task panicked. The store is closed all the same.
         let _ = self.inner.raft.shutdown().await;
         self.inner.store.close().await
+    }
+}
+
+#[cfg(test)]
+impl Consensus {
+    /// What a store is opened with that is this member's.
+    pub(crate) fn identity(voter: VoterId) -> Vec<u8> {
+        entry::encode_identity(voter.0)
+    }
+
+    /// Whether this member believes that it leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.inner.raft.metrics().borrow().state.is_leader()
     }
 }
 

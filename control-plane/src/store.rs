@@ -25,6 +25,8 @@ mod log;
 mod machine;
 mod record;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod tests;
 mod vote;
 mod watermark;
@@ -47,7 +49,7 @@ use vote::Votes;
 use watermark::{Mark, Watermark};
 use writer::{QUEUE_REQUESTS_MAX, Request, Writer};
 
-pub use checkpoint::{Checkpoint, CheckpointError, read as read_checkpoint};
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use directory::FORMAT_VERSION;
 pub use error::{Item, OpenError, ReadError, WriteError};
 pub use log::IndexedEntry;
@@ -63,6 +65,9 @@ pub struct Store {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Stands in for the directory and the thread.
+    #[cfg(test)]
+    simulated: Option<Arc<simulated::Disk>>,
 }
 
 /// The open store and what it remembers.
@@ -136,7 +141,13 @@ impl Store {
         };
         let thread = std::thread::Builder::new().name("gantry-store".into());
         let thread = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
-        let store = Self { shared, requests: sender, thread: Arc::new(Mutex::new(Some(thread))) };
+        let store = Self {
+            shared,
+            requests: sender,
+            thread: Arc::new(Mutex::new(Some(thread))),
+            #[cfg(test)]
+            simulated: None,
+        };
         Ok(Opened {
             store,
             identity,
@@ -194,6 +205,10 @@ impl Store {
         end: u64,
         bytes_max: usize,
     ) -> Result<Vec<IndexedEntry>, ReadError> {
+        #[cfg(test)]
+        if let Some(disk) = &self.simulated {
+            return disk.read_log(start, end, bytes_max).await;
+        }
         let shared = Arc::clone(&self.shared);
         let read = move || {
             let read = |database: &Database| log::read(database, &shared.bounds, start, end, bytes_max);
@@ -202,19 +217,42 @@ impl Store {
         tokio::task::spawn_blocking(read).await.unwrap_or(Err(ReadError::Interrupted))
     }
 
-    /// Writes a checkpoint as of log entry `index`. Blocks. Durable when this returns.
-    pub fn write_checkpoint<Value: AsRef<[u8]>>(
+    /// Writes a checkpoint as of log entry `index`, on a blocking thread, where its entries are gathered too. Durable
+    /// when this returns.
+    pub async fn write_checkpoint(
         &self,
         index: u64,
-        header: &[u8],
-        entries: impl Iterator<Item = (String, Value)>,
+        header: Vec<u8>,
+        entries: impl FnOnce() -> Vec<(String, Arc<[u8]>)> + Send + 'static,
     ) -> Result<PathBuf, CheckpointError> {
-        checkpoint::write(&self.shared.checkpoints, index, header, entries)
+        #[cfg(test)]
+        if let Some(disk) = &self.simulated {
+            return disk.write_checkpoint(index, header, entries()).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        checkpoint::blocking(move || {
+            checkpoint::write(&shared.checkpoints, index, &header, entries().into_iter())
+        })
+        .await
     }
 
-    /// The newest checkpoint and its header. Blocks.
-    pub fn newest_checkpoint(&self) -> Result<Option<(PathBuf, Vec<u8>)>, CheckpointError> {
-        checkpoint::newest(&self.shared.checkpoints)
+    /// The newest checkpoint and its header, looked for on a blocking thread.
+    pub async fn newest_checkpoint(&self) -> Result<Option<(PathBuf, Vec<u8>)>, CheckpointError> {
+        #[cfg(test)]
+        if let Some(disk) = &self.simulated {
+            return Ok(disk.newest_checkpoint());
+        }
+        let shared = Arc::clone(&self.shared);
+        checkpoint::blocking(move || checkpoint::newest(&shared.checkpoints)).await
+    }
+
+    /// Reads a whole checkpoint, checked to the last byte, on a blocking thread.
+    pub async fn read_checkpoint(&self, path: PathBuf) -> Result<Checkpoint, CheckpointError> {
+        #[cfg(test)]
+        if let Some(disk) = &self.simulated {
+            return disk.read_checkpoint(path).await;
+        }
+        checkpoint::blocking(move || checkpoint::read(&path)).await
     }
 
     /// How many times the database has been made durable since it was opened.
@@ -235,6 +273,10 @@ impl Store {
     /// Makes everything durable, stops the I/O thread and gives the directory back. Later calls fail with `Closed`.
     pub async fn close(&self) -> Result<(), WriteError> {
         let closed = self.request(|done| Request::Close { done }).await;
+        #[cfg(test)]
+        if self.simulated.is_some() {
+            return closed;
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = Arc::clone(&self.shared);
         let join = move || {

@@ -109,6 +109,7 @@ impl Batcher {
             batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
         self.log_bytes += commands.iter().map(|command| command.len() as u64).sum::<u64>();
         let written = tokio::select! {
+            biased;
             written = self.raft.client_write(Batch { commands }) => written,
             () = self.given_up() => {
                 let reason = "this member is going down, and no quorum has answered".to_owned();

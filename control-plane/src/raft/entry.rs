@@ -25,7 +25,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Entry = openraft::Entry<Config>,
         SnapshotData = CheckpointFile,
-        AsyncRuntime = openraft::TokioRuntime,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 pub(super) type Entry = openraft::Entry<Config>;

@@ -24,7 +24,7 @@ use super::entry::{
     self, Answers, Applied, Batch, CheckpointFile, CheckpointMeta, Config, Entry, LogId, StoredMembership,
 };
 use crate::feed::Feed;
-use crate::store::{ChangeSet, CheckpointError, Store, read_checkpoint};
+use crate::store::{ChangeSet, CheckpointError, Store};
 
 /// The state machine. openraft calls it from one task.
 pub(super) struct Machine {
@@ -131,7 +131,7 @@ impl RaftStateMachine<Config> for Machine {
         checkpoint: Box<CheckpointFile>,
     ) -> Result<(), StorageError<u64>> {
         let failed = |error: AnyError| StorageIOError::read_snapshot(Some(meta.signature()), error);
-        let read = blocking(move || read_checkpoint(&checkpoint.path)).await;
+        let read = self.store.read_checkpoint(checkpoint.path).await;
         let read = read.map_err(|error| failed(AnyError::new(&error)))?;
         let stored = entry::decode_checkpoint_header(&read.header);
         let stored = stored.map_err(|error| failed(AnyError::new(&error)))?;
@@ -153,8 +153,7 @@ impl RaftStateMachine<Config> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Config>>, StorageError<u64>> {
         let failed = |error: AnyError| StorageIOError::read_snapshot(None, error);
-        let store = self.store.clone();
-        let newest = blocking(move || store.newest_checkpoint()).await;
+        let newest = self.store.newest_checkpoint().await;
         let Some((path, header)) = newest.map_err(|error| failed(AnyError::new(&error)))? else {
             return Ok(None);
         };
@@ -187,19 +186,10 @@ async fn write_checkpoint(
     meta: &CheckpointMeta,
     state: State,
 ) -> Result<PathBuf, CheckpointError> {
-    let (store, header) = (store.clone(), entry::encode_checkpoint_header(meta));
     let index = meta.last_log_id.map_or(0, |last| last.index);
-    let write = move || {
-        let entries = state.entries().map(|(key, value)| (key.to_owned(), value));
-        store.write_checkpoint(index, &header, entries)
-    };
-    blocking(write).await
-}
-
-async fn blocking<Answer: Send + 'static>(
-    act: impl FnOnce() -> Result<Answer, CheckpointError> + Send + 'static,
-) -> Result<Answer, CheckpointError> {
-    tokio::task::spawn_blocking(act).await.unwrap_or(Err(CheckpointError::Interrupted))
+    // In constant time: the entries are those of the clone, and are put into bytes where they are written.
+    let entries = move || state.entries().map(|(key, value)| (key.to_owned(), value)).collect();
+    store.write_checkpoint(index, entry::encode_checkpoint_header(meta), entries).await
 }
 
 fn revision_of(applied: &Applied) -> Revision {

@@ -16,7 +16,7 @@ use super::entry::{self, LogId, Member, StoredMembership};
 use super::hand_over::HAND_OVER_DEADLINE;
 use super::message;
 use super::peers::Peer;
-use super::{Consensus, VoterId};
+use super::{Consensus, VoterId, runtime};
 
 /// How long a learner may take to have the log before it is made a voter. It goes on catching up when that is not
 /// enough, so the change can be asked for again.
@@ -217,7 +217,7 @@ impl Consensus {
         expected: Option<MembershipVersion>,
     ) -> Result<Membership, ChangeError> {
         let leader = self.clone();
-        let changed = tokio::spawn(async move { leader.change_now(change, expected).await }).await;
+        let changed = runtime::spawn(async move { leader.change_now(change, expected).await }).await;
         changed.unwrap_or_else(|_| Err(ChangeError::Unknown("its task broke off".to_owned())))
     }
 

@@ -124,6 +124,7 @@ impl RaftNetwork<Config> for Link {
         let file = checkpoint.snapshot.path.clone();
         let installed = self.peers.install(self.peer.clone(), head, file, CHECKPOINT_DEADLINE);
         let reply = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             reply = installed => reply,
         };

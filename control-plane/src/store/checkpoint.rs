@@ -64,6 +64,13 @@ pub struct Checkpoint {
     pub entries: Vec<(String, Vec<u8>)>,
 }
 
+/// Does what takes long away from the tasks.
+pub(super) async fn blocking<Answer: Send + 'static>(
+    act: impl FnOnce() -> Result<Answer, CheckpointError> + Send + 'static,
+) -> Result<Answer, CheckpointError> {
+    tokio::task::spawn_blocking(act).await.unwrap_or(Err(CheckpointError::Interrupted))
+}
+
 /// Makes the directory for checkpoints and removes files whose writing was cut short.
 pub(super) fn prepare(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
@@ -116,7 +123,7 @@ pub(super) fn newest(directory: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, Che
 }
 
 /// Reads a whole checkpoint, checked to the last byte.
-pub fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
+pub(super) fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let (mut file, header) = open(path)?;
     let damaged = |reason| CheckpointError::Damaged { path: path.to_owned(), reason };
     let mut entries = Vec::new();

@@ -16,7 +16,13 @@ const PRINTING: [&str; 4] = ["eprint", "eprintln", "print", "println"];
 const SLEEPS: [&str; 2] = ["sleep", "sleep_until"];
 
 /// Functions of tests, and of what they stand on, that may wait by the clock.
-const SLEEPERS: [(&str, &str, &str); 8] = [
+const SLEEPERS: [(&str, &str, &str); 10] = [
+    (
+        "control-plane/src/raft/runtime.rs",
+        "sleep",
+        "openraft asks for it, in virtual time where one is simulated",
+    ),
+    ("control-plane/src/raft/runtime.rs", "sleep_until", "the same"),
     ("tests/src/eventually.rs", "eventually", "polls what has no notification, with a deadline"),
     ("tests/src/fixture/plain.rs", "call", "the tool is slow: it outlasts a dropped stream"),
     ("tests/src/fixture/session.rs", "call", "the tool is slow: messages arrive one by one"),

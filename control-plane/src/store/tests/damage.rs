@@ -218,8 +218,8 @@ async fn damage_under_a_running_store_stops_its_readers_and_its_writers() {
 async fn a_flipped_byte_in_any_file_beside_the_database_is_told_or_changes_nothing() {
     let dir = stored().await;
     let (store, expected) = open(dir.path()).await;
-    let path =
-        store.write_checkpoint(1, b"header", [("key".to_owned(), b"value")].into_iter()).expect("write");
+    let entries = || vec![("key".to_owned(), b"value".as_slice().into())];
+    let path = store.write_checkpoint(1, b"header".to_vec(), entries).await.expect("write");
     store.save_vote(b"one more".to_vec()).await.expect("vote");
     let expected = Memory { vote: Some(b"one more".to_vec()), ..expected };
     store.close().await.expect("close");
@@ -235,7 +235,7 @@ async fn a_flipped_byte_in_any_file_beside_the_database_is_told_or_changes_nothi
             std::fs::write(&file, bytes).expect("write");
             // A checkpoint is read where it is used, not at the start.
             if file == path {
-                assert!(matches!(read_checkpoint(&path), Err(CheckpointError::Damaged { .. })), "byte {at}");
+                assert!(matches!(checkpoint::read(&path), Err(CheckpointError::Damaged { .. })), "byte {at}");
             }
             match Store::open(dir.path(), IDENTITY) {
                 Err(_) => *told.entry(name.clone()).or_default() += 1,
