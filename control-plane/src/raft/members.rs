@@ -336,6 +336,10 @@ fn check(
 ) -> Result<(), ChangeError> {
     let refuse = |reason: String| Err(ChangeError::Refused(reason));
     let now = membership(metrics);
+    if !now.members.iter().any(|member| member.voter.0 == metrics.id) {
+        // It was removed, and leads only until the others know that. openraft does not let it make a change any more.
+        return Err(ChangeError::NoLeader);
+    }
     if expected.is_some() && expected != now.version {
         return refuse(
             "the membership changed meanwhile; look at it with `gantry cluster status`".to_owned(),

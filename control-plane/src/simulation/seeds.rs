@@ -72,7 +72,9 @@ fn whatever_goes_wrong_the_cluster_is_one_register_and_comes_back() {
     }
     let failed: Vec<u64> = failures.iter().map(|(seed, _)| *seed).collect();
     assert_eq!(failed, Vec::<u64>::new(), "seeds that failed");
-    assert!(answered * 2 > operations, "too little was answered for the runs to mean anything");
+    // One seed may be all trouble.
+    let means_something = seeds < SEEDS || answered * 2 > operations;
+    assert!(means_something, "too little was answered for the runs to mean anything");
 }
 
 /// What broke; for one seed alone, all that happened.
