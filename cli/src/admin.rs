@@ -5,16 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_node::bearer::Bearer;
 use gantry_node::tls::{Connector, Expected, Presenter, Trust};
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::admin_v1::admin_client::AdminClient;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Response, Status};
 
-use crate::context::{AdminAccess, SecretText};
+use crate::context::AdminAccess;
 use crate::failure::{Exit, Failure, chain};
 
 /// How long a connection may take: the service is on this machine.
@@ -34,27 +33,6 @@ pub(crate) type Service = AdminClient<InterceptedService<Channel, Bearer>>;
 #[derive(Clone)]
 pub(crate) struct Admin {
     service: Service,
-}
-
-/// Puts the token on every call.
-#[derive(Clone)]
-pub(crate) struct Bearer(MetadataValue<Ascii>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
-impl Bearer {
-    fn new(token: &SecretText) -> Result<Bearer, Failure> {
-        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose()).parse().map_err(|_| {
-            Failure::error("the admin token has characters that no token has", "check the token file")
-        })?;
-        value.set_sensitive(true);
-        Ok(Bearer(value))
-    }
 }
 
 impl Admin {
@@ -77,7 +55,9 @@ impl Admin {
             Some(trust) => endpoint.connect_with_connector(connector(trust)?).await,
         };
         let channel = channel.map_err(unreachable)?;
-        let service = AdminClient::with_interceptor(channel, Bearer::new(&access.token)?)
+        let token = Bearer::new(access.token.as_secret())
+            .map_err(|error| Failure::error(format!("the admin token: {error}"), "check the token file"))?;
+        let service = AdminClient::with_interceptor(channel, token)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Admin { service })

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
+use crate::context::Access;
 use crate::documents::DocumentSet;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
@@ -19,9 +20,30 @@ use crate::output;
 /// Longest single question to the service within a wait; shorter than the bound on a call.
 const WAIT_STEP: Duration = Duration::from_secs(20);
 
-/// The flags of a write.
+/// The flags of every write of an admin, and how it reaches the service.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct WaitFlags {
+pub(crate) struct WriteFlags {
+    /// Refuse when what this changes was changed after this revision.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) expect: Option<u64>,
+    #[command(flatten)]
+    pub(crate) report: ReportFlags,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// How a write reports.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ReportFlags {
+    #[command(flatten)]
+    wait: WaitFlags,
+    /// Form of the report.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: output::TextFormat,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct WaitFlags {
     /// Wait until every connected node has the change.
     #[arg(long)]
     wait: bool,
@@ -44,8 +66,10 @@ pub(crate) async fn submit(
     admin: &Admin,
     set: &DocumentSet,
     purpose: Purpose,
+    expected_revision: Option<u64>,
 ) -> Result<ApplyResponse, Failure> {
-    let request = ApplyRequest { resources: set.to_wire(), dry_run: purpose == Purpose::Compare };
+    let dry_run = purpose == Purpose::Compare;
+    let request = ApplyRequest { resources: set.to_wire(), dry_run, expected_revision };
     let next = format!("correct the documents, then `gantry diff {}`", set.flags());
     let answer = admin.ask(admin.service().apply(request), &next).await?;
     for warning in &answer.warnings {
@@ -115,9 +139,9 @@ pub(crate) async fn report(
     admin: &Admin,
     revision: u64,
     results: Vec<Changed>,
-    flags: &WaitFlags,
-    format: output::TextFormat,
+    flags: &ReportFlags,
 ) -> Result<Exit, Failure> {
+    let (format, flags) = (flags.output, &flags.wait);
     if format == output::TextFormat::Text {
         let lines: String = results
             .iter()

@@ -31,6 +31,7 @@ use clap::Parser;
 use dev::Dev;
 use failure::{Exit, Failure};
 use output::Paint;
+use verb::admin::Admin;
 use verb::apply::Apply;
 use verb::audit::Audit;
 use verb::catalog::Catalog;
@@ -72,6 +73,8 @@ enum Verb {
     Catalog(Catalog),
     #[command(subcommand)]
     Key(Key),
+    #[command(subcommand)]
+    Admin(Admin),
     #[command(subcommand)]
     Policy(Policy),
     #[command(subcommand)]
@@ -128,6 +131,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Tool(verb) => verb.run().await,
             Verb::Catalog(verb) => verb.run().await,
             Verb::Key(verb) => verb.run().await,
+            Verb::Admin(verb) => verb.run().await,
             Verb::Policy(verb) => verb.run().await,
             Verb::Credential(verb) => verb.run().await,
             Verb::Audit(verb) => verb.run().await,

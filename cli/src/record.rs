@@ -16,6 +16,14 @@ pub(crate) struct AuditRecord {
     pub(crate) time: Option<String>,
     /// What `policy explain` takes.
     pub(crate) decision_id: Option<String>,
+    /// The admin, of a call to the control plane.
+    pub(crate) admin: Option<String>,
+    /// From where the admin called.
+    pub(crate) address: Option<String>,
+    /// What the admin's call named.
+    pub(crate) resources: Vec<String>,
+    /// `admin` for a call to the control plane; absent for an agent's.
+    pub(crate) kind: Option<String>,
     /// The tenant of the endpoint.
     pub(crate) tenant: Option<String>,
     /// The endpoint.
@@ -91,6 +99,9 @@ impl AuditRecord {
             Some("denied") => paint.red(&outcome),
             _ => paint.yellow(&outcome),
         };
+        if self.kind.as_deref() == Some("admin") {
+            return self.admin_line(&outcome);
+        }
         let who = format!("{}/{}", text(&self.tenant), text(&self.agent));
         let to = text(&self.endpoint);
         let what = match &self.tool {
@@ -107,6 +118,25 @@ impl AuditRecord {
             line.push_str(&format!(" ({})", visible(reason)));
         }
         line
+    }
+}
+
+impl AuditRecord {
+    /// A call of an admin in one line.
+    fn admin_line(&self, outcome: &str) -> String {
+        let who = self.admin.as_deref().map_or("nobody".to_owned(), visible);
+        let tenant =
+            self.tenant.as_deref().map_or(String::new(), |tenant| format!(" in {}", visible(tenant)));
+        let resources: String = self.resources.iter().map(|name| format!(" {}", visible(name))).collect();
+        let revision = self.revision.map_or(String::new(), |revision| format!(", revision {revision}"));
+        format!(
+            "{} {outcome} {who} from {}: {}{resources}{tenant}{revision}, {}, {}",
+            moment::to_milliseconds(&text(&self.time)),
+            text(&self.address),
+            text(&self.method),
+            self.duration_us.map_or("-".to_owned(), moment::short),
+            text(&self.decision_id)
+        )
     }
 }
 
@@ -143,6 +173,15 @@ mod tests {
         assert_eq!(
             record.line(Paint::PLAIN),
             "2026-11-22T17:00:00Z denied          demo/bot to main: tools/call delete_note, 1.2 ms, d1 (no policy permits it)"
+        );
+        let record: AuditRecord = serde_json::from_str(
+            r#"{"time":"2026-11-22T17:00:00Z","decision_id":"d2","kind":"admin","admin":"alice","tenant":"acme",
+                "address":"127.0.0.1:9","method":"Apply","resources":["Agent bot"],"outcome":"ok","revision":7,
+                "duration_us":1200}"#,
+        )?;
+        assert_eq!(
+            record.line(Paint::PLAIN),
+            "2026-11-22T17:00:00Z ok              alice from 127.0.0.1:9: Apply Agent bot in acme, revision 7, 1.2 ms, d2"
         );
         assert_eq!(AuditRecord::default().line(Paint::PLAIN), "- -               -/- to -: -, -, -");
         Ok(())

@@ -3,6 +3,7 @@
 //!
 //! Always holds: a verb returns how the command ends and prints its data through [`crate::output`].
 
+pub(crate) mod admin;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod call;

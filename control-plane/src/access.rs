@@ -1,14 +1,20 @@
-//! Who may call: the bearer tokens of admins, nodes and other members, and the certificates of nodes.
+//! Who may call, and what: the tokens of nodes and other members, the certificates of nodes, and the admins.
 //!
 //! Always holds: every call of a service behind a [`TokenCheck`] carries the right token; how long the comparison
-//! takes tells nothing of the token. There is one token for all admins in this release: it does not tell persons
-//! apart. Where there is TLS every node has a name of its own; without, one token for all of them.
+//! takes tells nothing of the token. Where there is TLS every node has a name of its own; without, one token for all of
+//! them. Admins come through [`gate`], which knows each of them by [`identity`] and asks [`rules`] before anything of a
+//! call is read.
+
+pub(crate) mod gate;
+pub(crate) mod identity;
+pub(crate) mod rules;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use gantry_model::identity::Party;
 use gantry_model::{Name, Secret};
 use gantry_node::tls::Caller;
+use tonic::codegen::http::HeaderMap;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
@@ -33,7 +39,7 @@ pub(crate) enum Whose {
 
 impl TokenCheck {
     pub(crate) fn new(whose: Whose, token: &Secret<String>) -> TokenCheck {
-        TokenCheck { whose, digest: Secret::new(sha256(token.expose())) }
+        TokenCheck { whose, digest: Secret::new(sha256(token.expose().as_bytes())) }
     }
 
     fn refused(&self, what: &str) -> Status {
@@ -48,16 +54,29 @@ impl TokenCheck {
     }
 }
 
-impl Interceptor for TokenCheck {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let mut values = request.metadata().get_all("authorization").iter();
+impl TokenCheck {
+    /// The token that a call shows.
+    fn shown<'h>(&self, headers: &'h HeaderMap) -> Result<&'h str, Status> {
+        let mut values = headers.get_all("authorization").iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return Err(self.refused("the call carries no token"));
         };
         let token = value.to_str().ok().and_then(bearer_token);
-        let token = token.ok_or_else(|| self.refused("the call's authorization is not `Bearer TOKEN`"))?;
-        verify_slices_are_equal(&sha256(token), self.digest.expose())
-            .map_err(|_| self.refused("the call's token is not the right one"))?;
+        token.ok_or_else(|| self.refused("the call's authorization is not `Bearer TOKEN`"))
+    }
+
+    fn check(&self, token: &str) -> Result<(), Status> {
+        verify_slices_are_equal(&sha256(token.as_bytes()), self.digest.expose()).map_err(|_| self.wrong())
+    }
+
+    fn wrong(&self) -> Status {
+        self.refused("the call's token is not the right one")
+    }
+}
+
+impl Interceptor for TokenCheck {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        self.check(self.shown(request.metadata().as_ref())?)?;
         Ok(request)
     }
 }
@@ -102,9 +121,10 @@ fn bearer_token(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
-fn sha256(text: &str) -> [u8; SHA256_OUTPUT_LEN] {
+/// What is stored of a token.
+pub(crate) fn sha256(secret: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     let mut bytes = [0; SHA256_OUTPUT_LEN];
-    bytes.copy_from_slice(digest::digest(&SHA256, text.as_bytes()).as_ref());
+    bytes.copy_from_slice(digest::digest(&SHA256, secret).as_ref());
     bytes
 }
 

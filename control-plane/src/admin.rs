@@ -3,9 +3,12 @@
 //! Always holds: a request is checked whole before anything is proposed; a refused one changes nothing; a write whose
 //! outcome is not known is answered as unknown, never as failed; no answer holds a stored secret.
 //!
-//! The token was checked before a call comes here (`access.rs`).
+//! Who calls was asked before a call comes here (`access/gate.rs`), and every answer is worked out from a [`call::Call`],
+//! which shows no more than its caller may see.
 
+mod admins;
 mod apply;
+mod call;
 mod catalog;
 mod credential;
 mod endpoints;
@@ -19,6 +22,7 @@ mod read;
 mod records;
 mod rejection;
 mod status;
+mod subject;
 mod tools;
 
 use std::sync::Arc;
@@ -29,6 +33,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::plane::Plane;
+use call::Call;
+use subject::Asked;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -41,14 +47,19 @@ impl AdminService {
         AdminService { plane }
     }
 
-    /// The plane, once this member has applied whatever was acknowledged before the call, here or elsewhere.
-    async fn current(&self) -> Result<&Arc<Plane>, Status> {
-        match self.plane.consensus.catch_up().await {
-            Ok(()) => Ok(&self.plane),
-            Err(error) => Err(Status::unavailable(format!(
+    /// Lets a call in once this member has applied whatever was acknowledged before it, here or elsewhere.
+    async fn enter<Q: Asked>(&self, request: Request<Q>) -> Result<(Call, Q), Status> {
+        self.plane.consensus.catch_up().await.map_err(|error| {
+            Status::unavailable(format!(
                 "{error}; nothing was changed; `gantry cluster status` shows the members as this one sees them"
-            ))),
-        }
+            ))
+        })?;
+        self.enter_at_once(request)
+    }
+
+    /// Lets a call in that needs no quorum.
+    fn enter_at_once<Q: Asked>(&self, request: Request<Q>) -> Result<(Call, Q), Status> {
+        Call::enter(&self.plane, request)
     }
 }
 
@@ -57,127 +68,184 @@ impl Admin for AdminService {
     type TailRecordsStream = ReceiverStream<Result<TailRecordsResponse, Status>>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
-        apply::apply(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        apply::apply(&call, request).await.map(Response::new)
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        apply::delete(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        apply::delete(&call, request).await.map(Response::new)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        read::get(self.current().await?, &request.into_inner()).map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        read::get(&call, &request).map(Response::new)
     }
 
     async fn create_key(
         &self,
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<CreateKeyResponse>, Status> {
-        keys::create(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        keys::create(&call, request).await.map(Response::new)
     }
 
     async fn list_keys(
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        keys::list(self.current().await?, &request.into_inner()).map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        keys::list(&call, &request).map(Response::new)
     }
 
     async fn revoke_key(
         &self,
         request: Request<RevokeKeyRequest>,
     ) -> Result<Response<RevokeKeyResponse>, Status> {
-        keys::revoke(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        keys::revoke(&call, request).await.map(Response::new)
     }
 
     async fn put_credential(
         &self,
         request: Request<PutCredentialRequest>,
     ) -> Result<Response<PutCredentialResponse>, Status> {
-        credential::put(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        credential::put(&call, request).await.map(Response::new)
     }
 
     async fn check_policy(
         &self,
         request: Request<CheckPolicyRequest>,
     ) -> Result<Response<CheckPolicyResponse>, Status> {
-        policy::check(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        policy::check(&call, request).await.map(Response::new)
     }
 
     async fn list_tools(
         &self,
         request: Request<ListToolsRequest>,
     ) -> Result<Response<ListToolsResponse>, Status> {
-        tools::list(self.current().await?, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        tools::list(&call, request).await.map(Response::new)
     }
 
     async fn list_quarantine(
         &self,
         request: Request<ListQuarantineRequest>,
     ) -> Result<Response<ListQuarantineResponse>, Status> {
-        catalog::list(self.current().await?, &request.into_inner()).map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        catalog::list(&call, &request).map(Response::new)
     }
 
     async fn approve_catalog(
         &self,
         request: Request<ApproveCatalogRequest>,
     ) -> Result<Response<ApproveCatalogResponse>, Status> {
-        catalog::approve(self.current().await?, &request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        catalog::approve(&call, &request).await.map(Response::new)
     }
 
     async fn rotate_node_keys(
         &self,
         request: Request<RotateNodeKeysRequest>,
     ) -> Result<Response<RotateNodeKeysResponse>, Status> {
-        node_keys::rotate(self.current().await?, &request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter(request).await?;
+        node_keys::rotate(&call, &request).await.map(Response::new)
     }
 
     async fn create_join_token(
         &self,
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
-        enrolment::create_token(&self.plane, request.get_ref()).await.map(Response::new)
+        let (call, request) = self.enter_at_once(request)?;
+        enrolment::create_token(&call, &request).await.map(Response::new)
     }
 
     async fn revoke_certificate(
         &self,
         request: Request<RevokeCertificateRequest>,
     ) -> Result<Response<RevokeCertificateResponse>, Status> {
-        enrolment::revoke(&self.plane, request.get_ref()).await.map(Response::new)
+        let (call, request) = self.enter_at_once(request)?;
+        enrolment::revoke(&call, &request).await.map(Response::new)
     }
 
     async fn tail_records(
         &self,
         request: Request<TailRecordsRequest>,
     ) -> Result<Response<Self::TailRecordsStream>, Status> {
-        records::tail(&self.plane, &request.into_inner()).map(Response::new)
+        let (call, request) = self.enter_at_once(request)?;
+        records::tail(call, &request).map(Response::new)
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        records::explain(&self.plane, &request.into_inner()).map(Response::new)
+        let (call, request) = self.enter_at_once(request)?;
+        records::explain(&call, &request).map(Response::new)
     }
 
-    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(status::status(&self.plane).await))
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let (call, _) = self.enter_at_once(request)?;
+        Ok(Response::new(status::status(&call).await))
     }
 
     async fn wait_applied(
         &self,
         request: Request<WaitAppliedRequest>,
     ) -> Result<Response<WaitAppliedResponse>, Status> {
-        status::wait_applied(&self.plane, &request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter_at_once(request)?;
+        status::wait_applied(&call, &request).await.map(Response::new)
     }
 
     async fn list_members(
         &self,
-        _request: Request<ListMembersRequest>,
+        request: Request<ListMembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
-        Ok(Response::new(members::list(&self.plane).await))
+        let (call, _) = self.enter_at_once(request)?;
+        Ok(Response::new(members::list(&call).await))
     }
 
     async fn change_members(
         &self,
         request: Request<ChangeMembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
-        members::change(&self.plane, request.into_inner()).await.map(Response::new)
+        let (call, request) = self.enter_at_once(request)?;
+        members::change(&call, request).await.map(Response::new)
+    }
+
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<AdminInfo>, Status> {
+        let (call, _) = self.enter_at_once(request)?;
+        admins::whoami(&call).map(Response::new)
+    }
+
+    async fn create_admin(
+        &self,
+        request: Request<CreateAdminRequest>,
+    ) -> Result<Response<AdminTokenResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        admins::create(&call, &request).await.map(Response::new)
+    }
+
+    async fn list_admins(
+        &self,
+        request: Request<ListAdminsRequest>,
+    ) -> Result<Response<ListAdminsResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        admins::list(&call, &request).map(Response::new)
+    }
+
+    async fn rotate_admin_token(
+        &self,
+        request: Request<RotateAdminTokenRequest>,
+    ) -> Result<Response<AdminTokenResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        admins::rotate(&call, &request).await.map(Response::new)
+    }
+
+    async fn delete_admin(
+        &self,
+        request: Request<DeleteAdminRequest>,
+    ) -> Result<Response<DeleteAdminResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        admins::delete(&call, &request).await.map(Response::new)
     }
 }

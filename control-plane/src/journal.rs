@@ -6,7 +6,7 @@
 //! It is a window in memory and is empty after a start. The durable record of a call is the file of the node that
 //! served it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -59,12 +59,21 @@ pub(crate) enum RecordError {
     Form,
 }
 
+/// Selection records are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Selection {
+    /// All, also those that are no tenant's.
+    Everybody,
+    /// Those of these tenants.
+    Tenants(BTreeSet<TenantName>),
+}
+
 /// A reader of the journal.
 #[derive(Debug)]
 pub(crate) struct Tail {
     journal: Arc<Journal>,
     news: watch::Receiver<u64>,
-    tenant: Option<TenantName>,
+    whose: Selection,
     /// The sequence number of the next record to look at.
     position: u64,
     lost: u64,
@@ -75,7 +84,8 @@ pub(crate) struct Tail {
 pub(crate) struct Tailed {
     /// The record.
     pub(crate) record: Arc<Record>,
-    /// How many records, of any tenant, were forgotten before this reader came to them.
+    /// How many records, of any tenant, were forgotten before this reader came to them. A reader of some tenants is
+    /// told 1 for any number, which is others' affair.
     pub(crate) lost: u64,
 }
 
@@ -135,25 +145,27 @@ impl Journal {
     }
 
     /// The newest record of a decision.
-    pub(crate) fn find(&self, decision_id: &str) -> Option<Arc<Record>> {
-        self.ring().records.iter().rev().find(|record| record.decision_id == decision_id).cloned()
+    pub(crate) fn find(&self, decision_id: &str, whose: &Selection) -> Option<Arc<Record>> {
+        let is_it = |record: &&Arc<Record>| record.decision_id == decision_id && record.is_of(whose);
+        self.ring().records.iter().rev().find(is_it).cloned()
     }
 
     /// The newest record of a call that policy denied.
-    pub(crate) fn last_denied(&self) -> Option<Arc<Record>> {
-        self.ring().records.iter().rev().find(|record| record.denied).cloned()
+    pub(crate) fn last_denied(&self, whose: &Selection) -> Option<Arc<Record>> {
+        let is_it = |record: &&Arc<Record>| record.denied && record.is_of(whose);
+        self.ring().records.iter().rev().find(is_it).cloned()
     }
 
-    /// A reader that begins with the last `last` records of the tenant, or of every tenant.
-    pub(crate) fn tail(self: &Arc<Journal>, last: usize, tenant: Option<TenantName>) -> Tail {
+    /// A reader that begins with the last `last` records.
+    pub(crate) fn tail(self: &Arc<Journal>, last: usize, whose: Selection) -> Tail {
         let news = self.next.subscribe();
         let ring = self.ring();
         let of_tenant = ring.records.iter().enumerate().rev();
-        let of_tenant = of_tenant.filter(|(_, record)| record.is_of(tenant.as_ref()));
+        let of_tenant = of_tenant.filter(|(_, record)| record.is_of(&whose));
         let position =
             of_tenant.take(last).last().map_or(ring.next(), |(index, _)| ring.first + index as u64);
         drop(ring);
-        Tail { journal: self.clone(), news, tenant, position, lost: 0 }
+        Tail { journal: self.clone(), news, whose, position, lost: 0 }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -178,8 +190,12 @@ impl Record {
         })
     }
 
-    fn is_of(&self, tenant: Option<&TenantName>) -> bool {
-        tenant.is_none_or(|tenant| self.tenant.as_deref() == Some(tenant.as_str()))
+    fn is_of(&self, whose: &Selection) -> bool {
+        let tenant = || self.tenant.as_deref().and_then(|tenant| tenant.parse::<TenantName>().ok());
+        match whose {
+            Selection::Everybody => true,
+            Selection::Tenants(tenants) => tenant().is_some_and(|tenant| tenants.contains(&tenant)),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -210,18 +226,16 @@ impl Tail {
         self.lost += ring.first.saturating_sub(self.position);
         self.position = self.position.max(ring.first);
         let skipped = usize::try_from(self.position - ring.first).unwrap_or(usize::MAX);
-        let found = ring
-            .records
-            .iter()
-            .enumerate()
-            .skip(skipped)
-            .find(|(_, record)| record.is_of(self.tenant.as_ref()));
+        let found =
+            ring.records.iter().enumerate().skip(skipped).find(|(_, record)| record.is_of(&self.whose));
         let Some((index, record)) = found else {
             self.position = ring.next();
             return None;
         };
         self.position = ring.first + index as u64 + 1;
-        Some(Tailed { record: record.clone(), lost: std::mem::take(&mut self.lost) })
+        let lost = std::mem::take(&mut self.lost);
+        let lost = if self.whose == Selection::Everybody { lost } else { lost.min(1) };
+        Some(Tailed { record: record.clone(), lost })
     }
 
     /// Waits for the next record. Dropping the future loses nothing.
@@ -265,9 +279,9 @@ mod tests {
         for id in 0..6 {
             push(&journal, id, if id % 2 == 0 { "acme" } else { "globex" }, "allow");
         }
-        let mut acme = journal.tail(2, Some("acme".parse().expect("a name")));
-        let mut all = journal.tail(3, None);
-        let mut new = journal.tail(0, None);
+        let mut acme = journal.tail(2, Selection::Tenants(["acme".parse().expect("a name")].into()));
+        let mut all = journal.tail(3, Selection::Everybody);
+        let mut new = journal.tail(0, Selection::Everybody);
         assert_eq!(ids(&mut acme), told(&[2, 4]));
         assert_eq!(ids(&mut all), told(&[3, 4, 5]));
         assert_eq!(ids(&mut new), told(&[]));
@@ -281,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_tail_is_woken_by_a_record_of_its_tenant() {
         let journal = Journal::new();
-        let mut tail = journal.tail(0, Some("acme".parse().expect("a name")));
+        let mut tail = journal.tail(0, Selection::Tenants(["acme".parse().expect("a name")].into()));
         let pusher = journal.clone();
         let pushing = tokio::spawn(async move {
             push(&pusher, 1, "globex", "allow");
@@ -295,7 +309,7 @@ mod tests {
     #[test]
     fn a_reader_that_falls_behind_is_told_what_it_lost() {
         let journal = Journal::new();
-        let mut tail = journal.tail(0, None);
+        let mut tail = journal.tail(0, Selection::Everybody);
         for id in 0..RECORDS_MAX + 5 {
             push(&journal, id, "acme", "allow");
         }
@@ -303,7 +317,7 @@ mod tests {
         assert_eq!(read.len(), RECORDS_MAX);
         assert_eq!(read[0], ("d5".to_owned(), 5));
         assert_eq!(read[1], ("d6".to_owned(), 0));
-        assert_eq!(journal.find("d4"), None);
+        assert_eq!(journal.find("d4", &Selection::Everybody), None);
     }
 
     #[test]
@@ -315,7 +329,7 @@ mod tests {
             journal.push(Bytes::from(record.to_string())).expect("a record");
         }
         assert!(journal.ring().bytes <= BYTES_MAX);
-        assert_eq!(ids(&mut journal.tail(RECORDS_MAX, None)).len(), 64);
+        assert_eq!(ids(&mut journal.tail(RECORDS_MAX, Selection::Everybody)).len(), 64);
         let long = Bytes::from(vec![b' '; RECORD_BYTES_MAX + 1]);
         assert_eq!(journal.push(long), Err(RecordError::TooLong(RECORD_BYTES_MAX + 1)));
     }
@@ -323,14 +337,17 @@ mod tests {
     #[test]
     fn a_decision_is_found_by_its_id_and_the_last_denial_without() {
         let journal = Journal::new();
-        assert_eq!(journal.last_denied(), None);
+        assert_eq!(journal.last_denied(&Selection::Everybody), None);
         push(&journal, 1, "acme", "deny");
         push(&journal, 2, "acme", "deny");
         push(&journal, 3, "acme", "allow");
-        let found = journal.find("d1").expect("a record");
+        let found = journal.find("d1", &Selection::Everybody).expect("a record");
         assert_eq!(found.policies, vec!["p".parse().expect("a name")]);
-        assert_eq!(journal.last_denied().map(|record| record.decision_id.clone()), Some("d2".to_owned()));
-        assert_eq!(journal.find("d9"), None);
+        assert_eq!(
+            journal.last_denied(&Selection::Everybody).map(|record| record.decision_id.clone()),
+            Some("d2".to_owned())
+        );
+        assert_eq!(journal.find("d9", &Selection::Everybody), None);
     }
 
     #[test]

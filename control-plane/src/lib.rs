@@ -6,6 +6,7 @@ pub mod store;
 
 mod access;
 mod admin;
+mod audit;
 mod ca;
 mod enrol;
 mod fleet;
@@ -23,6 +24,7 @@ mod transport;
 mod vault;
 
 pub use access::TOKEN_BYTES_MIN;
+pub use audit::AuditError;
 pub use ca::{CaError, CertifyError};
 pub use options::{MemberOptions, Options, OptionsError};
 pub use peer::GrpcPeers;

@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::access::{TokenCheck, Whose};
 use crate::fleet::Fleet;
-use crate::journal::{Journal, Tail};
+use crate::journal::{Journal, Selection, Tail};
 use crate::options::MemberOptions;
 use crate::peer::{GrpcPeers, PeerService};
 use crate::raft::{Consensus, Formation};
@@ -89,7 +89,7 @@ impl Membership {
             }
         });
         let (consensus, fleet, stop) = (consensus.clone(), fleet.clone(), stop.clone());
-        let records = journal.tail(0, None);
+        let records = journal.tail(0, Selection::Everybody);
         let (address, join) = (self.address, self.options.join);
         tasks.spawn(async move {
             let work = async {

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::raft::Consensus;
@@ -23,6 +24,7 @@ pub(crate) struct Plane {
     pub(crate) consensus: Consensus,
     pub(crate) vault: Vault,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) audit: Audit,
     pub(crate) fleet: Arc<Fleet>,
     /// Room for [`SNAPSHOT_BUILDS_MAX`].
     pub(crate) snapshot_builds: Semaphore,

@@ -29,8 +29,11 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::access::gate::Gate;
+use crate::access::identity::Doorkeeper;
 use crate::access::{NodeCheck, TokenCheck, Whose};
 use crate::admin::AdminService;
+use crate::audit::{Audit, AuditError};
 use crate::enrol::EnrolService;
 use crate::feed::Feed;
 use crate::fleet::Fleet;
@@ -112,6 +115,9 @@ pub enum StartError {
     /// TLS cannot be had.
     #[error("TLS cannot be set up")]
     Secure(#[from] SecureError),
+    /// Calls of admins cannot be recorded.
+    #[error("audit cannot be started")]
+    Audit(#[from] AuditError),
     /// The process is ending.
     #[error("the start was interrupted")]
     Interrupted,
@@ -158,6 +164,7 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
         consensus_options.formation = membership.formation();
         consensus_options.peers = membership.peers();
     }
+    let audit = Audit::start(&options.data_dir, &format!("control-plane-{}", voter.0))?;
     let consensus = Consensus::start(consensus_options, Feed::new()).await?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (fleet, journal) = (Arc::new(Fleet::new(Instant::now())), Journal::new());
@@ -183,6 +190,7 @@ pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
         consensus,
         vault,
         journal,
+        audit,
         fleet,
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),
@@ -257,6 +265,10 @@ impl ControlPlane {
         if tokio::time::timeout(DRAIN_DEADLINE, self.plane.tasks.wait()).await.is_err() {
             tracing::warn!("tasks did not end in time and are left behind");
         }
+        let plane = self.plane.clone();
+        if tokio::task::spawn_blocking(move || plane.audit.finish()).await.is_err() {
+            tracing::error!("the end of the audit broke off");
+        }
         Ok(self.plane.consensus.clone().shutdown().await?)
     }
 }
@@ -319,7 +331,7 @@ fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
         .max_concurrent_streams(STREAMS_MAX)
-        .add_service(InterceptedService::new(admin, TokenCheck::new(Whose::Admin, &options.admin_token)))
+        .add_service(Gate::new(admin, plane.clone(), Doorkeeper::new(&options.admin_token)))
         .add_service(InterceptedService::new(stream, node_check))
         .add_service(EnrolServer::new(EnrolService::new(plane.clone())));
     let stop = plane.stop.clone().cancelled_owned();

@@ -6,16 +6,15 @@
 
 pub(crate) mod entry;
 pub(crate) mod redaction;
-pub(crate) mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gantry_node::records::{OpenError, Writer};
 use tokio::sync::mpsc;
 
 use crate::audit::entry::Entry;
-use crate::audit::writer::{OpenError, Writer};
 
 /// Requests that may be under way or wait for the disk at once, per node; more wait before their first stage.
 const ENTRIES_MAX: usize = 16_384;
@@ -24,6 +23,7 @@ const ENTRIES_MAX: usize = 16_384;
 pub(crate) struct Audit {
     sender: mpsc::Sender<Vec<u8>>,
     writer: Writer,
+    dropped: Arc<AtomicU64>,
     node: Arc<str>,
     id_prefix: String,
     id_next: AtomicU64,
@@ -44,10 +44,18 @@ impl Audit {
         reports: mpsc::Sender<Vec<u8>>,
     ) -> Result<Audit, OpenError> {
         let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
-        let writer = Writer::start(directory, receiver, reports)?;
+        let dropped = Arc::new(AtomicU64::new(0));
+        let count = dropped.clone();
+        let report = move |record| {
+            if reports.try_send(record).is_err() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let writer = Writer::start(directory.join("audit.jsonl"), receiver, report)?;
         Ok(Audit {
             sender,
             writer,
+            dropped,
             node: node.into(),
             id_prefix: incarnation.chars().take(8).collect(),
             id_next: AtomicU64::new(1),
@@ -68,7 +76,7 @@ impl Audit {
 
     /// Records that were not reported to the control plane because it did not keep up.
     pub(crate) fn dropped(&self) -> u64 {
-        self.writer.dropped()
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Ends the writer once every entry is closed; blocks until the last record is written.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use gantry_model::{Revision, Secret};
 use gantry_node::membership::Membership;
+use gantry_node::records::OpenError;
 use gantry_node::seal::NodeSealKey;
 use gantry_node::tls::{TlsError, TlsFiles};
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
-use crate::audit::writer::OpenError;
 use crate::bridge;
 use crate::bridge::handoff::Handed;
 use crate::listen::Listener;

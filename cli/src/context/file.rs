@@ -41,6 +41,11 @@ pub(crate) struct ContextFile {
 pub(crate) struct SecretText(Secret<String>);
 
 impl SecretText {
+    /// The secret, still under guard.
+    pub(crate) fn as_secret(&self) -> &Secret<String> {
+        &self.0
+    }
+
     /// Takes a text under guard.
     pub(crate) fn new(text: String) -> SecretText {
         SecretText(Secret::new(text))

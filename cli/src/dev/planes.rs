@@ -250,6 +250,7 @@ pub(crate) fn control_failed(error: &gantry_control_plane::StartError, listen_fl
         | StartError::Bootstrap(_)
         | StartError::Unseal(_)
         | StartError::Secure(_)
+        | StartError::Audit(_)
         | StartError::Interrupted => "name another directory with `--data-dir DIR`",
     };
     Failure::error(format!("the control plane does not start: {}", chain(error)), next)

@@ -82,6 +82,7 @@ pub(super) async fn set_up(admin: &Admin, plan: &Plan, anonymous: bool) -> Resul
                 tenant: plan.tenant.to_owned(),
                 name: server.name.to_string(),
                 secret: secret.value.expose().clone().into_bytes(),
+                expected_revision: None,
             };
             let next = "check the header's value in the imported file";
             revision = admin.ask(admin.service().put_credential(request), next).await?.revision;
@@ -94,7 +95,11 @@ async fn apply(admin: &Admin, resources: &[Resource]) -> Result<u64, Failure> {
     if resources.is_empty() {
         return Ok(0);
     }
-    let request = ApplyRequest { resources: resources.iter().map(Into::into).collect(), dry_run: false };
+    let request = ApplyRequest {
+        resources: resources.iter().map(Into::into).collect(),
+        dry_run: false,
+        expected_revision: None,
+    };
     let next = "correct the flags, then start again";
     let answer = admin.ask(admin.service().apply(request), next).await?;
     for warning in &answer.warnings {
@@ -219,7 +224,7 @@ pub(super) async fn agent_key(
         }
     }
     let request =
-        CreateKeyRequest { tenant: tenant.to_owned(), agent: AGENT.to_owned(), expires_in_seconds: 0 };
+        CreateKeyRequest { tenant: tenant.to_owned(), agent: AGENT.to_owned(), ..Default::default() };
     let answer = admin.ask(admin.service().create_key(request), next).await?;
     Ok(SecretText::new(answer.key))
 }

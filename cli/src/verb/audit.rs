@@ -27,6 +27,9 @@ pub(crate) struct Tail {
     /// Only of this tenant; every tenant when absent.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
+    /// Calls of admins to the control plane instead of agents' calls.
+    #[arg(long = "admins")]
+    admins: bool,
     /// A line per record for people, or the record's own JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
@@ -50,6 +53,7 @@ impl Tail {
             last: self.lines,
             follow: self.follow,
             tenant: self.tenant.clone().unwrap_or_default(),
+            admin: self.admins,
         };
         let mut records = admin.ask(admin.service().tail_records(request), "`gantry status`").await?;
         let paint = Paint::stdout();
@@ -68,7 +72,7 @@ impl Tail {
 
     fn show(&self, answer: &TailRecordsResponse, paint: Paint) -> Result<(), Failure> {
         if answer.lost > 0 {
-            output::warn(&format!("{} records were missed here", answer.lost));
+            output::warn(&format!("at least {} records were missed here", answer.lost));
         }
         if answer.record.is_empty() {
             return Ok(());
@@ -85,7 +89,7 @@ impl Tail {
 
 /// The latest `count` records of a tenant, or of all when it is empty, oldest first.
 pub(crate) async fn latest(admin: &Admin, tenant: &str, count: u32) -> Result<Vec<AuditRecord>, Failure> {
-    let request = TailRecordsRequest { last: count, follow: false, tenant: tenant.to_owned() };
+    let request = TailRecordsRequest { last: count, follow: false, tenant: tenant.to_owned(), admin: false };
     let mut stream = admin.ask(admin.service().tail_records(request), "`gantry status`").await?;
     let mut records = Vec::new();
     while let Some(answer) = stream.message().await.map_err(|status| refused(&status, "`gantry status`"))? {

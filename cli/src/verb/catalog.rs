@@ -8,10 +8,10 @@ use gantry_wire::admin_v1::{ApproveCatalogRequest, ListQuarantineRequest};
 use gantry_wire::resource_v1::Approval;
 
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags};
+use crate::change::{self, Changed, WriteFlags};
 use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format, Paint, TextFormat};
+use crate::output::{self, Format, Paint};
 use crate::waiting::{Waiting, WaitingView};
 
 /// Look at definitions that wait for approval, and approve them.
@@ -56,12 +56,7 @@ pub(crate) struct Approve {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: TextFormat,
-    #[command(flatten)]
-    access: Access,
+    write: WriteFlags,
 }
 
 /// A kind on the command line.
@@ -121,7 +116,7 @@ impl Diff {
 
 impl Approve {
     async fn run(self) -> Result<Exit, Failure> {
-        let access = self.access.resolve()?;
+        let access = self.write.access.resolve()?;
         let tenant = access.tenant_or(self.tenant.as_deref())?;
         let admin = Admin::connect(&access).await?;
         let waiting = waiting(&admin, &tenant, self.server.clone()).await?;
@@ -133,6 +128,7 @@ impl Approve {
             tenant: tenant.clone(),
             server: self.server.clone(),
             approvals: chosen.iter().map(|waiting| approval(&waiting.held)).collect(),
+            expected_revision: self.write.expect,
         };
         let next = format!("`gantry catalog diff {} --tenant {tenant}` shows what waits now", self.server);
         let answer = admin.ask(admin.service().approve_catalog(request), &next).await?;
@@ -146,7 +142,7 @@ impl Approve {
             output::say(&format!("{} still wait", answer.waiting_count));
         }
         let approved = chosen.iter().map(approved).collect();
-        change::report(&admin, answer.revision, approved, &self.wait, self.output).await
+        change::report(&admin, answer.revision, approved, &self.write.report).await
     }
 
     fn choose<'w>(&self, waiting: &'w [Waiting], tenant: &str) -> Result<Vec<&'w Waiting>, Failure> {

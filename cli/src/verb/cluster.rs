@@ -6,10 +6,9 @@ mod token;
 use gantry_wire::admin_v1::RotateNodeKeysRequest;
 
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags};
+use crate::change::{self, Changed, ReportFlags};
 use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::TextFormat;
 
 /// Maintain the cluster as a whole.
 #[derive(Debug, clap::Subcommand)]
@@ -37,10 +36,7 @@ pub(crate) struct RotateKeys {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: TextFormat,
+    report: ReportFlags,
     #[command(flatten)]
     access: Access,
 }
@@ -73,6 +69,6 @@ impl RotateKeys {
             name: format!("generation {}", answer.generation),
             change: "rotated",
         };
-        change::report(&admin, answer.revision, vec![rotated], &self.wait, self.output).await
+        change::report(&admin, answer.revision, vec![rotated], &self.report).await
     }
 }

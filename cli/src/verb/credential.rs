@@ -8,10 +8,9 @@ use gantry_model::Secret;
 use gantry_wire::admin_v1::PutCredentialRequest;
 
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags};
-use crate::context::Access;
+use crate::change::{self, Changed, WriteFlags};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, TextFormat};
+use crate::output;
 
 /// Most bytes that are read: far above any secret that fits into a header, so that a wrong file is noticed.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -35,12 +34,7 @@ pub(crate) struct Put {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: TextFormat,
-    #[command(flatten)]
-    access: Access,
+    write: WriteFlags,
 }
 
 impl Credential {
@@ -54,7 +48,7 @@ impl Credential {
 
 impl Put {
     async fn run(self) -> Result<Exit, Failure> {
-        let access = self.access.resolve()?;
+        let access = self.write.access.resolve()?;
         let tenant = access.tenant_or(self.tenant.as_deref())?;
         let secret = self.read()?;
         let admin = Admin::connect(&access).await?;
@@ -62,12 +56,13 @@ impl Put {
             tenant: tenant.clone(),
             name: self.name.clone(),
             secret: secret.expose().clone(),
+            expected_revision: self.write.expect,
         };
         let next = format!("`gantry get credentials --tenant {tenant}` lists the credentials");
         let answer = admin.ask(admin.service().put_credential(request), &next).await?;
         let stored = Changed { kind: "Credential".to_owned(), tenant, name: self.name, change: "stored" };
         output::say(&format!("version {} of the secret", answer.version));
-        change::report(&admin, answer.revision, vec![stored], &self.wait, self.output).await
+        change::report(&admin, answer.revision, vec![stored], &self.write.report).await
     }
 
     fn read(&self) -> Result<Secret<Vec<u8>>, Failure> {

@@ -6,11 +6,11 @@ use gantry_wire::resource_v1::ResourceId;
 
 use super::get::{KindOrAll, parse_kind};
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags, title};
-use crate::context::{Access, AdminAccess};
+use crate::change::{self, Changed, WriteFlags, title};
+use crate::context::AdminAccess;
 use crate::documents::{DocumentSet, OptionalFileFlag, problem_line};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, TextFormat};
+use crate::output;
 
 /// Delete a resource, or every resource that a file set names, as one change.
 #[derive(Debug, clap::Args)]
@@ -26,12 +26,7 @@ pub(crate) struct Delete {
     #[command(flatten)]
     file: OptionalFileFlag,
     #[command(flatten)]
-    wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: TextFormat,
-    #[command(flatten)]
-    access: Access,
+    write: WriteFlags,
 }
 
 impl Delete {
@@ -41,20 +36,21 @@ impl Delete {
             Some(flag) => Some(DocumentSet::read(&flag)?),
             None => None,
         };
-        let access = self.access.resolve()?;
+        let access = self.write.access.resolve()?;
         let ids = match &set {
             Some(set) => set.ids(),
             None => vec![self.id(&access)?],
         };
         let admin = Admin::connect(&access).await?;
         let next = "`gantry get all` shows what is stored";
-        let answer = admin.ask(admin.service().delete(DeleteRequest { ids: ids.clone() }), next).await?;
+        let request = DeleteRequest { ids: ids.clone(), expected_revision: self.write.expect };
+        let answer = admin.ask(admin.service().delete(request), next).await?;
         for warning in &answer.warnings {
             output::warn(&output::visible(warning));
         }
         if answer.problems.is_empty() {
             let results = answer.results.iter().map(Changed::from).collect();
-            return change::report(&admin, answer.revision, results, &self.wait, self.output).await;
+            return change::report(&admin, answer.revision, results, &self.write.report).await;
         }
         if let Some(set) = &set {
             return Err(set.not_deleted(&answer.problems));

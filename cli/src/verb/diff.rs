@@ -22,6 +22,9 @@ const CONTEXT_LINES: usize = 3;
 pub(crate) struct Diff {
     #[command(flatten)]
     file: FileFlag,
+    /// Refuse when what this would change was changed after this revision.
+    #[arg(long, value_name = "REVISION")]
+    expect: Option<u64>,
     #[command(flatten)]
     access: Access,
 }
@@ -31,7 +34,7 @@ impl Diff {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let set = DocumentSet::read(&self.file)?;
         let admin = Admin::connect(&self.access.resolve()?).await?;
-        let answer = change::submit(&admin, &set, Purpose::Compare).await?;
+        let answer = change::submit(&admin, &set, Purpose::Compare, self.expect).await?;
         let documents: HashMap<String, &Document> =
             set.documents().iter().map(|document| (document.resource.id().to_string(), document)).collect();
         let mut text = String::new();
@@ -45,7 +48,11 @@ impl Diff {
             return Ok(Exit::Done);
         }
         output::print(&text)?;
-        output::say(&format!("apply it with `gantry apply {}`", set.flags()));
+        output::say(&format!(
+            "against revision {0} of what is stored; apply just this with `gantry apply --expect {0} {1}`",
+            answer.against,
+            set.flags()
+        ));
         Ok(Exit::Differs)
     }
 }

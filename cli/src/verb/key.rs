@@ -4,12 +4,12 @@ use gantry_wire::admin_v1::{CreateKeyRequest, KeyInfo, ListKeysRequest, RevokeKe
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags};
+use crate::change::{self, Changed, WriteFlags};
 use crate::context::Access;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
-use crate::output::{self, Format, TextFormat};
+use crate::output::{self, Format};
 
 /// Create, list and revoke agent keys.
 #[derive(Debug, clap::Subcommand)]
@@ -34,6 +34,9 @@ pub(crate) struct Create {
     /// How long the key is valid, such as 30d; for ever when absent.
     #[arg(long, value_name = "SPAN")]
     expires: Option<Span>,
+    /// Refuse when the agent was changed after this revision.
+    #[arg(long, value_name = "REVISION")]
+    expect: Option<u64>,
     #[command(flatten)]
     access: Access,
 }
@@ -63,12 +66,7 @@ pub(crate) struct Revoke {
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     #[command(flatten)]
-    wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: TextFormat,
-    #[command(flatten)]
-    access: Access,
+    write: WriteFlags,
 }
 
 /// A key as it is listed.
@@ -102,6 +100,7 @@ impl Create {
             tenant: tenant.clone(),
             agent: self.agent.clone(),
             expires_in_seconds: self.expires.map_or(0, |span| span.seconds),
+            expected_revision: self.expect,
         };
         let next = format!("`gantry get agents --tenant {tenant}` lists the agents");
         let answer = admin.ask(admin.service().create_key(request), &next).await?;
@@ -157,13 +156,17 @@ impl From<&KeyInfo> for Listed {
 
 impl Revoke {
     async fn run(self) -> Result<Exit, Failure> {
-        let access = self.access.resolve()?;
+        let access = self.write.access.resolve()?;
         let tenant = access.tenant_or(self.tenant.as_deref())?;
         let admin = Admin::connect(&access).await?;
-        let request = RevokeKeyRequest { tenant: tenant.clone(), id: self.id.clone() };
+        let request = RevokeKeyRequest {
+            tenant: tenant.clone(),
+            id: self.id.clone(),
+            expected_revision: self.write.expect,
+        };
         let next = format!("`gantry key ls --tenant {tenant}` lists the keys");
         let answer = admin.ask(admin.service().revoke_key(request), &next).await?;
         let revoked = Changed { kind: "Key".to_owned(), tenant, name: self.id, change: "revoked" };
-        change::report(&admin, answer.revision, vec![revoked], &self.wait, self.output).await
+        change::report(&admin, answer.revision, vec![revoked], &self.write.report).await
     }
 }

@@ -181,8 +181,12 @@ fn what_is_got_can_be_applied_and_what_differs_is_shown() {
 +  calls: 7
    window_seconds: 60
 ";
-    let advice = "apply it with `gantry apply -f limit.yaml`\n";
-    assert_eq!(folder.run(&["diff", "-f", "limit.yaml"]), seen(3, difference, advice));
+    let advice = "against revision N of what is stored; apply just this with `gantry apply --expect N -f limit.yaml`\n";
+    let diff = || {
+        let diff = folder.run(&["diff", "-f", "limit.yaml"]);
+        Seen { stderr: without_numbers(&diff.stderr, &["revision", "--expect"]), ..diff }
+    };
+    assert_eq!(diff(), seen(3, difference, advice));
 
     // One bad reference: the whole set is refused, with its place.
     folder.write("bad.yaml", "kind: Endpoint\ntenant: demo\nname: other\nspec: {servers: [dmo]}\n");
@@ -191,7 +195,7 @@ fn what_is_got_can_be_applied_and_what_differs_is_shown() {
 next: correct the documents, then `gantry diff -f limit.yaml -f bad.yaml`
 ";
     assert_eq!(folder.run(&["apply", "-f", "limit.yaml", "-f", "bad.yaml"]), seen(1, "", refused));
-    assert_eq!(folder.run(&["diff", "-f", "limit.yaml"]), seen(3, difference, advice));
+    assert_eq!(diff(), seen(3, difference, advice));
 
     let applied = folder.run(&["apply", "-f", "limit.yaml", "--wait"]);
     let stdout = without_numbers(&applied.stdout.replace('\n', " \n "), &["revision", "dev,"]);

@@ -4,6 +4,7 @@
 //! Always holds: a test sees nothing of the user's own Gantry, listens on free ports of loopback only, and ends what
 //! it started.
 
+mod admins;
 mod demo;
 mod documents;
 mod own_servers;

@@ -7,18 +7,18 @@
 use std::collections::BTreeSet;
 
 use gantry_control_state::{ChangeKind, Command, Outcome, Refusal, State};
-use gantry_model::{Resource, ResourceId, Revision, TenantName};
+use gantry_model::{Kind, Resource, ResourceId, Revision, TenantName};
 use gantry_wire::admin_v1::{
     AppliedResource, ApplyRequest, ApplyResponse, Change, DeleteRequest, DeleteResponse, Problem,
 };
 use gantry_wire::{WireError, resource_v1 as wire};
 use tonic::Status;
 
+use super::call::Call;
 use super::endpoints;
 use super::policy::{Applied, Judgement, judge};
-use super::rejection::{broken_off, not_committed, problems, unreadable};
+use super::rejection::{broken_off, problems, unreadable};
 use crate::feed::View;
-use crate::plane::Plane;
 
 /// Most warnings about one change; nobody reads further.
 const WARNINGS_MAX: usize = 100;
@@ -32,17 +32,25 @@ struct Draft {
     results: Results,
 }
 
-pub(super) async fn apply(plane: &Plane, request: ApplyRequest) -> Result<ApplyResponse, Status> {
+pub(super) async fn apply(call: &Call, request: ApplyRequest) -> Result<ApplyResponse, Status> {
     if request.resources.is_empty() {
         return Err(Status::invalid_argument("the set has no documents"));
     }
-    let refused = |problems| ApplyResponse { problems, ..ApplyResponse::default() };
+    let refused = |problems: Vec<Problem>| {
+        call.note_problems(problems.len());
+        ApplyResponse { problems, ..ApplyResponse::default() }
+    };
     let resources: Vec<Resource> = match read_all(&request.resources) {
         Ok(resources) => resources,
         Err(problems) => return Ok(refused(problems)),
     };
-    let command = Command::Apply(resources.clone());
-    let draft = match draft(plane.consensus.feed().latest(), &command) {
+    let tenants: Vec<ResourceId> = resources.iter().map(Resource::id).collect();
+    let unseen = tenants.iter().filter(|id| id.kind == Kind::Tenant && !call.reach.has(&id.tenant));
+    call.may_touch_tenants("make", unseen)?;
+    let command = call.guarded(Command::Apply(resources.clone()));
+    let view = call.view();
+    let against = view.revision.0;
+    let draft = match draft(call, view, &command) {
         Ok(draft) => draft,
         Err(refusals) => return Ok(refused(problems(refusals))),
     };
@@ -55,36 +63,46 @@ pub(super) async fn apply(plane: &Plane, request: ApplyRequest) -> Result<ApplyR
     let warnings = judgement.warnings;
     if request.dry_run {
         let results = draft.results.iter().map(|result| with_before(result, &draft.before)).collect();
-        return Ok(ApplyResponse { revision: 0, results, problems: Vec::new(), warnings });
+        return Ok(ApplyResponse { revision: 0, results, problems: Vec::new(), warnings, against });
     }
-    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    if draft.results.iter().all(|(_, change)| *change == ChangeKind::Unchanged) {
+        // Nothing to write; the newest revision has it all.
+        let results = draft.results.iter().map(applied).collect();
+        return Ok(ApplyResponse { revision: against, results, problems: Vec::new(), warnings, against: 0 });
+    }
+    let committed = call.propose(command).await?;
     Ok(match committed.outcome {
         Outcome::Done(results) => ApplyResponse {
             revision: committed.revision.0,
             results: results.iter().map(applied).collect(),
             problems: Vec::new(),
             warnings,
+            against: 0,
         },
         Outcome::Refused(refusals) => refused(problems(refusals)),
     })
 }
 
-pub(super) async fn delete(plane: &Plane, request: DeleteRequest) -> Result<DeleteResponse, Status> {
+pub(super) async fn delete(call: &Call, request: DeleteRequest) -> Result<DeleteResponse, Status> {
     if request.ids.is_empty() {
         return Err(Status::invalid_argument("the request names nothing to delete"));
     }
-    let refused = |problems| DeleteResponse { problems, ..DeleteResponse::default() };
+    let refused = |problems: Vec<Problem>| {
+        call.note_problems(problems.len());
+        DeleteResponse { problems, ..DeleteResponse::default() }
+    };
     let ids: Vec<ResourceId> = match read_all(&request.ids) {
         Ok(ids) => ids,
         Err(problems) => return Ok(refused(problems)),
     };
-    let command = Command::Delete(ids);
-    let draft = match draft(plane.consensus.feed().latest(), &command) {
+    call.may_touch_tenants("delete", ids.iter().filter(|id| id.kind == Kind::Tenant))?;
+    let command = call.guarded(Command::Delete(ids));
+    let draft = match draft(call, call.view(), &command) {
         Ok(draft) => draft,
         Err(refusals) => return Ok(refused(problems(refusals))),
     };
     let warnings = judged(&draft, Vec::new()).await?.warnings;
-    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    let committed = call.propose(command).await?;
     Ok(match committed.outcome {
         Outcome::Done(results) => DeleteResponse {
             revision: committed.revision.0,
@@ -112,11 +130,12 @@ where
     if problems.is_empty() { Ok(read) } else { Err(problems) }
 }
 
-/// Applies a command to a copy of the state.
-fn draft(view: View, command: &Command) -> Result<Draft, Vec<Refusal>> {
+/// Applies a command to a copy of what its author may see of the state.
+fn draft(call: &Call, view: View, command: &Command) -> Result<Draft, Vec<Refusal>> {
     let before = view.state;
     let mut after = before.clone();
-    match after.apply(Revision(view.revision.0 + 1), command).outcome {
+    let newest = call.plane.consensus.feed().latest().revision.max(view.revision);
+    match after.apply(Revision(newest.0 + 1), command).outcome {
         Outcome::Done(results) => Ok(Draft { before, after, results }),
         Outcome::Refused(refusals) => Err(refusals),
     }

@@ -13,14 +13,14 @@ use gantry_wire::admin_v1::{
 use prost::Message;
 use tonic::Status;
 
+use super::call::Call;
 use super::read::ANSWER_BYTES_MAX;
-use super::rejection::{index, not_committed, parse, parse_or_every, refused, require, require_tenant};
-use crate::plane::Plane;
+use super::rejection::{index, parse, parse_or_every, refused, require, require_tenant};
 
-pub(super) fn list(plane: &Plane, request: &ListQuarantineRequest) -> Result<ListQuarantineResponse, Status> {
+pub(super) fn list(call: &Call, request: &ListQuarantineRequest) -> Result<ListQuarantineResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     let server: Option<ServerName> = parse_or_every("server", &request.server)?;
-    let view = plane.consensus.feed().latest();
+    let view = call.view();
     match &server {
         Some(server) => require(&view.state, &ResourceId::server(&tenant, server))?,
         None => require_tenant(&view.state, &tenant)?,
@@ -46,7 +46,7 @@ pub(super) fn list(plane: &Plane, request: &ListQuarantineRequest) -> Result<Lis
 }
 
 pub(super) async fn approve(
-    plane: &Plane,
+    call: &Call,
     request: &ApproveCatalogRequest,
 ) -> Result<ApproveCatalogResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
@@ -56,12 +56,13 @@ pub(super) async fn approve(
     if approvals.is_empty() {
         return Err(Status::invalid_argument("the call names no definition"));
     }
-    require(&plane.consensus.feed().latest().state, &ResourceId::server(&tenant, &server))?;
+    require(&call.view().state, &ResourceId::server(&tenant, &server))?;
     let command = Command::ApproveCatalog { tenant: tenant.clone(), server: server.clone(), approvals };
-    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    let command = call.guarded(command);
+    let committed = call.propose(command).await?;
     match committed.outcome {
         Outcome::Done(_) => {
-            let state = plane.consensus.feed().latest().state;
+            let state = call.view().state;
             let waiting = |catalog: &Catalog| catalog.quarantined.len();
             let waiting = state.catalog(&tenant, &server).map_or(0, |catalog| waiting(catalog));
             Ok(ApproveCatalogResponse { revision: committed.revision.0, waiting_count: index(waiting) })

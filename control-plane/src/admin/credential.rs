@@ -7,15 +7,15 @@ use gantry_model::{CredentialName, ResourceId, Secret, TenantName};
 use gantry_wire::admin_v1::{PutCredentialRequest, PutCredentialResponse};
 use tonic::Status;
 
-use super::rejection::{not_committed, parse, refused, require};
-use crate::plane::Plane;
+use super::call::Call;
+use super::rejection::{parse, refused, require};
 use crate::vault::{SECRET_BYTES_MAX, SecretError};
 
 /// Attempts when others put secrets of the same tenant at the same moment; each loses to one that got through.
 const ATTEMPTS_MAX: usize = 8;
 
 pub(super) async fn put(
-    plane: &Plane,
+    call: &Call,
     mut request: PutCredentialRequest,
 ) -> Result<PutCredentialResponse, Status> {
     let secret = Secret::new(std::mem::take(&mut request.secret));
@@ -24,16 +24,18 @@ pub(super) async fn put(
     check(&secret)?;
     let mut refusals = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
-        let state = plane.consensus.feed().latest().state;
+        let state = call.view().state;
         require(&state, &ResourceId::credential(&tenant, &credential))?;
-        let (secret, tenant_key) = plane
+        let (secret, tenant_key) = call
+            .plane
             .vault
             .seal_secret(&state, &tenant, &credential, &secret)
             .map_err(|error| unsealed(&error))?;
         let version = secret.version;
-        let command = Command::PutSecret { secret, tenant_key };
-        let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+        let command = call.guarded(Command::PutSecret { secret, tenant_key });
+        let committed = call.propose(command).await?;
         match committed.outcome {
+            Outcome::Refused(reasons) if call.expects() => return Err(refused(&reasons)),
             Outcome::Done(_) => return Ok(PutCredentialResponse { revision: committed.revision.0, version }),
             // Something that the seal binds moved on meanwhile; the next attempt starts from the newer state.
             Outcome::Refused(reasons) => refusals = reasons,

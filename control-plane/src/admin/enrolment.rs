@@ -20,10 +20,11 @@ use gantry_wire::admin_v1::{
 };
 use tonic::Status;
 
-use super::rejection::{not_committed, parse, parse_or_every, refused};
+use super::call::Call;
+use super::rejection::{parse, parse_or_every, refused};
 use crate::ca::{CLOCK_SKEW, Ca, LEAF_LIFE};
 use crate::enrol::hash_of;
-use crate::plane::{Plane, now_ms};
+use crate::plane::now_ms;
 use crate::vault::fill_random;
 
 /// How long a join token is good when nobody says otherwise: to start a machine with it.
@@ -32,7 +33,7 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub(super) async fn create_token(
-    plane: &Plane,
+    call: &Call,
     request: &CreateJoinTokenRequest,
 ) -> Result<CreateJoinTokenResponse, Status> {
     let role = match &request.role {
@@ -48,8 +49,8 @@ pub(super) async fn create_token(
         let days = LIFETIME_MAX.as_secs() / (24 * 60 * 60);
         return Err(Status::invalid_argument(format!("a join token is good for {days} days at most")));
     }
-    let state = plane.consensus.feed().latest().state;
-    let ca = Ca::open(&plane.vault, &state).map_err(|error| broken(&error))?;
+    let state = call.view().state;
+    let ca = Ca::open(&call.plane.vault, &state).map_err(|error| broken(&error))?;
     let mut id = [0; JOIN_TOKEN_ID_BYTES];
     let mut secret = [0; JOIN_SECRET_BYTES];
     fill_random(&mut id).and_then(|()| fill_random(&mut secret)).map_err(|error| broken(&error))?;
@@ -68,7 +69,7 @@ pub(super) async fn create_token(
         expires_at_ms,
         is_used: false,
     };
-    let revision = change(plane, EnrolmentChange::PutJoinToken { token: kept, now_ms }).await?;
+    let revision = change(call, EnrolmentChange::PutJoinToken { token: kept, now_ms }).await?;
     Ok(CreateJoinTokenResponse {
         revision: revision.0,
         id: handed.id.to_string(),
@@ -78,13 +79,13 @@ pub(super) async fn create_token(
 }
 
 pub(super) async fn revoke(
-    plane: &Plane,
+    call: &Call,
     request: &RevokeCertificateRequest,
 ) -> Result<RevokeCertificateResponse, Status> {
     let subject = match &request.subject {
         Some(Subject::Name(name)) => {
             let name = parse::<PeerName>("name", name)?;
-            if name.cluster.as_str() != plane.vault.cluster_id() {
+            if name.cluster.as_str() != call.plane.vault.cluster_id() {
                 return Err(Status::not_found(format!("{name} is of another cluster")));
             }
             Revoked::Name(name)
@@ -96,12 +97,12 @@ pub(super) async fn revoke(
     // Another member may have signed it, by a clock that is ahead.
     let life = u64::try_from((LEAF_LIFE + CLOCK_SKEW).as_millis()).unwrap_or(u64::MAX);
     let revocation = Revocation { subject, until_ms: now_ms.saturating_add(life) };
-    let revision = change(plane, EnrolmentChange::Revoke { revocation, now_ms }).await?;
+    let revision = change(call, EnrolmentChange::Revoke { revocation, now_ms }).await?;
     Ok(RevokeCertificateResponse { revision: revision.0 })
 }
 
-async fn change(plane: &Plane, change: EnrolmentChange) -> Result<Revision, Status> {
-    let committed = plane.consensus.propose(Command::ChangeEnrolment(change)).await.map_err(not_committed)?;
+async fn change(call: &Call, change: EnrolmentChange) -> Result<Revision, Status> {
+    let committed = call.propose(Command::ChangeEnrolment(change)).await?;
     match committed.outcome {
         Outcome::Done(_) => Ok(committed.revision),
         Outcome::Refused(refusals) => Err(refused(&refusals)),

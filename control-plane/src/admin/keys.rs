@@ -13,23 +13,24 @@ use gantry_wire::admin_v1::{
 use tonic::Status;
 use zeroize::Zeroizing;
 
-use super::rejection::{not_committed, parse, parse_or_every, refused, require, require_tenant};
-use crate::plane::{Plane, now_ms};
+use super::call::Call;
+use super::rejection::{parse, parse_or_every, refused, require, require_tenant};
+use crate::plane::now_ms;
 use crate::vault::fill_random;
 
-pub(super) async fn create(plane: &Plane, request: CreateKeyRequest) -> Result<CreateKeyResponse, Status> {
+pub(super) async fn create(call: &Call, request: CreateKeyRequest) -> Result<CreateKeyResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     let agent: AgentName = parse("agent", &request.agent)?;
-    require(&plane.consensus.feed().latest().state, &ResourceId::agent(&tenant, &agent))?;
+    require(&call.view().state, &ResourceId::agent(&tenant, &agent))?;
     let created_at_ms = now_ms();
     let expires_at_ms = match request.expires_in_seconds {
         0 => None,
         seconds => Some(expiry(created_at_ms, seconds)?),
     };
     let presented = random_key().map_err(|error| Status::internal(error.to_string()))?;
-    let hash = plane.vault.hash_agent_key(&presented.secret);
+    let hash = call.plane.vault.hash_agent_key(&presented.secret);
     let key = AgentKey { tenant, agent, id: presented.id, hash, created_at_ms, expires_at_ms };
-    let committed = plane.consensus.propose(Command::PutKey(key)).await.map_err(not_committed)?;
+    let committed = call.propose(call.guarded(Command::PutKey(key))).await?;
     match committed.outcome {
         Outcome::Done(_) => Ok(CreateKeyResponse {
             revision: committed.revision.0,
@@ -40,10 +41,10 @@ pub(super) async fn create(plane: &Plane, request: CreateKeyRequest) -> Result<C
     }
 }
 
-pub(super) fn list(plane: &Plane, request: &ListKeysRequest) -> Result<ListKeysResponse, Status> {
+pub(super) fn list(call: &Call, request: &ListKeysRequest) -> Result<ListKeysResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     let agent: Option<AgentName> = parse_or_every("agent", &request.agent)?;
-    let state = plane.consensus.feed().latest().state;
+    let state = call.view().state;
     match &agent {
         Some(agent) => require(&state, &ResourceId::agent(&tenant, agent))?,
         None => require_tenant(&state, &tenant)?,
@@ -66,7 +67,7 @@ pub(super) fn list(plane: &Plane, request: &ListKeysRequest) -> Result<ListKeysR
     Ok(ListKeysResponse { keys })
 }
 
-pub(super) async fn revoke(plane: &Plane, request: RevokeKeyRequest) -> Result<RevokeKeyResponse, Status> {
+pub(super) async fn revoke(call: &Call, request: RevokeKeyRequest) -> Result<RevokeKeyResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     let id: KeyId = request.id.parse().map_err(|_| {
         Status::invalid_argument(format!(
@@ -75,15 +76,14 @@ pub(super) async fn revoke(plane: &Plane, request: RevokeKeyRequest) -> Result<R
             2 * KEY_ID_BYTES
         ))
     })?;
-    let state = plane.consensus.feed().latest().state;
+    let state = call.view().state;
     require_tenant(&state, &tenant)?;
     if state.record(&RecordKey::of(&tenant, RecordKind::AgentKey, id)).is_none() {
         return Err(Status::not_found(format!(
             "tenant {tenant} has no key {id}; `gantry key ls --tenant {tenant}` lists its keys"
         )));
     }
-    let committed =
-        plane.consensus.propose(Command::RevokeKey { tenant, id }).await.map_err(not_committed)?;
+    let committed = call.propose(call.guarded(Command::RevokeKey { tenant, id })).await?;
     match committed.outcome {
         Outcome::Done(_) => Ok(RevokeKeyResponse { revision: committed.revision.0 }),
         Outcome::Refused(refusals) => Err(refused(&refusals)),
@@ -98,7 +98,8 @@ fn random_key() -> Result<PresentedKey, crate::vault::CryptoError> {
     Ok(PresentedKey { id: KeyId(id), secret: Secret::new(*secret) })
 }
 
-fn expiry(created_at_ms: u64, seconds: u64) -> Result<u64, Status> {
+/// When something ends that is made now, in milliseconds since 1970.
+pub(super) fn expiry(created_at_ms: u64, seconds: u64) -> Result<u64, Status> {
     let expires_at_ms = seconds.checked_mul(1000).and_then(|ms| created_at_ms.checked_add(ms));
     expires_at_ms.ok_or_else(|| Status::invalid_argument(format!("a key cannot live for {seconds} seconds")))
 }

@@ -6,14 +6,14 @@ use gantry_wire::admin_v1::change_members_request::Change;
 use gantry_wire::admin_v1::{self as wire, ChangeMembersRequest, MembersResponse};
 use tonic::Status;
 
-use crate::plane::Plane;
+use super::call::Call;
 use crate::raft::{ChangeError, Membership, MembershipChange, MembershipVersion, VoterId};
 
-pub(super) async fn list(plane: &Plane) -> MembersResponse {
-    respond(plane, plane.consensus.membership()).await
+pub(super) async fn list(call: &Call) -> MembersResponse {
+    respond(call, call.plane.consensus.membership()).await
 }
 
-pub(super) async fn change(plane: &Plane, request: ChangeMembersRequest) -> Result<MembersResponse, Status> {
+pub(super) async fn change(call: &Call, request: ChangeMembersRequest) -> Result<MembersResponse, Status> {
     let change = match request.change {
         Some(Change::Promote(id)) => MembershipChange::Promote(VoterId(id)),
         Some(Change::Remove(id)) => MembershipChange::Remove(VoterId(id)),
@@ -26,8 +26,8 @@ pub(super) async fn change(plane: &Plane, request: ChangeMembersRequest) -> Resu
         index: version.index,
     });
     tracing::info!(?change, "a change of the members is asked for");
-    match plane.consensus.change_members(change, expected).await {
-        Ok(membership) => Ok(respond(plane, membership).await),
+    match call.plane.consensus.change_members(change, expected).await {
+        Ok(membership) => Ok(respond(call, membership).await),
         Err(error @ ChangeError::Refused(_)) => Err(Status::failed_precondition(error.to_string())),
         Err(error @ ChangeError::Unknown(_)) => {
             Err(Status::deadline_exceeded(format!("{error}; look with `gantry cluster status`")))
@@ -36,8 +36,8 @@ pub(super) async fn change(plane: &Plane, request: ChangeMembersRequest) -> Resu
     }
 }
 
-async fn respond(plane: &Plane, membership: Membership) -> MembersResponse {
-    let status = plane.consensus.status().await;
+async fn respond(call: &Call, membership: Membership) -> MembersResponse {
+    let status = call.plane.consensus.status().await;
     let members = membership.members.into_iter().map(|member| wire::ClusterMember {
         id: member.voter.0,
         address: member.address,

@@ -9,8 +9,9 @@ use gantry_control_state::{Command, Outcome};
 use gantry_wire::admin_v1::{RotateNodeKeysRequest, RotateNodeKeysResponse};
 use tonic::Status;
 
-use super::rejection::{not_committed, refused};
-use crate::plane::{Plane, now_ms};
+use super::call::Call;
+use super::rejection::refused;
+use crate::plane::now_ms;
 use crate::vault::SecretError;
 
 /// How long what nodes seal is good for. Nodes open what the generation before the newest sealed, and no older; a
@@ -18,11 +19,11 @@ use crate::vault::SecretError;
 const SEALED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) async fn rotate(
-    plane: &Plane,
+    call: &Call,
     request: &RotateNodeKeysRequest,
 ) -> Result<RotateNodeKeysResponse, Status> {
     let now_ms = now_ms();
-    let state = plane.consensus.feed().latest().state;
+    let state = call.view().state;
     let rotated_at_ms = state.cluster().and_then(|cluster| cluster.node_keys_rotated_at_ms);
     if let Some(left) = rotated_at_ms.and_then(|rotated_at_ms| too_soon(rotated_at_ms, now_ms))
         && !request.force
@@ -36,11 +37,11 @@ pub(super) async fn rotate(
             minutes % 60,
         )));
     }
-    let command = plane.vault.rotate_node_keys(&state, now_ms).map_err(|error| unsealed(&error))?;
+    let command = call.plane.vault.rotate_node_keys(&state, now_ms).map_err(|error| unsealed(&error))?;
     let Command::RotateNodeKeys { generation, .. } = command else {
         return Err(Status::internal("the vault made another command"));
     };
-    let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
+    let committed = call.propose(command).await?;
     match committed.outcome {
         Outcome::Done(_) => Ok(RotateNodeKeysResponse { revision: committed.revision.0, generation }),
         Outcome::Refused(refusals) => Err(refused(&refusals)),

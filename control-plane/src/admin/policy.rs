@@ -14,9 +14,9 @@ use gantry_policy::{CompileError, PolicySet};
 use gantry_wire::admin_v1::{CheckPolicyRequest, CheckPolicyResponse, PolicyProblem, Problem};
 use tonic::Status;
 
+use super::call::Call;
 use super::names::Names;
 use super::rejection::{broken_off, index, parse, parse_or_every, require_tenant};
-use crate::plane::Plane;
 
 /// Where a policy's text stands in its document.
 const PATH: &str = "spec.cedar";
@@ -34,10 +34,10 @@ pub(super) struct Judgement {
 pub(super) type Applied = (Resource, ChangeKind);
 
 /// What there is to say about a text that is not stored.
-pub(super) async fn check(plane: &Plane, request: CheckPolicyRequest) -> Result<CheckPolicyResponse, Status> {
+pub(super) async fn check(call: &Call, request: CheckPolicyRequest) -> Result<CheckPolicyResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     parse_or_every::<PolicyName>("name", &request.name)?;
-    let state = plane.consensus.feed().latest().state;
+    let state = call.view().state;
     require_tenant(&state, &tenant)?;
     let spec = Spec::Policy(PolicySpec { cedar: request.cedar.clone() });
     if let Err(error) = spec.check() {

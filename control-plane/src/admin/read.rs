@@ -6,21 +6,21 @@ use gantry_wire::admin_v1::{GetRequest, GetResponse, StoredResource};
 use prost::Message;
 use tonic::Status;
 
+use super::call::Call;
 use super::rejection::{parse, parse_or_every};
-use crate::plane::Plane;
 
 /// Most bytes of resources in one answer, so that it stays one message. A larger state is read tenant by tenant.
 pub(super) const ANSWER_BYTES_MAX: usize = gantry_wire::MESSAGE_BYTES_MAX - 64 * 1024;
 
 /// Answers with the resources that fit; none is no error.
-pub(super) fn get(plane: &Plane, request: &GetRequest) -> Result<GetResponse, Status> {
+pub(super) fn get(call: &Call, request: &GetRequest) -> Result<GetResponse, Status> {
     let kind: Option<Kind> = match request.kind.as_str() {
         "" => None,
         text => Some(parse("kind", text).map_err(|_| unknown_kind(text))?),
     };
     let tenant: Option<TenantName> = parse_or_every("tenant", &request.tenant)?;
     let name: Option<Name> = parse_or_every("name", &request.name)?;
-    let view = plane.consensus.feed().latest();
+    let view = call.view();
     let asked_for = |resource: &Resource| {
         kind.is_none_or(|kind| resource.spec.kind() == kind)
             && name.as_ref().is_none_or(|name| resource.name == *name)

@@ -1,5 +1,6 @@
 //! Following audit records, and explaining one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gantry_model::{PolicyName, ResourceId, Spec, TenantName};
@@ -11,10 +12,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::call::Call;
 use super::rejection::parse_or_every;
+use crate::access::rules::Reach;
 use crate::feed::View;
-use crate::journal::{RECORDS_MAX, Record, Tail, Tailed};
-use crate::plane::{Plane, TAILS_MAX};
+use crate::journal::{RECORDS_MAX, Record, Selection, Tail, Tailed};
+use crate::plane::TAILS_MAX;
 
 /// Records on their way to one reader; beyond these a slow reader loses some of the journal's, and is told.
 const QUEUED_MAX: usize = 16;
@@ -25,6 +28,7 @@ type Message = Result<TailRecordsResponse, Status>;
 
 /// One reader on its way.
 struct Follower {
+    call: Call,
     tail: Tail,
     follow: bool,
     sender: mpsc::Sender<Message>,
@@ -32,16 +36,23 @@ struct Follower {
     _room: OwnedSemaphorePermit,
 }
 
-pub(super) fn tail(plane: &Plane, request: &TailRecordsRequest) -> Result<ReceiverStream<Message>, Status> {
-    let tenant: Option<TenantName> = parse_or_every("tenant", &request.tenant)?;
-    let room = plane.tails.clone().try_acquire_owned().map_err(|_| {
+pub(super) fn tail(call: Call, request: &TailRecordsRequest) -> Result<ReceiverStream<Message>, Status> {
+    let whose = match parse_or_every::<TenantName>("tenant", &request.tenant)? {
+        // One that is not there has no records either.
+        Some(tenant) if call.reach.has(&tenant) => Selection::Tenants([tenant].into()),
+        Some(_) => Selection::Tenants(BTreeSet::new()),
+        None => whose(&call),
+    };
+    let room = call.plane.tails.clone().try_acquire_owned().map_err(|_| {
         Status::resource_exhausted(format!("{TAILS_MAX} others follow the records already; end one of them"))
     })?;
     let last = usize::try_from(request.last).unwrap_or(RECORDS_MAX);
     let (sender, receiver) = mpsc::channel(QUEUED_MAX);
-    let tail = plane.journal.tail(last, tenant);
-    let follower = Follower { tail, follow: request.follow, sender, stop: plane.stop.clone(), _room: room };
-    plane.tasks.spawn(follower.run());
+    let journal = if request.admin { &call.plane.audit.journal } else { &call.plane.journal };
+    let tail = journal.tail(last, whose);
+    let (tasks, stop) = (call.plane.tasks.clone(), call.plane.stop.clone());
+    let follower = Follower { call, tail, follow: request.follow, sender, stop, _room: room };
+    tasks.spawn(follower.run());
     Ok(ReceiverStream::new(receiver))
 }
 
@@ -49,6 +60,10 @@ impl Follower {
     /// Ends with the records, the reader or the process.
     async fn run(mut self) {
         while let Some(Tailed { record, lost }) = self.next().await {
+            if let Err(status) = self.call.is_still_let_in() {
+                let _ = self.sender.try_send(Err(status));
+                return;
+            }
             let response = TailRecordsResponse { record: record.json.to_vec(), lost };
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -73,27 +88,42 @@ impl Follower {
     }
 }
 
-pub(super) fn explain(plane: &Plane, request: &ExplainRequest) -> Result<ExplainResponse, Status> {
+pub(super) fn explain(call: &Call, request: &ExplainRequest) -> Result<ExplainResponse, Status> {
+    let whose = whose(call);
     let record = match request.decision_id.as_str() {
         "" => return Err(Status::invalid_argument(format!("name a decision by its id, or `{LAST}`"))),
-        LAST => plane.journal.last_denied().ok_or_else(|| {
+        LAST => call.plane.journal.last_denied(&whose).ok_or_else(|| {
             Status::not_found(
                 "policy denied nothing since this control plane started; `gantry audit tail` shows calls",
             )
         })?,
-        id => plane.journal.find(id).ok_or_else(|| {
+        id => find(call, id, &whose).ok_or_else(|| {
             Status::not_found(format!(
                 "decision {id:?} is not among the last {RECORDS_MAX} records here; \
                  the audit file of the node that decided has it"
             ))
         })?,
     };
-    let view = plane.consensus.feed().latest();
+    let view = call.view();
     Ok(ExplainResponse {
         policies: texts(&view, &record),
         record: record.json.to_vec(),
         current_revision: view.revision.0,
     })
+}
+
+/// Selection records a caller may read.
+fn whose(call: &Call) -> Selection {
+    match &call.reach {
+        Reach::Everything => Selection::Everybody,
+        Reach::Tenants(tenants) => Selection::Tenants(tenants.clone()),
+    }
+}
+
+/// A record of an agent's call, or of a call of this service.
+fn find(call: &Call, decision_id: &str, whose: &Selection) -> Option<Arc<Record>> {
+    let of_agents = call.plane.journal.find(decision_id, whose);
+    of_agents.or_else(|| call.plane.audit.journal.find(decision_id, whose))
 }
 
 /// The policies that decided, as they stand now; one that was deleted since is left out.

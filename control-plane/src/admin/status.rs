@@ -1,5 +1,6 @@
 //! How the cluster is, and waiting until nodes have a revision.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gantry_control_state::State;
@@ -11,30 +12,53 @@ use gantry_wire::admin_v1::{
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
+use super::call::Call;
 use super::rejection::index;
 use crate::fleet::{NodeView, Progress};
-use crate::plane::Plane;
 
 /// Longest wait; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
-pub(super) async fn status(plane: &Plane) -> StatusResponse {
-    let view = plane.consensus.feed().latest();
-    let consensus = plane.consensus.status().await;
-    let resources =
-        view.state.records().filter(|record| matches!(record.value, RecordValue::Resource(_))).count();
+/// To whoever is bound to tenants, the cluster is what serves those: he sees neither its log nor what nodes said of others.
+pub(super) async fn status(call: &Call) -> StatusResponse {
+    let view = call.view();
+    let nodes = call.plane.fleet.nodes.list(Instant::now()).into_iter();
+    if !call.reach.is_everything() {
+        let revisions = view.state.tenant_revisions();
+        return StatusResponse {
+            cluster_id: call.plane.vault.cluster_id().to_owned(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: view.revision.0,
+            resource_count: resources(&view.state),
+            nodes: nodes.map(|node| bound_node_status(node, &revisions)).collect(),
+            servers: servers(call, &view.state),
+            ..StatusResponse::default()
+        };
+    }
+    let consensus = call.plane.consensus.status().await;
     StatusResponse {
-        cluster_id: plane.vault.cluster_id().to_owned(),
+        cluster_id: call.plane.vault.cluster_id().to_owned(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         revision: view.revision.0,
         term: consensus.term,
         leader: consensus.stopped.is_none() && consensus.leader == Some(consensus.voter),
         log_last: consensus.last_log.unwrap_or(0),
         log_purged: consensus.purged.unwrap_or(0),
-        resource_count: index(resources),
-        nodes: plane.fleet.nodes.list(Instant::now()).into_iter().map(node_status).collect(),
-        servers: servers(plane, &view.state),
+        resource_count: resources(&view.state),
+        nodes: nodes.map(node_status).collect(),
+        servers: servers(call, &view.state),
     }
+}
+
+fn resources(state: &State) -> u32 {
+    index(state.records().filter(|record| matches!(record.value, RecordValue::Resource(_))).count())
+}
+
+/// A node as those see it who are bound to tenants: the newest of their own revisions that it has.
+fn bound_node_status(node: NodeView, revisions: &BTreeSet<Revision>) -> NodeStatus {
+    let acked = revisions.range(..=node.acked).next_back().copied().unwrap_or(Revision::NONE);
+    let node = NodeView { acked, apply_us: 0, last_error: String::new(), records_dropped: 0, ..node };
+    node_status(node)
 }
 
 fn node_status(node: NodeView) -> NodeStatus {
@@ -49,7 +73,7 @@ fn node_status(node: NodeView) -> NodeStatus {
     }
 }
 
-fn servers(plane: &Plane, state: &State) -> Vec<ServerStatus> {
+fn servers(call: &Call, state: &State) -> Vec<ServerStatus> {
     let of_record = |value: &RecordValue| {
         let RecordValue::Resource(resource) = value else { return None };
         let Spec::Server(_) = resource.spec else { return None };
@@ -60,38 +84,39 @@ fn servers(plane: &Plane, state: &State) -> Vec<ServerStatus> {
             name: server.to_string(),
             tool_count: catalog.map_or(0, |catalog| index(catalog.tools.len())),
             revisions: catalog.map(|catalog| catalog.revisions.clone()).unwrap_or_default(),
-            failure: failure(plane, tenant, &server).unwrap_or_default(),
+            failure: failure(call, tenant, &server).unwrap_or_default(),
             quarantined_count: catalog.map_or(0, |catalog| index(catalog.quarantined.len())),
         })
     };
     state.records().filter_map(|record| of_record(&record.value)).collect()
 }
 
-fn failure(plane: &Plane, tenant: &TenantName, server: &ServerName) -> Option<String> {
-    let fleet = &plane.fleet;
+fn failure(call: &Call, tenant: &TenantName, server: &ServerName) -> Option<String> {
+    let fleet = &call.plane.fleet;
     fleet.failures.get(tenant, server).or_else(|| fleet.flapping.told(tenant, server))
 }
 
 /// Answers as soon as every connected node has the revision, which is at once when none is connected.
 pub(super) async fn wait_applied(
-    plane: &Plane,
+    call: &Call,
     request: &WaitAppliedRequest,
 ) -> Result<WaitAppliedResponse, Status> {
     let revision = Revision(request.revision);
     let wait = Duration::from_millis(u64::from(request.timeout_ms)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
-    let mut changes = plane.fleet.nodes.subscribe();
+    let mut changes = call.plane.fleet.nodes.subscribe();
     loop {
         changes.borrow_and_update();
         let now = Instant::now();
-        let progress = plane.fleet.nodes.progress(revision, plane.fleet.timeline.came(revision), now);
+        let progress =
+            call.plane.fleet.nodes.progress(revision, call.plane.fleet.timeline.came(revision), now);
         if progress.acked == progress.connected || now >= deadline {
             return Ok(answer(progress));
         }
         tokio::select! {
             _ = changes.changed() => {}
             () = sleep_until(deadline) => {}
-            () = plane.stop.cancelled() => {
+            () = call.plane.stop.cancelled() => {
                 return Err(Status::unavailable("the control plane is going down; the change is stored"));
             }
         }

@@ -12,9 +12,9 @@ use gantry_wire::admin_v1::{ListToolsRequest, ListToolsResponse, ToolInfo, Verdi
 use serde::Deserialize;
 use tonic::Status;
 
+use super::call::Call;
 use super::policy::{policies, told};
 use super::rejection::{broken_off, parse, parse_or_every, require, require_tenant};
-use crate::plane::Plane;
 
 /// Longest description in an answer, in characters; lists of tools with essays are common.
 const DESCRIPTION_CHARS_MAX: usize = 1_000;
@@ -31,11 +31,11 @@ struct Described {
     description: Option<String>,
 }
 
-pub(super) async fn list(plane: &Plane, request: ListToolsRequest) -> Result<ListToolsResponse, Status> {
+pub(super) async fn list(call: &Call, request: ListToolsRequest) -> Result<ListToolsResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     let server: Option<ServerName> = parse_or_every("server", &request.server)?;
     let agent: Option<AgentName> = parse_or_every("agent", &request.agent)?;
-    let state = plane.consensus.feed().latest().state;
+    let state = call.view().state;
     require_tenant(&state, &tenant)?;
     if let Some(server) = &server {
         require(&state, &ResourceId::server(&tenant, server))?;
@@ -53,7 +53,7 @@ pub(super) async fn list(plane: &Plane, request: ListToolsRequest) -> Result<Lis
                  `gantry catalog diff {server} --tenant {tenant}` shows them"
             ));
         }
-        let failure = plane.fleet.failures.get(&tenant, server);
+        let failure = call.plane.fleet.failures.get(&tenant, server);
         match (state.catalog(&tenant, server), failure) {
             (None, None) => warnings.push(format!("no node has reported yet what server {tenant}/{server} offers")),
             (None, Some(failure)) => warnings.push(format!("server {tenant}/{server} could not be asked: {failure}")),

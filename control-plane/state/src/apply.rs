@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use gantry_model::admin::AdminChange;
 use gantry_model::catalog::ApproveError;
 use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
@@ -17,7 +18,9 @@ use gantry_model::{
 };
 use gantry_wire::Command;
 
+use crate::admins::{self, Changed};
 use crate::enrolment;
+use crate::expected;
 use crate::outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
 use crate::state::State;
 
@@ -29,8 +32,15 @@ pub const AGENT_KEYS_MAX: usize = 64;
 impl State {
     /// Applies one command at a revision. Total and deterministic.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Applied {
-        let mut draft = Draft { state: self.clone(), revision, changes: Vec::new() };
+        let mut draft = Draft { state: self.clone(), revision, changes: Vec::new(), removed: Vec::new() };
         let outcome = match command {
+            Command::Expecting { revision: expected, command } => {
+                let refusals = expected::changed_since(self, *expected, revision, command);
+                return match refusals.is_empty() {
+                    true => self.apply(revision, command),
+                    false => Applied { outcome: Outcome::Refused(refusals), changes: Vec::new() },
+                };
+            }
             Command::Bootstrap(cluster) => draft.bootstrap(cluster),
             Command::Apply(resources) => draft.apply(resources),
             Command::Delete(ids) => draft.delete(ids),
@@ -45,9 +55,11 @@ impl State {
                 draft.rotate_node_keys(*generation, (*nonce, wrapped), *rotated_at_ms)
             }
             Command::ChangeEnrolment(change) => draft.change_enrolment(change),
+            Command::ChangeAdmin(change) => draft.change_admin(change),
         };
         match outcome {
             Ok(done) => {
+                draft.remember_deletions();
                 *self = draft.state;
                 Applied { outcome: Outcome::Done(done), changes: draft.changes }
             }
@@ -62,6 +74,7 @@ struct Draft {
     state: State,
     revision: Revision,
     changes: Vec<Change>,
+    removed: Vec<RecordKey>,
 }
 
 impl Draft {
@@ -141,7 +154,7 @@ impl Draft {
             (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
             (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
             (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
-            (Kind::Tenant, RecordValue::TenantKey(_)) => true,
+            (Kind::Tenant, RecordValue::TenantKey(_) | RecordValue::Deletions(_)) => true,
             _ => false,
         };
         let keys: Vec<RecordKey> = self
@@ -152,6 +165,11 @@ impl Draft {
             .collect();
         for key in keys {
             self.remove(&key);
+        }
+        if id.kind == Kind::Tenant {
+            for admin in admins::without(&self.state, &id.tenant) {
+                self.put(RecordValue::Admin(Arc::new(admin)));
+            }
         }
     }
 
@@ -270,6 +288,29 @@ impl Draft {
         Ok(Vec::new())
     }
 
+    fn change_admin(&mut self, change: &AdminChange) -> Done {
+        match admins::change(&self.state, change) {
+            Ok(Changed::Put(admin)) => self.put(RecordValue::Admin(Arc::new(admin))),
+            Ok(Changed::Gone(key)) => {
+                self.remove(&key);
+            }
+            Err(refusal) => return Err(vec![refusal]),
+        }
+        Ok(Vec::new())
+    }
+
+    fn remember_deletions(&mut self) {
+        let removed = std::mem::take(&mut self.removed);
+        for remembered in expected::remember(&self.state, self.revision, &removed) {
+            match remembered {
+                Ok(deletions) => self.put(RecordValue::Deletions(Arc::new(deletions))),
+                Err(key) => {
+                    self.remove(&key);
+                }
+            }
+        }
+    }
+
     fn require(&self, id: &ResourceId) -> Result<(), Vec<Refusal>> {
         match self.state.resource(id) {
             Some(_) => Ok(()),
@@ -290,6 +331,9 @@ impl Draft {
     fn remove(&mut self, key: &RecordKey) -> bool {
         let change = self.state.remove(key);
         let removed = change.is_some();
+        if removed {
+            self.removed.push(key.clone());
+        }
         self.changes.extend(change);
         removed
     }

@@ -9,17 +9,21 @@
 //! It does not compile policies: a voter of another build might judge differently. The admin service does that
 //! before it proposes.
 
+mod admins;
 mod apply;
 mod batch;
 mod enrolment;
+mod expected;
 mod outcome;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use admins::{ADMIN_TOKENS_MAX, ADMINS_MAX, ROLES_MAX};
 pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
 pub use batch::{ANSWERS_MAX, PROPOSERS_MAX};
 pub use enrolment::{JOIN_TOKENS_MAX, REVOCATIONS_MAX};
+pub use expected::DELETIONS_MAX;
 pub use gantry_wire::{Command, CommandError, Origin, Proposal};
 pub use outcome::{Answer, Applied, AppliedBatch, Change, ChangeKind, Outcome, Refusal};
 pub use state::{LoadError, State};

@@ -3,13 +3,15 @@
 //! Always holds: every entry's bytes are the encoding of its record, and its key is the record's; `digest` is over
 //! exactly the entries whose kind nodes receive. Cloning takes constant time and gives an immutable view.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gantry_model::admin::Admin;
 use gantry_model::digest::Digest;
 use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::resource::Pin;
-use gantry_model::{AgentKey, Catalog, Kind, Resource, ResourceId, Spec};
+use gantry_model::{AgentKey, Catalog, Kind, Name, Resource, ResourceId, Revision, Spec};
 use gantry_wire::{WireError, decode_record, encode_record};
 use rpds::RedBlackTreeMapSync;
 
@@ -211,6 +213,47 @@ impl State {
             RecordValue::Cluster(cluster) => Some(cluster),
             _ => None,
         }
+    }
+
+    /// An admin.
+    pub fn admin(&self, name: &Name) -> Option<&Arc<Admin>> {
+        match &self.record(&RecordKey::admin(name))?.value {
+            RecordValue::Admin(admin) => Some(admin),
+            _ => None,
+        }
+    }
+
+    /// The admins, by name.
+    pub fn admins(&self) -> impl Iterator<Item = &Arc<Admin>> {
+        self.entries
+            .range::<str, _>((std::ops::Bound::Included(RecordKey::ADMINS), std::ops::Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(RecordKey::ADMINS))
+            .filter_map(|(_, entry)| match &entry.record.value {
+                RecordValue::Admin(admin) => Some(admin),
+                _ => None,
+            })
+    }
+
+    /// What there would be if these were the only tenants: their records and the cluster's facts, without admins.
+    /// Takes time by the number of their records. Its digest is not that of a state.
+    pub fn only(&self, tenants: &BTreeSet<TenantName>) -> State {
+        let mut only = State::default();
+        let cluster = self.record(&RecordKey::cluster());
+        let records = tenants.iter().flat_map(|tenant| self.tenant_records(tenant));
+        for record in records.chain(cluster) {
+            let key = record.value.key().to_string();
+            if let Some(bytes) = self.bytes(&key) {
+                only.entries.insert_mut(key.as_str().into(), Entry { record: record.clone(), bytes });
+            }
+        }
+        only
+    }
+
+    /// The revisions at which tenants were last changed, deletions among them. Those of the cluster's own records are not
+    /// among them.
+    pub fn tenant_revisions(&self) -> BTreeSet<Revision> {
+        let of_tenants = self.records().filter(|record| record.value.key().tenant().is_some());
+        of_tenants.map(|record| record.revision).collect()
     }
 
     /// What proposers are remembered for.

@@ -63,7 +63,11 @@ async fn one_bad_document_among_ten_good_ones_refuses_them_all() -> Result {
 async fn a_document_that_breaks_a_rule_of_its_kind_is_refused_with_its_path() -> Result {
     let mut harness = Harness::start().await?;
     harness.apply(&acme()).await?;
-    let mut request = ApplyRequest { resources: resources(&[agent("good"), agent("bad")])?, dry_run: false };
+    let mut request = ApplyRequest {
+        resources: resources(&[agent("good"), agent("bad")])?,
+        dry_run: false,
+        ..Default::default()
+    };
     request.resources[1].name = "Bad Name".into();
     request.resources.push(Default::default());
     let response = harness.admin.apply(request).await?.into_inner();
@@ -82,7 +86,7 @@ async fn a_dry_run_tells_what_would_happen_and_changes_nothing() -> Result {
     let before = harness.status().await?.revision;
     let changed = json!({"kind": "Agent", "tenant": "acme", "name": "bot", "spec": {"groups": ["dev"]}});
     let documents = resources(&[acme()[0].clone(), changed, agent("new")])?;
-    let request = ApplyRequest { resources: documents, dry_run: true };
+    let request = ApplyRequest { resources: documents, dry_run: true, ..Default::default() };
     let response = harness.admin.apply(request).await?.into_inner();
     let result = |kind: &str, name: &str, change: Change, before| AppliedResource {
         kind: kind.into(),
@@ -101,6 +105,7 @@ async fn a_dry_run_tells_what_would_happen_and_changes_nothing() -> Result {
         ],
         problems: vec![],
         warnings: vec![],
+        against: before,
     };
     assert_eq!(response, expected);
     assert_eq!(harness.status().await?.revision, before);
@@ -121,7 +126,8 @@ async fn what_is_still_named_is_not_deleted_and_a_policy_that_names_it_is_warned
         name: name.into(),
     };
 
-    let request = DeleteRequest { ids: vec![id("Agent", "bot"), id("Server", "files")] };
+    let request =
+        DeleteRequest { ids: vec![id("Agent", "bot"), id("Server", "files")], ..Default::default() };
     let refused = harness.admin.delete(request).await?.into_inner();
     let problem = Problem {
         index: 1,
@@ -131,7 +137,11 @@ async fn what_is_still_named_is_not_deleted_and_a_policy_that_names_it_is_warned
     };
     assert_eq!(refused, DeleteResponse { problems: vec![problem], ..DeleteResponse::default() });
 
-    let deleted = harness.admin.delete(DeleteRequest { ids: vec![id("Agent", "bot")] }).await?.into_inner();
+    let deleted = harness
+        .admin
+        .delete(DeleteRequest { ids: vec![id("Agent", "bot")], ..Default::default() })
+        .await?
+        .into_inner();
     assert_eq!(deleted.results.len(), 1);
     assert_eq!(deleted.results[0].change(), Change::Deleted);
     assert_eq!(
@@ -140,8 +150,11 @@ async fn what_is_still_named_is_not_deleted_and_a_policy_that_names_it_is_warned
         "{deleted:?}"
     );
 
-    let missing =
-        harness.admin.delete(DeleteRequest { ids: vec![id("Server", "flies")] }).await?.into_inner();
+    let missing = harness
+        .admin
+        .delete(DeleteRequest { ids: vec![id("Server", "flies")], ..Default::default() })
+        .await?
+        .into_inner();
     let told: Vec<_> =
         missing.problems.iter().map(|problem| (&*problem.message, &*problem.nearest)).collect();
     assert_eq!(told, [("there is no Server acme/flies", "files")]);
@@ -164,7 +177,7 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked() -> Result {
     );
     assert!(keys[0].created_at_ms > 0);
 
-    let request = RevokeKeyRequest { tenant: "acme".into(), id: created.id };
+    let request = RevokeKeyRequest { tenant: "acme".into(), id: created.id, ..Default::default() };
     let revoked = harness.admin.revoke_key(request.clone()).await?.into_inner();
     assert!(revoked.revision > created.revision);
     assert_eq!(harness.admin.list_keys(listing).await?.into_inner().keys, []);
@@ -182,6 +195,7 @@ async fn a_call_about_what_is_not_there_names_the_nearest_and_the_next_command()
         tenant: tenant.into(),
         agent: agent.into(),
         expires_in_seconds: 0,
+        ..Default::default()
     };
     let told = |refused: std::result::Result<_, tonic::Status>| {
         refused

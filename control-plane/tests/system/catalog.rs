@@ -46,7 +46,7 @@ fn approval(held: &resource_v1::Quarantined) -> Result<Approval> {
 }
 
 fn approve(approvals: Vec<Approval>) -> ApproveCatalogRequest {
-    ApproveCatalogRequest { tenant: "acme".into(), server: "files".into(), approvals }
+    ApproveCatalogRequest { tenant: "acme".into(), server: "files".into(), approvals, ..Default::default() }
 }
 
 async fn pinned() -> Result<(Harness, Process, Connection)> {
@@ -166,7 +166,11 @@ async fn names_that_an_endpoint_cannot_offer_as_they_are_are_told_when_it_is_app
     let told = ["Endpoint acme/both: alias raed: server files offers no tool \"raed\"; nearest: \"read\""];
     let applied = harness.try_apply(std::slice::from_ref(&endpoint)).await?;
     assert_eq!((applied.warnings.as_slice(), applied.problems), (&told.map(str::to_owned)[..], Vec::new()));
-    let request = ApplyRequest { resources: crate::harness::resources(&[endpoint])?, dry_run: true };
+    let request = ApplyRequest {
+        resources: crate::harness::resources(&[endpoint])?,
+        dry_run: true,
+        ..Default::default()
+    };
     assert_eq!(harness.admin.apply(request).await?.into_inner().warnings, told);
     harness.stop().await?;
     Ok(())

@@ -67,7 +67,7 @@ impl Harness {
     }
 
     pub(crate) async fn try_apply(&mut self, documents: &[Value]) -> Result<ApplyResponse> {
-        let request = ApplyRequest { resources: resources(documents)?, dry_run: false };
+        let request = ApplyRequest { resources: resources(documents)?, dry_run: false, ..Default::default() };
         Ok(self.admin.apply(request).await?.into_inner())
     }
 
@@ -76,7 +76,12 @@ impl Harness {
     }
 
     pub(crate) async fn create_key(&mut self, agent: &str) -> Result<CreateKeyResponse> {
-        let request = CreateKeyRequest { tenant: "acme".into(), agent: agent.into(), expires_in_seconds: 0 };
+        let request = CreateKeyRequest {
+            tenant: "acme".into(),
+            agent: agent.into(),
+            expires_in_seconds: 0,
+            ..Default::default()
+        };
         Ok(self.admin.create_key(request).await?.into_inner())
     }
 
@@ -86,7 +91,11 @@ impl Harness {
         secret: &str,
     ) -> Result<PutCredentialResponse> {
         let (tenant, name, secret) = ("acme".into(), credential.into(), secret.into());
-        Ok(self.admin.put_credential(PutCredentialRequest { tenant, name, secret }).await?.into_inner())
+        Ok(self
+            .admin
+            .put_credential(PutCredentialRequest { tenant, name, secret, ..Default::default() })
+            .await?
+            .into_inner())
     }
 
     /// The ids of everything stored, as `Kind tenant/name`.

@@ -2,9 +2,11 @@
 //! stream.
 
 mod admin;
+mod admins;
 mod catalog;
 mod cluster;
 mod enrol;
+mod expected;
 mod harness;
 mod members;
 mod node;
@@ -13,4 +15,5 @@ mod policy;
 mod records;
 mod restart;
 mod stream;
+mod tenants;
 mod vault;

@@ -34,7 +34,12 @@ async fn records_are_tailed_and_a_denial_is_explained() -> Result {
     let revision = harness.apply(&[policy("readers", cedar)]).await?;
     let mut process = Process::new("node")?;
     let (connection, _) = process.join(harness.address()).await?;
-    let tail = |last, follow, tenant: &str| TailRecordsRequest { last, follow, tenant: tenant.into() };
+    let tail = |last, follow, tenant: &str| TailRecordsRequest {
+        last,
+        follow,
+        tenant: tenant.into(),
+        ..Default::default()
+    };
     let mut following = harness.admin.tail_records(tail(0, true, "acme")).await?.into_inner();
 
     report(&connection, &[record("d1", "allow"), record("d2", "deny"), record("d3", "allow")], 7).await?;
@@ -72,7 +77,7 @@ async fn records_are_tailed_and_a_denial_is_explained() -> Result {
 #[tokio::test]
 async fn a_tail_ends_when_the_control_plane_goes_down() -> Result {
     let mut harness = Harness::start().await?;
-    let request = TailRecordsRequest { last: 0, follow: true, tenant: String::new() };
+    let request = TailRecordsRequest { last: 0, follow: true, tenant: String::new(), ..Default::default() };
     let mut following = harness.admin.tail_records(request).await?.into_inner();
     let stopping = tokio::spawn(harness.stop());
     let ended = tokio::time::timeout(DEADLINE, following.message()).await?;

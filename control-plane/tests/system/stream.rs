@@ -103,7 +103,10 @@ async fn a_revoked_key_is_gone_from_a_node_within_a_second() -> Result {
     assert!(process.entries.contains_key(&key));
 
     let start = Instant::now();
-    harness.admin.revoke_key(RevokeKeyRequest { tenant: "acme".into(), id: created.id }).await?;
+    harness
+        .admin
+        .revoke_key(RevokeKeyRequest { tenant: "acme".into(), id: created.id, ..Default::default() })
+        .await?;
     let update = process.follow(&mut connection).await?;
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(update.deletes, [key]);

@@ -114,7 +114,7 @@ async fn a_secret_goes_with_its_credential() -> Result {
     let mut process = Process::new("node")?;
     let (mut connection, _) = process.join(harness.address()).await?;
     let id = ResourceId { kind: "Credential".into(), tenant: "acme".into(), name: "token".into() };
-    harness.admin.delete(DeleteRequest { ids: vec![id] }).await?;
+    harness.admin.delete(DeleteRequest { ids: vec![id], ..Default::default() }).await?;
     let update = process.follow(&mut connection).await?;
     assert_eq!(update.secret_deletes, [SecretId { tenant: "acme".into(), credential: "token".into() }]);
     assert_eq!(process.secrets.len(), 0);
@@ -133,7 +133,9 @@ async fn secrets_that_are_put_at_the_same_time_all_get_versions_of_their_own() -
                 let mut admin = admin(address, Some(ADMIN_TOKEN)).await?;
                 let (tenant, name) = ("acme".into(), "token".into());
                 let secret = format!("secret-{index}").into_bytes();
-                let put = admin.put_credential(PutCredentialRequest { tenant, name, secret }).await?;
+                let put = admin
+                    .put_credential(PutCredentialRequest { tenant, name, secret, ..Default::default() })
+                    .await?;
                 Result::Ok(put.into_inner().version)
             })
         })
@@ -155,7 +157,10 @@ async fn a_secret_that_cannot_be_used_is_refused_where_it_is_put() -> Result {
     harness.apply(&[agent("other")]).await?;
     let mut put = async |credential: &str, secret: &str| -> Option<Code> {
         let (tenant, name, secret) = ("acme".into(), credential.into(), secret.into());
-        let refused = harness.admin.put_credential(PutCredentialRequest { tenant, name, secret }).await;
+        let refused = harness
+            .admin
+            .put_credential(PutCredentialRequest { tenant, name, secret, ..Default::default() })
+            .await;
         refused.err().map(|status| status.code())
     };
     assert_eq!(put("tokn", "hunter2").await, Some(Code::NotFound));

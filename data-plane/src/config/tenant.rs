@@ -231,7 +231,9 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
             RecordValue::SealedSecret(_)
             | RecordValue::TenantKey(_)
             | RecordValue::Cluster(_)
-            | RecordValue::Proposer(_) => {}
+            | RecordValue::Proposer(_)
+            | RecordValue::Admin(_)
+            | RecordValue::Deletions(_) => {}
         }
     }
     parts

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gantry_node::bearer::{Bearer, BearerError};
 use gantry_node::tls::TlsError;
 use gantry_wire::sync_v1::node_message::Message as ToServer;
 use gantry_wire::sync_v1::server_message::Message as FromServer;
@@ -10,7 +11,6 @@ use gantry_wire::{MESSAGE_BYTES_MAX, sync_v1 as wire};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
@@ -47,8 +47,8 @@ const UPDATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 pub(super) enum FollowError {
     #[error("the control plane cannot be reached: {0}")]
     Connect(#[source] tonic::transport::Error),
-    #[error("the node token cannot stand in a header")]
-    Token,
+    #[error("the node has no usable token: {0}")]
+    Token(#[from] BearerError),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] TlsError),
     #[error("the control plane ended the stream: {}", .0.message())]
@@ -110,10 +110,7 @@ async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Ou
     send(&outbox, ToServer::Hello(hello)).await?;
     let mut request = Request::new(ReceiverStream::new(messages));
     if let Proof::Token(token) = &identity.proof {
-        let mut token: MetadataValue<Ascii> =
-            format!("Bearer {}", token.expose()).parse().map_err(|_| FollowError::Token)?;
-        token.set_sensitive(true);
-        request.metadata_mut().insert("authorization", token);
+        Bearer::new(token)?.show(&mut request);
     }
     let stream = client.follow(request).await?.into_inner();
     Ok((stream, outbox))

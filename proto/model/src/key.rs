@@ -55,10 +55,7 @@ impl PresentedKey {
     /// The text form, which is itself secret.
     pub fn to_text(&self) -> Secret<String> {
         let mut text = format!("{KEY_PREFIX}{}_", self.id);
-        for byte in self.secret.expose() {
-            text.push(hex_digit(byte >> 4));
-            text.push(hex_digit(byte & 15));
-        }
+        push_hex(&mut text, &self.secret);
         Secret::new(text)
     }
 }
@@ -87,11 +84,19 @@ impl fmt::Display for KeyId {
     }
 }
 
+/// Writes the hexadecimal digits of a secret behind what stands before it.
+pub(crate) fn push_hex(text: &mut String, secret: &Secret<[u8; KEY_SECRET_BYTES]>) {
+    for byte in secret.expose() {
+        text.push(hex_digit(byte >> 4));
+        text.push(hex_digit(byte & 15));
+    }
+}
+
 fn hex_digit(nibble: u8) -> char {
     char::from_digit(u32::from(nibble), 16).unwrap_or('0')
 }
 
-fn from_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+pub(crate) fn from_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * LENGTH {
         return None;

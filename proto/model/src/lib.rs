@@ -4,6 +4,7 @@
 //! itself (names are well formed, bounds are kept), and [`mod@reference`] says whether it is valid beside others.
 //! It does not know how things are stored, sent or enforced.
 
+pub mod admin;
 pub mod catalog;
 pub mod digest;
 pub mod document;

@@ -1,6 +1,6 @@
 //! Records: the entries of the replicated state, and their keys.
 //!
-//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`, `@proposer/ID`), so the records of a tenant are one range, and a
+//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`, `@proposer/ID`, `@admin/NAME`, `@deletions`), so the records of a tenant are one range, and a
 //! record's key can be told from its value.
 
 use std::collections::BTreeMap;
@@ -8,10 +8,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::admin::Admin;
 use crate::catalog::Catalog;
 use crate::enrolment::Enrolment;
 use crate::key::AgentKey;
-use crate::name::{CredentialName, TenantName};
+use crate::name::{CredentialName, Name, TenantName};
 use crate::resource::{Kind, Resource, ResourceId};
 use crate::revision::Revision;
 
@@ -35,6 +36,28 @@ pub enum RecordValue {
     TenantKey(Arc<TenantKey>),
     Cluster(Arc<Cluster>),
     Proposer(Arc<Proposer>),
+    Admin(Arc<Admin>),
+    Deletions(Arc<Deletions>),
+}
+
+/// What was deleted of late, so that who expects a revision is told of it too. The tenants' own have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletions {
+    /// Whose; `None`: of the tenants themselves and of admins.
+    pub tenant: Option<TenantName>,
+    /// What was deleted at this revision or before it may be forgotten.
+    pub forgotten: Revision,
+    /// The latest, oldest first.
+    pub latest: Vec<Deletion>,
+}
+
+/// A record that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// Its key, as text.
+    pub key: String,
+    /// When.
+    pub revision: Revision,
 }
 
 /// What a control-plane process proposed of late, so that proposing it again does not apply it twice.
@@ -121,14 +144,20 @@ pub enum RecordKind {
     TenantKey,
     Cluster,
     Proposer,
+    Admin,
+    Deletions,
 }
 
 const CLUSTER_KEY: &str = "@cluster";
 /// Begins the keys of proposers. No tenant's name begins so.
 const PROPOSER_PREFIX: &str = "@proposer/";
+/// Begins the keys of admins.
+const ADMIN_PREFIX: &str = "@admin/";
+/// The key of [`Deletions`] that are no tenant's.
+const DELETIONS_KEY: &str = "@deletions";
 
 impl RecordKind {
-    const ALL: [RecordKind; 11] = [
+    const ALL: [RecordKind; 12] = [
         RecordKind::Resource(Kind::Tenant),
         RecordKind::Resource(Kind::Server),
         RecordKind::Resource(Kind::Endpoint),
@@ -140,6 +169,7 @@ impl RecordKind {
         RecordKind::Catalog,
         RecordKind::SealedSecret,
         RecordKind::TenantKey,
+        RecordKind::Deletions,
     ];
 
     fn segment(self) -> &'static str {
@@ -157,6 +187,8 @@ impl RecordKind {
             RecordKind::TenantKey => "tenant-key",
             RecordKind::Cluster => CLUSTER_KEY,
             RecordKind::Proposer => PROPOSER_PREFIX,
+            RecordKind::Admin => ADMIN_PREFIX,
+            RecordKind::Deletions => "deletions",
         }
     }
 
@@ -164,9 +196,12 @@ impl RecordKind {
     pub fn is_for_nodes(self) -> bool {
         match self {
             RecordKind::Resource(_) | RecordKind::AgentKey | RecordKind::Catalog => true,
-            RecordKind::SealedSecret | RecordKind::TenantKey | RecordKind::Cluster | RecordKind::Proposer => {
-                false
-            }
+            RecordKind::SealedSecret
+            | RecordKind::TenantKey
+            | RecordKind::Cluster
+            | RecordKind::Proposer
+            | RecordKind::Admin
+            | RecordKind::Deletions => false,
         }
     }
 }
@@ -194,10 +229,23 @@ impl RecordKey {
     /// What the key of every proposer begins with.
     pub const PROPOSERS: &str = PROPOSER_PREFIX;
 
-    /// The key of a record of a tenant; not for [`RecordKind::Cluster`] and [`RecordKind::Proposer`].
+    /// What the key of every admin begins with.
+    pub const ADMINS: &str = ADMIN_PREFIX;
+
+    /// The key of an admin.
+    pub fn admin(name: &Name) -> RecordKey {
+        RecordKey { tenant: None, kind: RecordKind::Admin, name: name.to_string() }
+    }
+
+    /// The key of what was deleted of late, of a tenant's or of the cluster's.
+    pub fn deletions(tenant: Option<&TenantName>) -> RecordKey {
+        RecordKey { tenant: tenant.cloned(), kind: RecordKind::Deletions, name: String::new() }
+    }
+
+    /// The key of a record of a tenant; not for what is the cluster's.
     pub fn of(tenant: &TenantName, kind: RecordKind, name: impl fmt::Display) -> RecordKey {
         debug_assert!(
-            !matches!(kind, RecordKind::Cluster | RecordKind::Proposer),
+            !matches!(kind, RecordKind::Cluster | RecordKind::Proposer | RecordKind::Admin),
             "what is the cluster's belongs to no tenant"
         );
         RecordKey { tenant: Some(tenant.clone()), kind, name: name.to_string() }
@@ -245,6 +293,8 @@ impl RecordValue {
             RecordValue::TenantKey(key) => RecordKey::of(&key.tenant, RecordKind::TenantKey, key.version),
             RecordValue::Cluster(_) => RecordKey::cluster(),
             RecordValue::Proposer(proposer) => RecordKey::proposer(&proposer.id),
+            RecordValue::Admin(admin) => RecordKey::admin(&admin.name),
+            RecordValue::Deletions(deletions) => RecordKey::deletions(deletions.tenant.as_ref()),
         }
     }
 }
@@ -252,6 +302,7 @@ impl RecordValue {
 impl fmt::Display for RecordKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.tenant {
+            None if self.kind == RecordKind::Deletions => formatter.write_str(DELETIONS_KEY),
             None => write!(formatter, "{}{}", self.kind.segment(), self.name),
             Some(tenant) => write!(formatter, "{tenant}/{}/{}", self.kind.segment(), self.name),
         }
@@ -275,6 +326,12 @@ impl FromStr for RecordKey {
             let id = u128::from_str_radix(id, 16).map_err(|_| refused())?;
             return Ok(RecordKey::proposer(&id.to_be_bytes()));
         }
+        if let Some(name) = text.strip_prefix(ADMIN_PREFIX) {
+            return Ok(RecordKey::admin(&name.parse().map_err(|_| refused())?));
+        }
+        if text == DELETIONS_KEY {
+            return Ok(RecordKey::deletions(None));
+        }
         let mut parts = text.splitn(3, '/');
         let (Some(tenant), Some(segment), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(refused());
@@ -297,8 +354,14 @@ mod tests {
             assert_eq!(key.to_string().parse::<RecordKey>()?, key);
         }
         assert_eq!("@cluster".parse::<RecordKey>()?, RecordKey::cluster());
-        let proposer = RecordKey::proposer(&[7; 16]);
-        assert_eq!(proposer.to_string().parse::<RecordKey>()?, proposer);
+        for key in [
+            RecordKey::proposer(&[7; 16]),
+            RecordKey::admin(&"alice".parse()?),
+            RecordKey::deletions(None),
+            RecordKey::deletions(Some(&tenant)),
+        ] {
+            assert_eq!(key.to_string().parse::<RecordKey>()?, key);
+        }
         assert!("acme/nothing/x".parse::<RecordKey>().is_err());
         Ok(())
     }

@@ -3,7 +3,9 @@
 //! Always holds: what is here is the same for both planes and knows neither of them. Resources, policies and the
 //! protocol do not belong here.
 
+pub mod bearer;
 pub mod membership;
+pub mod records;
 pub mod seal;
 pub mod telemetry;
 pub mod tls;

@@ -3,10 +3,11 @@
 //! Always holds: a command that exists is valid by itself; clock and randomness went into it before it was proposed,
 //! so that applying it is deterministic.
 
+use gantry_model::admin::AdminChange;
 use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
-use gantry_model::{AgentKey, Approval, Catalog, Resource, ResourceId, ServerName, TenantName};
+use gantry_model::{AgentKey, Approval, Catalog, Resource, ResourceId, Revision, ServerName, TenantName};
 use prost::Message;
 
 use crate::convert::{WireError, bytes, name};
@@ -61,6 +62,15 @@ pub enum Command {
     },
     /// Changes who may be part of the cluster.
     ChangeEnrolment(EnrolmentChange),
+    /// Changes who may call the admin service.
+    ChangeAdmin(AdminChange),
+    /// Another command, refused when what it changes was changed after a revision. Never one of these within another.
+    Expecting {
+        /// What its author saw.
+        revision: Revision,
+        /// What is to be done.
+        command: Box<Command>,
+    },
 }
 
 /// A command with its origin, as it stands in the log.
@@ -173,6 +183,11 @@ impl From<&Command> for wire::Command {
                 })
             }
             Command::ChangeEnrolment(change) => To::ChangeEnrolment(change.into()),
+            Command::ChangeAdmin(change) => To::ChangeAdmin(change.into()),
+            Command::Expecting { revision, command } => To::Expecting(Box::new(wire::Expecting {
+                revision: revision.0,
+                command: Some(Box::new(command.as_ref().into())),
+            })),
         };
         wire::Command { command: Some(command), origin: None }
     }
@@ -213,6 +228,15 @@ impl TryFrom<&wire::Command> for Command {
                 rotated_at_ms: rotate.rotated_at_ms,
             },
             From::ChangeEnrolment(change) => Command::ChangeEnrolment(change.try_into()?),
+            From::ChangeAdmin(change) => Command::ChangeAdmin(change.try_into()?),
+            From::Expecting(expecting) => {
+                let command = expecting.command.as_deref().ok_or(WireError::Missing("command"))?;
+                if matches!(command.command, Some(From::Expecting(_))) {
+                    return Err(WireError::invalid("command", "expects a revision within another that does"));
+                }
+                let revision = Revision(expecting.revision);
+                Command::Expecting { revision, command: Box::new(command.try_into()?) }
+            }
         })
     }
 }

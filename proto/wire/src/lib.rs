@@ -4,6 +4,7 @@
 //! Always holds: a conversion from a message checks everything that the model's type promises; what a peer sent
 //! never panics. Domain logic does not belong here.
 
+mod admin;
 mod catalog;
 mod command;
 mod convert;
@@ -28,6 +29,9 @@ mod generated {
     #![expect(clippy::allow_attributes, reason = "generated")]
     include!(concat!(env!("OUT_DIR"), "/protocol.rs"));
 }
+
+/// The names of the admin service's calls, in the order of `admin.proto`.
+pub const ADMIN_METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/admin_methods.rs"));
 
 /// Longest gRPC message that a peer may send, in bytes: a recorded catalog at its bound, which has its definitions and
 /// as much of approved ones, with room for the rest.

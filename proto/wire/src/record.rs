@@ -35,6 +35,8 @@ impl From<&Record> for wire::Record {
             RecordValue::TenantKey(key) => To::TenantKey(key.as_ref().into()),
             RecordValue::Cluster(cluster) => To::Cluster(cluster.as_ref().into()),
             RecordValue::Proposer(proposer) => To::Proposer(proposer.as_ref().into()),
+            RecordValue::Admin(admin) => To::Admin(admin.as_ref().into()),
+            RecordValue::Deletions(deletions) => To::Deletions(deletions.as_ref().into()),
         };
         wire::Record { revision: record.revision.0, value: Some(value) }
     }
@@ -53,6 +55,8 @@ impl TryFrom<&wire::Record> for Record {
             From::TenantKey(key) => RecordValue::TenantKey(Arc::new(key.try_into()?)),
             From::Cluster(cluster) => RecordValue::Cluster(Arc::new(cluster.try_into()?)),
             From::Proposer(proposer) => RecordValue::Proposer(Arc::new(proposer.try_into()?)),
+            From::Admin(admin) => RecordValue::Admin(Arc::new(admin.try_into()?)),
+            From::Deletions(deletions) => RecordValue::Deletions(Arc::new(deletions.try_into()?)),
         };
         Ok(Record { revision: Revision(record.revision), value })
     }

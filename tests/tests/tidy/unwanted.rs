@@ -34,8 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 37] = [
-    ("cli/src/admin.rs", "sends the admin token with each admin request"),
+const OPENERS: [(&str, &str); 38] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -55,6 +54,8 @@ const OPENERS: [(&str, &str); 37] = [
         "hands the node token to the node in the same process, or joins with a token",
     ),
     ("control-plane/src/access.rs", "hashes tokens, to compare them in constant time"),
+    ("control-plane/src/access/identity.rs", "compares the presented admin token with the stored hash"),
+    ("control-plane/src/admin/admins.rs", "shows a new admin token to who made it, once"),
     ("control-plane/src/admin/enrolment.rs", "shows a new join token to who made it, once"),
     ("control-plane/src/ca.rs", "makes the authority's signing key of what the vault opened"),
     ("control-plane/src/admin/credential.rs", "refuses a secret that no header could carry"),
@@ -72,7 +73,6 @@ const OPENERS: [(&str, &str); 37] = [
     ("data-plane/src/config/tenant.rs", "joins prefix and secret, once per update"),
     ("data-plane/src/pipeline/authenticate.rs", "compares the presented key with the stored hash"),
     ("data-plane/src/pipeline/credential.rs", "the credential stage"),
-    ("data-plane/src/sync/connection.rs", "sends the node token to the control plane"),
     ("data-plane/src/sync/last_known_good/contents.rs", "seals what a node serves into its file, and back"),
     ("data-plane/src/sync/last_known_good/key.rs", "writes the key of these files into its own file"),
     ("data-plane/src/sync/last_known_good/sealed.rs", "derives the key of a file"),
@@ -81,6 +81,7 @@ const OPENERS: [(&str, &str); 37] = [
         "proto/model/src/key.rs",
         "writes the secret of an agent key into the key's text, which is a secret too",
     ),
+    ("proto/node/src/bearer.rs", "puts a token on each call of its bearer"),
     ("proto/node/src/seal.rs", "seals a secret to one node"),
     ("proto/node/src/membership.rs", "gives a join token to the control plane of its cluster"),
     ("proto/node/src/membership/file.rs", "writes and reads the key of a process in its own file"),

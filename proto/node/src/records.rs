@@ -1,4 +1,4 @@
-//! The writer's thread: records from the queue to a file, and copies to the reports.
+//! Audit records of a process: from a queue to a file, by a thread of its own, and a copy of each to whoever reports them.
 //!
 //! Always holds: records are written in the order in which their entries were closed, a record
 //! waits a few milliseconds for its turn. A record that cannot be written is counted and said in the log. Files rotate by
@@ -6,9 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,16 +22,16 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// serves all records of the pause.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// The thread and what it counts.
-pub(crate) struct Writer {
+/// The thread.
+#[derive(Debug)]
+pub struct Writer {
     thread: JoinHandle<()>,
-    dropped: Arc<AtomicU64>,
 }
 
 /// The audit file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the audit file {path} cannot be opened")]
-pub(crate) struct OpenError {
+pub struct OpenError {
     path: PathBuf,
     #[source]
     source: io::Error,
@@ -46,19 +44,18 @@ struct Log {
 }
 
 impl Writer {
-    pub(super) fn start(
-        directory: &Path,
+    /// Appends every record of the queue, which ends in a line feed, to the file `path`, such as `audit.jsonl`; its
+    /// directory is made. `report` gets each record in the same order, and must not wait.
+    pub fn start(
+        path: PathBuf,
         mut records: mpsc::Receiver<Vec<u8>>,
-        reports: mpsc::Sender<Vec<u8>>,
+        mut report: impl FnMut(Vec<u8>) + Send + 'static,
     ) -> Result<Writer, OpenError> {
-        let path = directory.join("audit.jsonl");
         let failed = |source| OpenError { path: path.clone(), source };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
         let mut log = Log::open(path.clone()).map_err(failed)?;
-        let dropped = Arc::new(AtomicU64::new(0));
-        let count = dropped.clone();
         let run = move || {
-            while let Some(batch) = next_batch(&mut records, &reports, &count) {
+            while let Some(batch) = next_batch(&mut records, &mut report) {
                 if let Err(error) = log.append(&batch) {
                     tracing::error!(path = %log.path.display(), %error, bytes = batch.len(), "audit records are lost");
                 }
@@ -66,14 +63,11 @@ impl Writer {
             }
         };
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(run).map_err(failed)?;
-        Ok(Writer { thread, dropped })
+        Ok(Writer { thread })
     }
 
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn join(self) {
+    /// Blocks until the queue is closed and its last record is written.
+    pub fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the audit's thread panicked");
         }
@@ -81,18 +75,12 @@ impl Writer {
 }
 
 /// Waits for a record, then takes what else is there; `None` once the queue is closed and empty.
-fn next_batch(
-    records: &mut mpsc::Receiver<Vec<u8>>,
-    reports: &mpsc::Sender<Vec<u8>>,
-    dropped: &AtomicU64,
-) -> Option<Vec<u8>> {
+fn next_batch(records: &mut mpsc::Receiver<Vec<u8>>, report: &mut impl FnMut(Vec<u8>)) -> Option<Vec<u8>> {
     let mut batch = Vec::new();
     let mut next = Some(records.blocking_recv()?);
     while let Some(record) = next {
         batch.extend_from_slice(&record);
-        if reports.try_send(record).is_err() {
-            dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        report(record);
         next = if batch.len() < BATCH_BYTES { records.try_recv().ok() } else { None };
     }
     Some(batch)

@@ -1,0 +1,157 @@
+//! Admins: who there is, making one, giving a new token, ending one.
+//!
+//! Always holds: a token is in the answer that makes it and nowhere else; what is stored is a hash of its secret.
+
+use std::time::Duration;
+
+use gantry_control_state::{Command, Outcome};
+use gantry_model::admin::{Admin, AdminChange, AdminToken, PresentedToken, Role};
+use gantry_model::key::{KEY_ID_BYTES, KEY_SECRET_BYTES, KeyId};
+use gantry_model::record::RecordKey;
+use gantry_model::{Name, Revision, Secret};
+use gantry_wire::admin_v1::{
+    AdminInfo, AdminTokenInfo, AdminTokenResponse, CreateAdminRequest, DeleteAdminRequest,
+    DeleteAdminResponse, ListAdminsRequest, ListAdminsResponse, RotateAdminTokenRequest,
+};
+use tonic::Status;
+use zeroize::Zeroizing;
+
+use super::call::Call;
+use super::keys::expiry;
+use super::rejection::{parse, parse_or_every, refused};
+use crate::access::rules::Permission;
+use crate::access::sha256;
+use crate::plane::now_ms;
+use crate::vault::{CryptoError, fill_random};
+
+/// Longest time that older tokens count beside a new one. Who needs longer rotates when the machines are ready.
+const GRACE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What a new token is, to its bearer and to the state.
+struct NewToken {
+    presented: PresentedToken,
+    stored: AdminToken,
+}
+
+pub(super) async fn create(call: &Call, request: &CreateAdminRequest) -> Result<AdminTokenResponse, Status> {
+    let name: Name = parse("admin", &request.name)?;
+    let role = |text: &String| parse::<Role>("role", text);
+    let mut roles = request.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
+    roles.sort();
+    roles.dedup();
+    let now_ms = now_ms();
+    let token = NewToken::make(&name, now_ms, request.expires_in_seconds)?;
+    let admin = Admin { name, roles, tokens: vec![token.stored.clone()], created_at_ms: now_ms };
+    let revision = change(call, AdminChange::Create(admin)).await?;
+    Ok(token.respond(revision))
+}
+
+pub(super) async fn rotate(
+    call: &Call,
+    request: &RotateAdminTokenRequest,
+) -> Result<AdminTokenResponse, Status> {
+    let own = &call.identity().name;
+    let name = parse_or_every::<Name>("admin", &request.name)?.unwrap_or_else(|| own.clone());
+    if name != *own {
+        // Whoever may not is told so whether there is one of that name or not.
+        call.require(Permission::Administer)?;
+    }
+    let grace = Duration::from_secs(request.grace_seconds);
+    if grace > GRACE_MAX {
+        let days = GRACE_MAX.as_secs() / (24 * 60 * 60);
+        return Err(Status::invalid_argument(format!("older tokens count for {days} days more at most")));
+    }
+    let now_ms = now_ms();
+    let token = NewToken::make(&name, now_ms, request.expires_in_seconds)?;
+    let older_end_at_ms = now_ms.saturating_add(request.grace_seconds.saturating_mul(1_000));
+    let rotation = AdminChange::Rotate { name, token: token.stored.clone(), older_end_at_ms, now_ms };
+    let revision = change(call, rotation).await?;
+    Ok(token.respond(revision))
+}
+
+pub(super) async fn delete(call: &Call, request: &DeleteAdminRequest) -> Result<DeleteAdminResponse, Status> {
+    let name: Name = parse("admin", &request.name)?;
+    let revision = change(call, AdminChange::Delete(name)).await?;
+    Ok(DeleteAdminResponse { revision: revision.0 })
+}
+
+pub(super) fn list(call: &Call, request: &ListAdminsRequest) -> Result<ListAdminsResponse, Status> {
+    let name: Option<Name> = parse_or_every("admin", &request.name)?;
+    let view = call.view();
+    let asked_for = |admin: &&std::sync::Arc<Admin>| name.as_ref().is_none_or(|name| admin.name == *name);
+    let info = |admin: &std::sync::Arc<Admin>| {
+        let record = view.state.record(&RecordKey::admin(&admin.name));
+        info(admin, record.map_or(Revision::NONE, |record| record.revision))
+    };
+    let admins: Vec<AdminInfo> = view.state.admins().filter(asked_for).map(info).collect();
+    match &name {
+        Some(name) if admins.is_empty() => {
+            Err(Status::not_found(format!("there is no admin {name}; `gantry admin ls` lists them")))
+        }
+        _ => Ok(ListAdminsResponse { revision: view.revision.0, admins }),
+    }
+}
+
+/// Also for an admin who may do nothing else.
+pub(super) fn whoami(call: &Call) -> Result<AdminInfo, Status> {
+    let identity = call.identity();
+    let state = call.plane.consensus.feed().latest().state;
+    let stored = state.admin(&identity.name).map(|admin| info(admin, Revision::NONE));
+    let root = || AdminInfo {
+        name: identity.name.to_string(),
+        roles: vec![Role::ClusterAdmin.to_string()],
+        ..AdminInfo::default()
+    };
+    Ok(AdminInfo { proof: identity.proof.to_string(), ..stored.unwrap_or_else(root) })
+}
+
+async fn change(call: &Call, change: AdminChange) -> Result<Revision, Status> {
+    let committed = call.propose(call.guarded(Command::ChangeAdmin(change))).await?;
+    match committed.outcome {
+        Outcome::Done(_) => Ok(committed.revision),
+        Outcome::Refused(refusals) => Err(refused(&refusals)),
+    }
+}
+
+fn info(admin: &Admin, revision: Revision) -> AdminInfo {
+    let token = |token: &AdminToken| AdminTokenInfo {
+        id: token.id.to_string(),
+        created_at_ms: token.created_at_ms,
+        expires_at_ms: token.expires_at_ms.unwrap_or(0),
+    };
+    AdminInfo {
+        name: admin.name.to_string(),
+        roles: admin.roles.iter().map(ToString::to_string).collect(),
+        created_at_ms: admin.created_at_ms,
+        tokens: admin.tokens.iter().map(token).collect(),
+        revision: revision.0,
+        proof: String::new(),
+    }
+}
+
+impl NewToken {
+    fn make(name: &Name, now_ms: u64, expires_in_seconds: u64) -> Result<NewToken, Status> {
+        let expires_at_ms = match expires_in_seconds {
+            0 => None,
+            seconds => Some(expiry(now_ms, seconds)?),
+        };
+        let broken = |error: CryptoError| Status::internal(error.to_string());
+        let mut id = [0; KEY_ID_BYTES];
+        fill_random(&mut id).map_err(broken)?;
+        let mut secret = Zeroizing::new([0; KEY_SECRET_BYTES]);
+        fill_random(secret.as_mut()).map_err(broken)?;
+        let id = KeyId(id);
+        let hash = sha256(secret.as_ref());
+        let presented = PresentedToken { name: name.clone(), id, secret: Secret::new(*secret) };
+        Ok(NewToken { presented, stored: AdminToken { id, hash, created_at_ms: now_ms, expires_at_ms } })
+    }
+
+    fn respond(&self, revision: Revision) -> AdminTokenResponse {
+        AdminTokenResponse {
+            revision: revision.0,
+            id: self.stored.id.to_string(),
+            token: self.presented.to_text().expose().clone(),
+            expires_at_ms: self.stored.expires_at_ms.unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What changed since the author of a command looked: the guard against lost updates.
+//!
+//! Always holds: a command that passes changes nothing that was changed or deleted after the revision that its author
+//! saw. Where that is not remembered any more it is refused, too. Which records a command changes can be told from the
+//! command, so every voter judges alike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gantry_model::admin::AdminChange;
+use gantry_model::record::{Deletion, Deletions, RecordKey, RecordKind, RecordValue};
+use gantry_model::{Name, ResourceId, Revision, TenantName};
+use gantry_wire::Command;
+
+use crate::outcome::Refusal;
+use crate::state::State;
+
+/// Deletions that are remembered of each tenant: what a team deletes between a `diff` and its `apply`.
+pub const DELETIONS_MAX: usize = 64;
+
+/// Why a command is refused whose author saw `expected`; empty: it is not.
+pub(crate) fn changed_since(
+    state: &State,
+    expected: Revision,
+    at: Revision,
+    command: &Command,
+) -> Vec<Refusal> {
+    if expected >= at {
+        return vec![Refusal::of(0, format!("there is no revision {} yet", expected.0))];
+    }
+    let refusal = |(index, key): (usize, RecordKey)| {
+        let told = told(state, expected, &key)?;
+        Some(Refusal::of(index, format!("{told}, after the expected revision {}", expected.0)))
+    };
+    touched(command).into_iter().filter_map(refusal).collect()
+}
+
+/// Remembers what was deleted, by tenant; what a deleted tenant had goes with it.
+pub(crate) fn remember(
+    state: &State,
+    revision: Revision,
+    removed: &[RecordKey],
+) -> Vec<Result<Deletions, RecordKey>> {
+    let mut by_tenant: BTreeMap<Option<TenantName>, Vec<Deletion>> = BTreeMap::new();
+    let mut gone = Vec::new();
+    for key in removed {
+        let is_tenant = matches!(key.kind(), RecordKind::Resource(gantry_model::Kind::Tenant));
+        let tenant = key.tenant().filter(|_| !is_tenant);
+        if is_tenant {
+            gone.extend(key.tenant().map(|tenant| RecordKey::deletions(Some(tenant))));
+        } else if tenant.is_some_and(|tenant| state.resource(&ResourceId::of_tenant(tenant)).is_none()) {
+            continue;
+        }
+        let deletion = Deletion { key: key.to_string(), revision };
+        by_tenant.entry(tenant.cloned()).or_default().push(deletion);
+    }
+    let known = by_tenant.into_iter().map(|(tenant, new)| {
+        let mut deletions = match state.deletions(tenant.as_ref()) {
+            Some(known) => known.as_ref().clone(),
+            None => Deletions { tenant, forgotten: Revision::NONE, latest: Vec::new() },
+        };
+        deletions.latest.retain(|known| !new.iter().any(|new| new.key == known.key));
+        deletions.latest.extend(new);
+        let surplus = deletions.latest.len().saturating_sub(DELETIONS_MAX);
+        if let Some(newest) = deletions.latest.drain(..surplus).next_back() {
+            deletions.forgotten = newest.revision;
+        }
+        Ok(deletions)
+    });
+    known.chain(gone.into_iter().map(Err)).collect()
+}
+
+/// The records that a command changes, with the place of each in it.
+fn touched(command: &Command) -> Vec<(usize, RecordKey)> {
+    match command {
+        Command::Apply(resources) => {
+            resources.iter().map(|resource| RecordKey::from(&resource.id())).enumerate().collect()
+        }
+        Command::Delete(ids) => ids.iter().map(RecordKey::from).enumerate().collect(),
+        Command::PutKey(key) => vec![(0, RecordKey::from(&ResourceId::agent(&key.tenant, &key.agent)))],
+        Command::RevokeKey { tenant, id } => vec![(0, RecordKey::of(tenant, RecordKind::AgentKey, id))],
+        Command::PutSecret { secret, .. } => {
+            let credential = RecordKey::from(&ResourceId::credential(&secret.tenant, &secret.credential));
+            let secret = RecordKey::of(&secret.tenant, RecordKind::SealedSecret, &secret.credential);
+            vec![(0, credential), (0, secret)]
+        }
+        Command::PutCatalog(catalog) => {
+            vec![(0, RecordKey::of(&catalog.tenant, RecordKind::Catalog, &catalog.server))]
+        }
+        Command::ApproveCatalog { tenant, server, .. } => {
+            vec![(0, RecordKey::of(tenant, RecordKind::Catalog, server))]
+        }
+        Command::ChangeAdmin(change) => vec![(0, RecordKey::admin(admin(change)))],
+        Command::Bootstrap(_) | Command::RotateNodeKeys { .. } | Command::ChangeEnrolment(_) => {
+            vec![(0, RecordKey::cluster())]
+        }
+        Command::Expecting { command, .. } => touched(command),
+    }
+}
+
+fn admin(change: &AdminChange) -> &Name {
+    match change {
+        AdminChange::Create(admin) => &admin.name,
+        AdminChange::Rotate { name, .. } | AdminChange::Delete(name) => name,
+    }
+}
+
+/// What happened to a record after a revision; `None`: nothing.
+fn told(state: &State, expected: Revision, key: &RecordKey) -> Option<String> {
+    if let Some(record) = state.record(key) {
+        let changed = record.revision > expected;
+        return changed.then(|| format!("{} was changed at revision {}", title(key), record.revision.0));
+    }
+    let is_tenant = |tenant: &&TenantName| state.resource(&ResourceId::of_tenant(tenant)).is_some();
+    // What belonged to a tenant that is gone, went with it.
+    let (deletions, key) = match key.tenant() {
+        Some(tenant) if is_tenant(&tenant) => (state.deletions(Some(tenant)), key.clone()),
+        Some(tenant) => (state.deletions(None), RecordKey::from(&ResourceId::of_tenant(tenant))),
+        None => (state.deletions(None), key.clone()),
+    };
+    let deletions: &Arc<Deletions> = deletions?;
+    let text = key.to_string();
+    let known = deletions.latest.iter().find(|deletion| deletion.key == text && deletion.revision > expected);
+    match known {
+        Some(deletion) => Some(format!("{} was deleted at revision {}", title(&key), deletion.revision.0)),
+        None if deletions.forgotten > expected => {
+            Some(format!("{} may have been deleted by revision {}", title(&key), deletions.forgotten.0))
+        }
+        None => None,
+    }
+}
+
+/// A record as people name it.
+fn title(key: &RecordKey) -> String {
+    let name = key.name();
+    let of = |what: &str| match key.tenant() {
+        Some(tenant) => format!("{what} {tenant}/{name}"),
+        None => format!("{what} {name}"),
+    };
+    match key.kind() {
+        RecordKind::Resource(gantry_model::Kind::Tenant) => format!("Tenant {name}"),
+        RecordKind::Resource(kind) => of(kind.as_str()),
+        RecordKind::AgentKey => of("key"),
+        RecordKind::Catalog => of("the catalog of Server"),
+        RecordKind::SealedSecret => of("the secret of Credential"),
+        RecordKind::TenantKey => of("data key"),
+        RecordKind::Admin => of("admin"),
+        RecordKind::Cluster => "the cluster's record".to_owned(),
+        RecordKind::Proposer | RecordKind::Deletions => key.to_string(),
+    }
+}
+
+/// The state holds what was deleted in records of its own.
+impl State {
+    /// What was deleted of late, of a tenant's or of the cluster's.
+    pub(crate) fn deletions(&self, tenant: Option<&TenantName>) -> Option<&Arc<Deletions>> {
+        match &self.record(&RecordKey::deletions(tenant))?.value {
+            RecordValue::Deletions(deletions) => Some(deletions),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
