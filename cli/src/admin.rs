@@ -33,6 +33,7 @@ pub(crate) type Service = AdminClient<InterceptedService<Channel, Bearer>>;
 #[derive(Clone)]
 pub(crate) struct Admin {
     service: Service,
+    is_plain: bool,
 }
 
 impl Admin {
@@ -43,7 +44,15 @@ impl Admin {
             Failure::new(
                 Exit::Unavailable,
                 format!("the admin service at {url} does not answer: {}", chain(&error)),
-                "start it with `gantry dev`, or name another with `--admin HOST:PORT --token-file FILE`",
+                match &access.trust {
+                    None => {
+                        "start it with `gantry dev`, or name another with `--admin HOST:PORT --token-file FILE`"
+                    }
+                    Some(_) => {
+                        "start it with `gantry control-plane run`, and name its address and its DATA_DIR/ca.pem; \
+                         `gantry dev` has no TLS: leave --ca out"
+                    }
+                },
             )
         };
         let endpoint = Endpoint::from_shared(url.to_owned())
@@ -60,7 +69,19 @@ impl Admin {
         let service = AdminClient::with_interceptor(channel, token)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Admin { service })
+        Ok(Admin { service, is_plain: access.trust.is_none() })
+    }
+
+    /// The connection broke before there was an answer.
+    fn broken(&self, status: &Status) -> Failure {
+        let next = if self.is_plain {
+            "if it has TLS, as `gantry control-plane run` has, name its DATA_DIR/ca.pem with `--ca FILE`; else look whether \
+             it runs, and what was changed with `gantry get all`"
+        } else {
+            "look whether it runs, and what was changed with `gantry get all`"
+        };
+        let message = format!("the connection to the admin service broke: {}", chain(status));
+        Failure::new(Exit::Unavailable, message, next)
     }
 
     /// The generated client. Cloning shares the connection.
@@ -76,10 +97,16 @@ impl Admin {
     ) -> Result<T, Failure> {
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) if is_broken(&status) => Err(self.broken(&status)),
             Ok(Err(status)) => Err(refused(&status, next)),
             Err(_) => Err(refused(&Status::deadline_exceeded(UNANSWERED), next)),
         }
     }
+}
+
+/// Whether there is no answer because the connection broke.
+fn is_broken(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|error| error.is::<tonic::transport::Error>())
 }
 
 /// Dials a control plane that the authority has named; the token proves the admin.

@@ -5,6 +5,7 @@
 //! file or standard input, never from the command line. Admin verbs speak gRPC; only `tool call` and `connect` speak
 //! MCP, because only the endpoint runs the whole pipeline.
 
+mod address;
 mod admin;
 mod change;
 mod context;

@@ -11,7 +11,7 @@ pub(crate) mod rules;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
-use gantry_model::identity::Party;
+use gantry_model::identity::{MemberId, Party};
 use gantry_model::{Name, Secret};
 use gantry_node::tls::Caller;
 use tonic::codegen::http::HeaderMap;
@@ -112,6 +112,34 @@ impl Interceptor for NodeCheck {
             }
         };
         request.extensions_mut().insert(CertifiedNode(name));
+        Ok(request)
+    }
+}
+
+/// How a member proves itself to another.
+#[derive(Debug, Clone)]
+pub(crate) enum MemberCheck {
+    /// With the token that all members share; there is no TLS.
+    Token(TokenCheck),
+    /// With its certificate, without which its handshake was refused.
+    Certificate,
+}
+
+/// The number that the certificate of a member gives it; there is none where members have a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CertifiedMember(pub(crate) MemberId);
+
+impl Interceptor for MemberCheck {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let MemberCheck::Token(token) = self {
+            return token.call(request);
+        }
+        let peer = request.extensions().get::<Caller>().and_then(|caller| caller.peer.as_ref());
+        let Some(Party::ControlPlane(member)) = peer.map(|peer| &peer.name.party) else {
+            return Err(Status::unauthenticated("only members of the control plane are heard here"));
+        };
+        let member = CertifiedMember(*member);
+        request.extensions_mut().insert(member);
         Ok(request)
     }
 }

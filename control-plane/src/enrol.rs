@@ -17,13 +17,14 @@ use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use gantry_control_state::{Command, Outcome, State};
-use gantry_model::Revision;
 use gantry_model::enrolment::{EnrolmentChange, JoinTokenId, Joiner};
 use gantry_model::identity::{MemberId, PeerName};
+use gantry_model::{Name, Revision};
+use gantry_node::seal::{SealPublicKey, Sealed};
 use gantry_node::tls::{Caller, Peer};
 use gantry_wire::enrol_v1::enrol_server::Enrol;
 use gantry_wire::enrol_v1::{
-    Certificates, JoinRequest, JoinResponse, RenewRequest, RenewResponse, join_request,
+    Certificates, JoinRequest, JoinResponse, RenewRequest, RenewResponse, SealedKeyFile, join_request,
 };
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
@@ -33,6 +34,7 @@ use crate::ca::{Ca, IssueError};
 use crate::plane::{Plane, now_ms};
 use crate::raft::ProposeError;
 use crate::revoked::revocations;
+use crate::vault::{SealKeyFileError, Vault};
 
 use attempts::Attempts;
 
@@ -50,8 +52,21 @@ pub(crate) struct EnrolService {
 struct Asking {
     id: JoinTokenId,
     hash: [u8; 32],
-    joiner: join_request::Joiner,
+    joiner: Asks,
     request: Vec<u8>,
+}
+
+/// What somebody asks to be.
+enum Asks {
+    Node(Name),
+    /// A member, to whose key the vault's key file is sealed.
+    Member(SealPublicKey),
+}
+
+/// What somebody gets.
+struct Admitted {
+    chain: Vec<CertificateDer<'static>>,
+    key_file: Option<SealedKeyFile>,
 }
 
 /// Why somebody does not join.
@@ -67,7 +82,8 @@ impl EnrolService {
         EnrolService { plane, attempts: Attempts::default() }
     }
 
-    async fn admit(&self, asking: &Asking) -> Result<Vec<CertificateDer<'static>>, Refused> {
+    async fn admit(&self, asking: &Asking) -> Result<Admitted, Refused> {
+        let mut has_caught_up = false;
         for _ in 0..NUMBER_ATTEMPTS_MAX {
             let state = self.plane.consensus.feed().latest().state;
             let ca = open(&self.plane, &state).map_err(Refused::Told)?;
@@ -75,6 +91,7 @@ impl EnrolService {
             let name = name_of(&ca, &joiner).ok_or_else(|| Refused::Told(broken()))?;
             // Before the token is used up, for a request that cannot be signed.
             let chain = sign(&ca, &asking.request, &name).map_err(Refused::Told)?;
+            let key_file = self.key_file(asking, &name).await.map_err(Refused::Told)?;
             let command = Command::ChangeEnrolment(EnrolmentChange::UseJoinToken {
                 id: asking.id,
                 hash: asking.hash,
@@ -83,12 +100,17 @@ impl EnrolService {
             });
             // What is refused here would be refused there: a guess costs the cluster nothing.
             if let Outcome::Refused(refusals) = state.clone().apply(Revision(u64::MAX), &command).outcome {
+                // The token may have been made at another member a moment ago.
+                if !has_caught_up && self.plane.consensus.catch_up().await.is_ok() {
+                    has_caught_up = true;
+                    continue;
+                }
                 return Err(Refused::Token(words(&refusals)));
             }
             match self.plane.consensus.propose(command).await.map_err(not_committed)?.outcome {
                 Outcome::Done(_) => {
                     tracing::info!(%name, token = %asking.id, "a process has joined");
-                    return Ok(chain);
+                    return Ok(Admitted { chain, key_file });
                 }
                 Outcome::Refused(refusals) => {
                     let newest = self.plane.consensus.feed().latest().state;
@@ -115,8 +137,13 @@ impl Enrol for EnrolService {
         }
         let asking = Asking::read(request.into_inner())?;
         match self.admit(&asking).await {
-            Ok(chain) => {
-                Ok(Response::new(JoinResponse { certificates: Some(certificates(&chain)), key_file: None }))
+            Ok(Admitted { chain, key_file }) => {
+                let members = if key_file.is_some() { self.members() } else { Vec::new() };
+                Ok(Response::new(JoinResponse {
+                    certificates: Some(certificates(&chain)),
+                    key_file,
+                    members,
+                }))
             }
             Err(Refused::Token(reason)) => Err(self.refuse(address, asking.id, &reason)),
             Err(Refused::Told(status)) => Err(status),
@@ -129,7 +156,7 @@ impl Enrol for EnrolService {
         })?;
         let state = self.plane.consensus.feed().latest().state;
         // The handshake asked that too, perhaps before the revocation came here.
-        if revocations(&state).cover(&peer) {
+        if revocations(&state, &self.plane.consensus.membership()).cover(&peer) {
             return Err(Status::permission_denied(
                 "the certificate was revoked; join again with a new token",
             ));
@@ -142,6 +169,32 @@ impl Enrol for EnrolService {
 }
 
 impl EnrolService {
+    /// The vault's key file for a member that joins under this name.
+    async fn key_file(&self, asking: &Asking, name: &PeerName) -> Result<Option<SealedKeyFile>, Status> {
+        let Asks::Member(recipient) = asking.joiner else { return Ok(None) };
+        let (directory, member) = (self.plane.data_dir.clone(), name.clone());
+        let sealed =
+            tokio::task::spawn_blocking(move || Vault::seal_key_file(&directory, member, &recipient)).await;
+        match sealed {
+            Ok(Ok(Sealed { encapsulated_key, ciphertext })) => {
+                Ok(Some(SealedKeyFile { encapsulated_key, ciphertext }))
+            }
+            Ok(Err(error @ SealKeyFileError::Seal(_))) => Err(Status::invalid_argument(error.to_string())),
+            Ok(Err(error)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the vault's key file cannot be handed over");
+                Err(broken())
+            }
+            Err(_) => Err(Status::unavailable("this control plane is ending")),
+        }
+    }
+
+    /// Where the members hear each other.
+    fn members(&self) -> Vec<String> {
+        let members = self.plane.consensus.membership().members.into_iter();
+        members.map(|member| member.address).filter(|address| !address.is_empty()).collect()
+    }
+
     fn refuse(&self, address: IpAddr, token: JoinTokenId, reason: &str) -> Status {
         self.attempts.failed(address, Instant::now());
         tracing::warn!(%address, %token, reason, "a join token was refused");
@@ -155,7 +208,19 @@ impl EnrolService {
 impl Asking {
     fn read(request: JoinRequest) -> Result<Asking, Status> {
         let id = request.token_id.try_into().map_err(|_| Status::invalid_argument("token_id is no id"))?;
-        let joiner = request.joiner.ok_or_else(|| Status::invalid_argument("joiner is missing"))?;
+        let joiner = match request.joiner {
+            Some(join_request::Joiner::Node(name)) => {
+                let name = name.parse();
+                Asks::Node(
+                    name.map_err(|error| Status::invalid_argument(format!("the node's name: {error}")))?,
+                )
+            }
+            Some(join_request::Joiner::Member(member)) => {
+                let key = SealPublicKey::try_from(member.seal_public_key.as_slice());
+                Asks::Member(key.map_err(|error| Status::invalid_argument(error.to_string()))?)
+            }
+            None => return Err(Status::invalid_argument("joiner is missing")),
+        };
         let hash = hash_of(&request.token_secret);
         Ok(Asking { id: JoinTokenId(id), hash, joiner, request: request.certificate_request })
     }
@@ -175,11 +240,8 @@ fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
 
 fn joiner(asking: &Asking, state: &State) -> Result<Joiner, Status> {
     match &asking.joiner {
-        join_request::Joiner::Node(name) => name
-            .parse()
-            .map(Joiner::Node)
-            .map_err(|error| Status::invalid_argument(format!("node {name:?}: {error}"))),
-        join_request::Joiner::Member(_) => {
+        Asks::Node(name) => Ok(Joiner::Node(name.clone())),
+        Asks::Member(_) => {
             let newest = state.cluster().map(|cluster| cluster.enrolment.last_member);
             let next = newest.and_then(|newest| newest.checked_add(1));
             next.map(Joiner::ControlPlane).ok_or_else(broken)

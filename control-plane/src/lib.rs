@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod feed;
+pub mod member;
 pub mod raft;
 pub mod store;
 
@@ -16,6 +17,7 @@ mod options;
 mod peer;
 mod plane;
 mod revoked;
+mod services;
 #[cfg(test)]
 mod simulation;
 mod start;
@@ -26,8 +28,7 @@ mod vault;
 pub use access::TOKEN_BYTES_MIN;
 pub use audit::AuditError;
 pub use ca::{CaError, CertifyError};
-pub use options::{MemberOptions, Options, OptionsError};
-pub use peer::GrpcPeers;
+pub use options::{MemberOptions, MemberProof, Options, OptionsError};
 pub use start::{ControlPlane, Failure, ShutdownError, StartError, start};
 pub use transport::{SecureError, Transport};
 pub use vault::{CryptoError, FoundError, KeyFileError, NotOurs, UnsealError};

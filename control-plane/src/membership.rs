@@ -4,9 +4,11 @@
 //! them; a member goes on telling the leader its address until the cluster has it. Every member tells the
 //! others which nodes follow it, and what those record.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_node::tls::{Incoming, TlsError, member_server_config};
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::raft_v1::RecordNews;
 use gantry_wire::raft_v1::peer_server::PeerServer;
@@ -19,10 +21,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::access::{TokenCheck, Whose};
+use crate::access::{MemberCheck, TokenCheck, Whose};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Selection, Tail};
-use crate::options::MemberOptions;
+use crate::options::{MemberOptions, MemberProof};
 use crate::peer::{GrpcPeers, PeerService};
 use crate::raft::{Consensus, Formation};
 
@@ -48,7 +50,14 @@ pub(crate) struct Membership {
 impl Membership {
     pub(crate) async fn bind(options: &MemberOptions) -> std::io::Result<Membership> {
         let listener = TcpListener::bind(options.listen).await?;
-        let address = listener.local_addr()?.to_string();
+        let listening = listener.local_addr()?;
+        let address = match &options.advertise {
+            None => listening.to_string(),
+            Some(advertised) => match advertised.strip_suffix(":0") {
+                Some(host) => format!("{host}:{}", listening.port()),
+                None => advertised.clone(),
+            },
+        };
         Ok(Membership { options: options.clone(), listener, address })
     }
 
@@ -57,13 +66,16 @@ impl Membership {
     }
 
     pub(crate) fn peers(&self) -> Arc<GrpcPeers> {
-        Arc::new(GrpcPeers::new(&self.options.token))
+        Arc::new(match &self.options.proof {
+            MemberProof::Token(token) => GrpcPeers::by_token(token),
+            MemberProof::Certificate(own) => GrpcPeers::by_certificate(own),
+        })
     }
 
     pub(crate) fn formation(&self) -> Formation {
-        match self.options.join {
-            Some(_) => Formation::Join,
-            None => Formation::Found(self.address.clone()),
+        match self.options.is_founder() {
+            true => Formation::Found(self.address.clone()),
+            false => Formation::Join,
         }
     }
 
@@ -74,14 +86,28 @@ impl Membership {
         (fleet, journal): (&Arc<Fleet>, &Arc<Journal>),
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) {
+    ) -> Result<(), TlsError> {
         let service = PeerServer::new(PeerService::new(consensus.clone(), fleet.clone(), journal.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let router = Server::builder()
-            .add_service(InterceptedService::new(service, TokenCheck::new(Whose::Peer, &self.options.token)));
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let check = match &self.options.proof {
+            MemberProof::Token(token) => MemberCheck::Token(TokenCheck::new(Whose::Peer, token)),
+            MemberProof::Certificate(_) => MemberCheck::Certificate,
+        };
+        let router = Server::builder().add_service(InterceptedService::new(service, check));
+        let stopped = stop.clone().cancelled_owned();
+        let served: Pin<Box<dyn Future<Output = _> + Send>> = match &self.options.proof {
+            MemberProof::Token(_) => {
+                let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+                Box::pin(router.serve_with_incoming_shutdown(incoming, stopped))
+            }
+            MemberProof::Certificate(own) => {
+                let (presenter, trust) = (own.presenter().clone(), own.trust().clone());
+                let config = member_server_config(presenter, trust.clone(), own.cluster().clone())?;
+                let incoming = Incoming::new(self.listener, config, trust);
+                Box::pin(router.serve_with_incoming_shutdown(incoming, stopped))
+            }
+        };
         tasks.spawn(async move {
             if let Err(error) = served.await {
                 let error: &dyn std::error::Error = &error;
@@ -93,20 +119,33 @@ impl Membership {
         let (address, join) = (self.address, self.options.join);
         tasks.spawn(async move {
             let work = async {
-                present(&consensus, &address, join).await;
+                present(&consensus, &address, &join).await;
                 tokio::join!(tell_of_nodes(&consensus, &fleet), tell_of_records(&consensus, records));
             };
             stop.run_until_cancelled(work).await;
         });
+        Ok(())
     }
 }
 
-/// Tells the leader this member's address until the cluster knows it.
-async fn present(consensus: &Consensus, address: &str, join: Option<String>) {
-    loop {
-        match consensus.present(address, join.as_deref()).await {
+/// Tells the leader this member's address until the cluster knows it. While no leader is known, through `join` and the
+/// members of its own log, one after the other: the leader may know it under an address that it had before.
+async fn present(consensus: &Consensus, address: &str, join: &[String]) {
+    let mut told = String::new();
+    for attempt in 0_usize.. {
+        let members = consensus.membership().members.into_iter().map(|member| member.address);
+        let contacts: Vec<_> = join.iter().cloned().chain(members.filter(|known| known != address)).collect();
+        let contact = contacts.get(attempt.checked_rem(contacts.len()).unwrap_or(0));
+        match consensus.present(address, contact.map(String::as_str)).await {
             Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "this member is not known to its cluster yet"),
+            Err(error) => {
+                let error = error.to_string();
+                // Once for each reason: it may be a long wait.
+                if told != error {
+                    tracing::warn!(error, address, "this member is not known to its cluster yet; it goes on");
+                    told = error;
+                }
+            }
         }
         tokio::time::sleep(PRESENT_INTERVAL).await;
     }

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use gantry_model::Secret;
+use gantry_model::identity::{MemberId, Party, PeerName};
+use gantry_node::membership::Membership;
 
 use crate::access::TOKEN_BYTES_MIN;
 use crate::raft::VoterId;
@@ -19,12 +21,10 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Where the services listen: without TLS loopback only. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// How they are reached.
+    /// How they are reached, and how nodes prove themselves.
     pub transport: Transport,
     /// What admins prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes.
     pub admin_token: Secret<String>,
-    /// What nodes prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes, and another one.
-    pub node_token: Secret<String>,
     /// This process as one of several members; `None`: it is the only one there can be.
     pub member: Option<MemberOptions>,
 }
@@ -34,12 +34,25 @@ pub struct Options {
 pub struct MemberOptions {
     /// Its id: never another process's, nor another directory's.
     pub voter: VoterId,
-    /// Where the other members are heard: loopback only. Port 0 takes a free one.
+    /// Where the other members are heard: without certificates loopback only. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What members prove themselves to each other with; at least [`TOKEN_BYTES_MIN`] bytes, and another one.
-    pub token: Secret<String>,
-    /// The address of a member of the cluster that it joins when its directory is new; `None`: it makes the cluster.
-    pub join: Option<String>,
+    /// `HOST:PORT` at which they reach it, where port 0 stands for the port that it listens on; `None`: where it
+    /// listens.
+    pub advertise: Option<String>,
+    /// How members prove themselves to each other.
+    pub proof: MemberProof,
+    /// Addresses of members of the cluster that it joins when its directory is new. Without any, and without a
+    /// certificate, it makes the cluster.
+    pub join: Vec<String>,
+}
+
+/// How members prove themselves to each other.
+#[derive(Debug, Clone)]
+pub enum MemberProof {
+    /// With a token of at least [`TOKEN_BYTES_MIN`] bytes, unlike the other tokens, in the clear.
+    Token(Secret<String>),
+    /// With certificates of the cluster, over TLS.
+    Certificate(Membership),
 }
 
 /// Options that cannot be.
@@ -64,6 +77,14 @@ pub enum OptionsError {
         /// `admin`, `node` or `peer`.
         whose: &'static str,
     },
+    /// Nodes would be heard in the clear and members by TLS, or the other way round.
+    #[error(
+        "members prove themselves with certificates where there is TLS, and with a token where there is none"
+    )]
+    MixedProof,
+    /// The certificate is another member's.
+    #[error("the certificate is that of {0}, not of this member")]
+    OtherCertificate(PeerName),
     /// Whoever has one could act as the other.
     #[error("two of the tokens of admins, nodes and members are the same")]
     SameTokens,
@@ -71,11 +92,26 @@ pub enum OptionsError {
 
 impl Options {
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
-        let mut tokens = vec![("admin", &self.admin_token), ("node", &self.node_token)];
-        tokens.extend(self.member.as_ref().map(|member| ("peer", &member.token)));
-        let member = self.member.as_ref().map(|member| member.listen);
-        // The members of a cluster speak in the clear.
-        let plain = (self.transport == Transport::Plain).then_some(self.listen).into_iter().chain(member);
+        let mut tokens = vec![("admin", &self.admin_token)];
+        let mut plain = Vec::new();
+        if let Transport::Plain { node_token } = &self.transport {
+            tokens.push(("node", node_token));
+            plain.push(self.listen);
+        }
+        match (&self.transport, self.member.as_ref().map(|member| (member, &member.proof))) {
+            (Transport::Plain { .. }, Some((member, MemberProof::Token(token)))) => {
+                tokens.push(("peer", token));
+                plain.push(member.listen);
+            }
+            (Transport::Tls, Some((member, MemberProof::Certificate(own)))) => {
+                let number = MemberId::new(member.voter.0).map(Party::ControlPlane);
+                if number.as_ref() != Some(&own.name().party) {
+                    return Err(OptionsError::OtherCertificate(own.name().clone()));
+                }
+            }
+            (_, None) => {}
+            (_, Some(_)) => return Err(OptionsError::MixedProof),
+        }
         if let Some(open) = plain.into_iter().find(|listen| !listen.ip().is_loopback()) {
             return Err(OptionsError::NotLoopback(open));
         }
@@ -95,6 +131,21 @@ impl Options {
     }
 }
 
+impl MemberOptions {
+    /// What it began with, where members have certificates.
+    pub(crate) fn certificate(&self) -> Option<&Membership> {
+        match &self.proof {
+            MemberProof::Token(_) => None,
+            MemberProof::Certificate(own) => Some(own),
+        }
+    }
+
+    /// Whether it makes the cluster when its directory is new. One with a certificate is of a cluster already.
+    pub(crate) fn is_founder(&self) -> bool {
+        matches!(self.proof, MemberProof::Token(_)) && self.join.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,9 +155,8 @@ mod tests {
         let options = |listen: &str, admin: &str, node: &str| Options {
             data_dir: PathBuf::new(),
             listen: listen.parse().expect("an address"),
-            transport: Transport::Plain,
+            transport: Transport::Plain { node_token: Secret::new(node.to_owned()) },
             admin_token: Secret::new(admin.to_owned()),
-            node_token: Secret::new(node.to_owned()),
             member: None,
         };
         let (one, two) = ("1".repeat(32), "2".repeat(32));
@@ -123,11 +173,14 @@ mod tests {
             member: Some(MemberOptions {
                 voter: VoterId(1),
                 listen: listen.parse().expect("an address"),
-                token: Secret::new(token.to_owned()),
-                join: None,
+                advertise: None,
+                proof: MemberProof::Token(Secret::new(token.to_owned())),
+                join: Vec::new(),
             }),
             ..options("127.0.0.1:0", &one, &two)
         };
+        let mixed = Options { transport: Transport::Tls, ..member("127.0.0.1:0", &"3".repeat(32)) };
+        assert_eq!(mixed.check(), Err(OptionsError::MixedProof));
         assert_eq!(member("127.0.0.1:0", &"3".repeat(32)).check(), Ok(()));
         assert_eq!(member("127.0.0.1:0", &two).check(), Err(OptionsError::SameTokens));
         let everywhere = member("0.0.0.0:8082", &"3".repeat(32)).check();

@@ -1,5 +1,6 @@
 //! What the services of one control-plane process share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,8 @@ pub(crate) const TAILS_MAX: usize = 64;
 pub(crate) struct Plane {
     pub(crate) consensus: Consensus,
     pub(crate) vault: Vault,
+    /// Where the key file is.
+    pub(crate) data_dir: PathBuf,
     pub(crate) journal: Arc<Journal>,
     pub(crate) audit: Audit,
     pub(crate) fleet: Arc<Fleet>,

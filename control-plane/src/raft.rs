@@ -16,6 +16,7 @@
 
 mod answer;
 mod batcher;
+mod directory;
 mod entry;
 mod error;
 mod hand_over;
@@ -26,6 +27,7 @@ mod message;
 mod network;
 mod peers;
 mod propose;
+mod removed;
 mod runtime;
 #[cfg(test)]
 mod tests;
@@ -54,6 +56,7 @@ use network::Network;
 use propose::Proposer;
 
 pub use answer::{AnswerError, StaleError};
+pub(crate) use directory::{is_made, make};
 pub use entry::DecodeError;
 pub use error::{ProposeError, StartError};
 pub use members::{ChangeError, MemberStatus, Membership, MembershipChange, MembershipVersion};

@@ -1,71 +1,47 @@
 //! Starting a control plane, and the handle on a running one.
 //!
-//! Always holds: when [`start`] returns, this process leads, has applied its log and has opened its vault, and both
-//! services answer. When the services or consensus end by themselves, [`ControlPlane::failed`] says so and everything
-//! else ends too: there is no half of a control plane.
+//! Always holds: when [`start`] returns, this process has the cluster's facts, has opened its vault, and its services
+//! answer; one that is alone leads and has applied its log, a member of several may be behind. A start that fails ends
+//! what it began and gives the data directory back. When the services or consensus end by themselves,
+//! [`ControlPlane::failed`] says so and everything else ends too: there is no half of a control plane.
+
+mod facts;
 
 use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use gantry_control_state::{Command, Outcome};
-use gantry_model::enrolment::EnrolmentChange;
-use gantry_wire::MESSAGE_BYTES_MAX;
-use gantry_wire::admin_v1::admin_server::AdminServer;
-use gantry_wire::enrol_v1::enrol_server::EnrolServer;
-use gantry_wire::sync_v1::sync_server::SyncServer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
-use crate::access::gate::Gate;
-use crate::access::identity::Doorkeeper;
-use crate::access::{NodeCheck, TokenCheck, Whose};
-use crate::admin::AdminService;
 use crate::audit::{Audit, AuditError};
-use crate::enrol::EnrolService;
 use crate::feed::Feed;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::membership::Membership;
-use crate::options::{Options, OptionsError};
+use crate::options::{MemberOptions, Options, OptionsError};
 use crate::plane::{Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
 use crate::raft::{self, Consensus, ProposeError, VoterId};
-use crate::revoked;
+use crate::revoked::{self, revocations};
+use crate::services::{DRAIN_DEADLINE, serve, supervise};
 use crate::store::WriteError;
-use crate::stream::{StreamService, keep_time};
+use crate::stream::keep_time;
 use crate::transport::{SecureError, Secured, Transport};
-use crate::vault::{FoundError, UnsealError, Vault};
+use crate::vault::{FoundError, UnsealError};
 
-/// The voter of a cluster that can have only one.
-const ONLY_VOTER: VoterId = VoterId(1);
+pub(crate) use facts::open_vault;
+
+/// The voter of a cluster that can have only one, and the founder of every other.
+pub(crate) const ONLY_VOTER: VoterId = VoterId(1);
 /// Where consensus keeps its data, below the data directory.
-const CONSENSUS_DIRECTORY: &str = "consensus";
-/// How long open calls may take to end. Streams end by themselves at once; the rest are single requests.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// How often it is asked whether consensus still runs.
-const CONSENSUS_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often an idle connection is probed, and how long it may take to answer: a node that lost power is seen as gone
-/// within half a minute.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(10);
-/// Calls at one time on one connection. A node has one; an admin's tool a few.
-const STREAMS_MAX: u32 = 128;
-
-/// The services while they run.
-type Services = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
-
+pub(crate) const CONSENSUS_DIRECTORY: &str = "consensus";
 /// A running control plane. End it with [`ControlPlane::shutdown`]; dropping it leaves it running.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -118,6 +94,9 @@ pub enum StartError {
     /// Calls of admins cannot be recorded.
     #[error("audit cannot be started")]
     Audit(#[from] AuditError),
+    /// The other members do not take this one for a member any more.
+    #[error("{}", cut_off(.0))]
+    CutOff(VoterId),
     /// The process is ending.
     #[error("the start was interrupted")]
     Interrupted,
@@ -132,6 +111,9 @@ pub enum Failure {
     /// The listener failed.
     #[error("the services have stopped: {0}")]
     Services(String),
+    /// The other members do not take this one for a member any more: what it has is no longer theirs.
+    #[error("{}", cut_off(.0))]
+    CutOff(VoterId),
 }
 
 /// A shutdown that did not end well. Every acknowledged change is durable all the same.
@@ -142,70 +124,135 @@ pub enum ShutdownError {
     Store(#[from] WriteError),
 }
 
-/// Starts a control plane. Dropping the future leaves what was started until the process ends.
+/// Starts a control plane. A member of several may have to wait for the others before it can serve: it says so in the
+/// log and goes on trying. Dropping the future leaves what was started until the process ends.
 pub async fn start(options: Options) -> Result<ControlPlane, StartError> {
     options.check()?;
-    let listen_failed = |source| StartError::Listen { address: options.listen, source };
-    let listener = TcpListener::bind(options.listen).await.map_err(listen_failed)?;
-    let address = listener.local_addr().map_err(listen_failed)?;
-    make_directory(options.data_dir.clone()).await?;
-    let membership = match &options.member {
-        Some(member) => {
-            let failed = |source| StartError::Listen { address: member.listen, source };
-            Some(Membership::bind(member).await.map_err(failed)?)
-        }
-        None => None,
-    };
-    let peer_address = membership.as_ref().map(|membership| membership.address().to_owned());
-    let data_dir = options.data_dir.join(CONSENSUS_DIRECTORY);
+    let bound = Bound::new(&options).await?;
     let voter = options.member.as_ref().map_or(ONLY_VOTER, |member| member.voter);
-    let mut consensus_options = raft::Options::new(data_dir, voter);
-    if let Some(membership) = &membership {
+    let mut consensus_options = raft::Options::new(options.data_dir.join(CONSENSUS_DIRECTORY), voter);
+    if let Some(membership) = &bound.membership {
         consensus_options.formation = membership.formation();
         consensus_options.peers = membership.peers();
     }
-    let audit = Audit::start(&options.data_dir, &format!("control-plane-{}", voter.0))?;
     let consensus = Consensus::start(consensus_options, Feed::new()).await?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let (fleet, journal) = (Arc::new(Fleet::new(Instant::now())), Journal::new());
-    if let Some(membership) = membership {
-        membership.run(&consensus, (&fleet, &journal), &tasks, &stop);
+    let begun = Begun { voter, consensus, stop, tasks };
+    let opened = tokio::select! {
+        opened = open(&options, bound, &begun) => opened,
+        () = is_cut_off(&options) => Err(StartError::CutOff(voter)),
+    };
+    if opened.is_err() {
+        begun.end().await;
     }
-    let is_founder = options.member.as_ref().is_none_or(|member| member.join.is_none());
-    let vault = match open_vault(&consensus, &options.data_dir, is_founder).await {
-        Ok(vault) => vault,
-        Err(error) => {
-            stop.cancel();
-            // The first error is the one to tell.
-            let _ = consensus.shutdown().await;
-            return Err(error);
+    opened
+}
+
+/// What a start has begun, and has to end when it fails.
+struct Begun {
+    voter: VoterId,
+    consensus: Consensus,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Begun {
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("tasks did not end in time and are left behind");
+        }
+        // Gives the directory back; the first error is the one to tell.
+        let _ = self.consensus.shutdown().await;
+    }
+}
+
+/// What listens already, so that an address in use is found before anything is written.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    membership: Option<Membership>,
+}
+
+impl Bound {
+    async fn new(options: &Options) -> Result<Bound, StartError> {
+        let failed = |address| move |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(failed(options.listen))?;
+        let address = listener.local_addr().map_err(failed(options.listen))?;
+        make_directory(options.data_dir.clone()).await?;
+        let membership = match &options.member {
+            Some(member) => Some(Membership::bind(member).await.map_err(failed(member.listen))?),
+            None => None,
+        };
+        Ok(Bound { listener, address, membership })
+    }
+}
+
+/// Everything on top of consensus. What it begins ends with [`Begun::end`].
+async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlPlane, StartError> {
+    let Begun { voter, consensus, stop, tasks, .. } = begun;
+    let (fleet, journal) = (Arc::new(Fleet::new(Instant::now())), Journal::new());
+    let peer_address = bound.membership.as_ref().map(|membership| membership.address().to_owned());
+    let certificate = options.member.as_ref().and_then(MemberOptions::certificate);
+    if let Some(certificate) = certificate {
+        // What it knew when it went down counts from the first handshake on.
+        let state = consensus.feed().latest().state;
+        certificate.trust().replace_revocations(revocations(&state, &consensus.membership()));
+    }
+    if let Some(membership) = bound.membership {
+        membership.run(consensus, (&fleet, &journal), tasks, stop).map_err(SecureError::from)?;
+    }
+    let is_founder = options.member.as_ref().is_none_or(MemberOptions::is_founder);
+    let vault = open_vault(consensus, &options.data_dir, is_founder).await?;
+    let secured = match &options.transport {
+        Transport::Plain { .. } => None,
+        Transport::Tls => {
+            let state = consensus.feed().latest().state;
+            Some(Secured::new(&vault, &state, *voter, certificate)?)
         }
     };
-    let state = consensus.feed().latest().state;
-    let secured = match options.transport {
-        Transport::Plain => None,
-        Transport::Tls => Some(Secured::new(&vault, &state, voter)?),
-    };
+    // Its thread ends with the plane.
+    let audit = Audit::start(&options.data_dir, &format!("control-plane-{}", voter.0))?;
     let plane = Arc::new(Plane {
-        consensus,
+        consensus: consensus.clone(),
         vault,
+        data_dir: options.data_dir.clone(),
         journal,
         audit,
         fleet,
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),
-        stop,
-        tasks,
+        stop: stop.clone(),
+        tasks: tasks.clone(),
     });
+    let services = serve(plane.clone(), bound.listener, secured.as_ref(), options)?;
     plane.tasks.spawn(keep_time(plane.clone()));
-    if let Some(secured) = &secured {
+    if let Some(secured) = secured {
         plane.tasks.spawn(revoked::follow(plane.clone(), secured.trust.clone()));
-        plane.tasks.spawn(secured.clone().renew(plane.clone()));
+        plane.tasks.spawn(secured.renew(plane.clone()));
     }
     let (failed, failure) = watch::channel(None);
-    let services = serve(plane.clone(), listener, secured.as_ref(), &options)?;
-    let supervisor = tokio::spawn(supervise(plane.clone(), services, failed));
-    Ok(ControlPlane { address, peer_address, plane, failure, supervisor })
+    let options = options.clone();
+    let cut_off = async move { is_cut_off(&options).await };
+    let supervisor = tokio::spawn(supervise(plane.clone(), services, cut_off, failed));
+    Ok(ControlPlane { address: bound.address, peer_address, plane, failure, supervisor })
+}
+
+/// Completes when another member says that this one's certificate does not count any more.
+async fn is_cut_off(options: &Options) {
+    match options.member.as_ref().and_then(MemberOptions::certificate) {
+        Some(certificate) => certificate.presenter().is_told_revoked().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn cut_off(voter: &VoterId) -> String {
+    format!(
+        "the other members refuse the certificate of member {voter}: it was removed from the cluster, and its number is \
+         never used again; join anew from an empty directory, with `gantry cluster token --role control-plane` at another \
+         member and `gantry cluster join` here"
+    )
 }
 
 impl ControlPlane {
@@ -273,114 +320,22 @@ impl ControlPlane {
     }
 }
 
-async fn make_directory(directory: PathBuf) -> Result<(), StartError> {
+pub(crate) async fn make_directory(directory: PathBuf) -> Result<(), StartError> {
     let failed = |source| StartError::DataDirectory { directory: directory.clone(), source };
     let path = directory.clone();
     let make = move || DirBuilder::new().recursive(true).mode(0o700).create(path);
     tokio::task::spawn_blocking(make).await.map_err(|_| StartError::Interrupted)?.map_err(failed)
 }
 
-/// Opens the vault; on a first start, makes the cluster.
-async fn open_vault(consensus: &Consensus, directory: &Path, is_founder: bool) -> Result<Vault, StartError> {
-    if !is_founder {
-        let mut revisions = consensus.feed().subscribe();
-        while consensus.feed().latest().state.cluster().is_none() {
-            revisions.changed().await.map_err(|_| StartError::Interrupted)?;
-        }
-    } else if consensus.feed().latest().state.cluster().is_none() {
-        let path = directory.to_owned();
-        let found = tokio::task::spawn_blocking(move || Vault::found(&path)).await;
-        let cluster = found.map_err(|_| StartError::Interrupted)??;
-        let committed = consensus.propose(Command::Bootstrap(cluster)).await?;
-        if let Outcome::Refused(_) = committed.outcome {
-            tracing::info!("the cluster was made by another start meanwhile");
-        }
-    }
-    let state = consensus.feed().latest().state;
-    let cluster = state.cluster().cloned().ok_or(StartError::Interrupted)?;
-    let has_authority = cluster.enrolment.authority.is_some();
-    let path = directory.to_owned();
-    let unsealed = tokio::task::spawn_blocking(move || Vault::unseal(&path, &cluster)).await;
-    let vault = unsealed.map_err(|_| StartError::Interrupted)??;
-    if !has_authority {
-        // A build before authorities made the cluster. When another process was faster, its authority is as good.
-        let founding = EnrolmentChange::FoundAuthority(vault.found_authority()?);
-        consensus.propose(Command::ChangeEnrolment(founding)).await?;
-    }
-    Ok(vault)
-}
-
-/// Serves until the process is to end and every connection has ended.
-fn serve(
-    plane: Arc<Plane>,
-    listener: TcpListener,
-    secured: Option<&Secured>,
-    options: &Options,
-) -> Result<Services, SecureError> {
-    let admin = AdminServer::new(AdminService::new(plane.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let stream = SyncServer::new(StreamService::new(plane.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let node_check = match secured {
-        None => NodeCheck::Token(TokenCheck::new(Whose::Node, &options.node_token)),
-        Some(_) => NodeCheck::Certificate,
-    };
-    let router = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
-        .max_concurrent_streams(STREAMS_MAX)
-        .add_service(Gate::new(admin, plane.clone(), Doorkeeper::new(&options.admin_token)))
-        .add_service(InterceptedService::new(stream, node_check))
-        .add_service(EnrolServer::new(EnrolService::new(plane.clone())));
-    let stop = plane.stop.clone().cancelled_owned();
-    Ok(match secured {
-        None => {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            Box::pin(router.serve_with_incoming_shutdown(incoming, stop))
-        }
-        Some(secured) => Box::pin(router.serve_with_incoming_shutdown(secured.incoming(listener)?, stop)),
-    })
-}
-
-/// Owns the services; ends everything when one part ends by itself.
-async fn supervise(plane: Arc<Plane>, mut services: Services, failed: watch::Sender<Option<Failure>>) {
-    let failure = tokio::select! {
-        biased;
-        () = plane.stop.cancelled() => None,
-        ended = &mut services => {
-            let reason = ended.err().map_or_else(|| "the listener ended".to_owned(), |error| error.to_string());
-            Some(Failure::Services(reason))
-        }
-        reason = consensus_stops(&plane.consensus) => Some(Failure::Consensus(reason)),
-    };
-    let services_ended = matches!(failure, Some(Failure::Services(_)));
-    if let Some(failure) = failure {
-        tracing::error!(%failure, "the control plane ends");
-        failed.send_replace(Some(failure));
-    }
-    plane.stop.cancel();
-    if !services_ended && tokio::time::timeout(DRAIN_DEADLINE, services).await.is_err() {
-        tracing::warn!("calls did not end in time and are broken off");
-    }
-}
-
-async fn consensus_stops(consensus: &Consensus) -> String {
-    let mut interval = tokio::time::interval(CONSENSUS_CHECK_INTERVAL);
-    loop {
-        interval.tick().await;
-        if let Some(reason) = consensus.status().await.stopped {
-            return reason;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use gantry_control_state::Command;
     use gantry_model::Secret;
 
     use super::*;
+    use crate::vault::Vault;
 
     #[tokio::test]
     async fn a_control_plane_whose_consensus_stops_says_so_and_ends() -> Result<(), Box<dyn std::error::Error>>
@@ -389,9 +344,8 @@ mod tests {
         let options = Options {
             data_dir: directory.path().join("made"),
             listen: ([127, 0, 0, 1], 0).into(),
-            transport: Transport::Plain,
+            transport: Transport::Plain { node_token: Secret::new("n".repeat(32)) },
             admin_token: Secret::new("a".repeat(32)),
-            node_token: Secret::new("n".repeat(32)),
             member: None,
         };
         let running = start(options.clone()).await?;
@@ -423,7 +377,6 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             transport: Transport::Tls,
             admin_token: Secret::new("a".repeat(32)),
-            node_token: Secret::new("n".repeat(32)),
             member: None,
         };
         let running = start(options.clone()).await?;

@@ -50,7 +50,7 @@ use watermark::{Mark, Watermark};
 use writer::{QUEUE_REQUESTS_MAX, Request, Writer};
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use directory::FORMAT_VERSION;
+pub use directory::{FORMAT_VERSION, is_made};
 pub use error::{Item, OpenError, ReadError, WriteError};
 pub use log::IndexedEntry;
 pub use machine::{ChangeSet, KEY_BYTES_MAX};

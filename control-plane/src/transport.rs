@@ -1,14 +1,16 @@
 //! How other processes reach this one: without TLS on loopback, or with TLS and certificates on both sides.
 //!
-//! Always holds: with TLS this process shows a certificate of its own cluster, with a key that is in memory only and a
-//! new one for each certificate; it certifies itself, because every member can open the authority's key. What is
+//! Always holds: with TLS this process shows a certificate of its own cluster. Once it has the cluster's state its keys
+//! are in memory only, a new one for each certificate; it certifies itself, because every member can open the authority's key. What is
 //! revoked is refused, see `revoked.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gantry_control_state::State;
+use gantry_model::Secret;
 use gantry_model::identity::{MemberId, PeerName};
+use gantry_node::membership::Membership;
 use gantry_node::tls::{Certified, Incoming, Presenter, TlsError, Trust, TrustError, server_config};
 use tokio::net::TcpListener;
 
@@ -18,11 +20,14 @@ use crate::raft::VoterId;
 use crate::vault::Vault;
 
 /// How other processes reach a control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Transport {
-    /// Without TLS, on loopback only; nodes prove themselves with the node token.
-    Plain,
-    /// With TLS 1.3; nodes prove themselves with certificates of the cluster, and the node token counts for nothing.
+    /// Without TLS, on loopback only.
+    Plain {
+        /// What nodes prove themselves with; at least [`crate::TOKEN_BYTES_MIN`] bytes, and unlike the other tokens.
+        node_token: Secret<String>,
+    },
+    /// With TLS 1.3; nodes prove themselves with certificates of the cluster.
     Tls,
 }
 
@@ -52,19 +57,37 @@ pub enum SecureError {
     /// No configuration.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What it joined is not the cluster whose state it has.
+    #[error("the certificate is that of {0}, and the state is that of another cluster")]
+    OtherCluster(PeerName),
     /// A member's number is at least 1.
     #[error("{0} is no member's number")]
     Member(u64),
 }
 
 impl Secured {
-    /// Certifies this process.
-    pub(crate) fn new(vault: &Vault, state: &State, voter: VoterId) -> Result<Secured, SecureError> {
+    /// Certifies this process; in place of what it began with, where it is a member of several.
+    pub(crate) fn new(
+        vault: &Vault,
+        state: &State,
+        voter: VoterId,
+        begun: Option<&Membership>,
+    ) -> Result<Secured, SecureError> {
         let ca = Ca::open(vault, state)?;
         let member = MemberId::new(voter.0).ok_or(SecureError::Member(voter.0))?;
         let name = PeerName::control_plane(ca.cluster().clone(), member);
-        let presenter = Presenter::new(ca.certify(&name, SystemTime::now())?);
-        Ok(Secured { name, presenter, trust: Trust::new(&[ca.certificate().clone()])? })
+        let certified = ca.certify(&name, SystemTime::now())?;
+        let authorities = [ca.certificate().clone()];
+        let Some(begun) = begun else {
+            let (presenter, trust) = (Presenter::new(certified), Trust::new(&authorities)?);
+            return Ok(Secured { name, presenter, trust });
+        };
+        if *begun.name() != name {
+            return Err(SecureError::OtherCluster(begun.name().clone()));
+        }
+        begun.trust().replace_authorities(&authorities)?;
+        begun.presenter().replace(certified);
+        Ok(Secured { name, presenter: begun.presenter().clone(), trust: begun.trust().clone() })
     }
 
     /// The connections of a listener.

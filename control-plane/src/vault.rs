@@ -27,6 +27,7 @@ use std::time::SystemTime;
 use aws_lc_rs::hmac;
 use gantry_control_state::{Command, State};
 use gantry_model::enrolment::{Authority, Enrolment};
+use gantry_model::identity::PeerName;
 use gantry_model::key::KEY_SECRET_BYTES;
 use gantry_model::record::{Cluster, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::{CredentialName, Secret, TenantName};
@@ -98,6 +99,17 @@ pub enum FoundError {
     /// No authority.
     #[error("the cluster's authority cannot be made")]
     Authority(#[from] rcgen::Error),
+}
+
+/// Why the key file is not handed to a member.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealKeyFileError {
+    /// It cannot be read.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// What the member sent is no usable key.
+    #[error("the vault's key file cannot be sealed to the member")]
+    Seal(#[from] SealError),
 }
 
 /// Why a stored secret cannot be worked with.
@@ -186,6 +198,21 @@ impl Vault {
         let node_keys = open_node_keys(&root, cluster).map_err(damaged("node keys"))?;
         let agent_keys = node_keys.ok_or(UnsealError::NodeKeys)?.agent_key_hasher();
         Ok(Vault { cluster_id: cluster.id.as_str().into(), root, agent_keys })
+    }
+
+    /// The key file in `directory`, sealed to a member that joins. Blocks.
+    pub(crate) fn seal_key_file(
+        directory: &Path,
+        member: PeerName,
+        recipient: &SealPublicKey,
+    ) -> Result<Sealed, SealKeyFileError> {
+        let key_file = KeyFile::read(directory)?;
+        Ok(seal::seal(recipient, &Purpose::KeyFile { member }, &key_file.key.to_secret())?)
+    }
+
+    /// Keeps the key file that a member handed over. Blocks.
+    pub(crate) fn keep_key_file(directory: &Path, handed: &Secret<Vec<u8>>) -> Result<(), KeyFileError> {
+        KeyFile::keep(directory, handed)
     }
 
     /// The cluster that the vault belongs to.

@@ -13,6 +13,7 @@ pub mod eventually;
 pub mod fixture;
 pub mod governed;
 pub mod matrix;
+pub mod members;
 pub mod peers;
 pub mod process;
 pub mod refusal;

@@ -28,8 +28,13 @@ struct Secured {
 impl Secured {
     async fn start() -> Tested<Secured> {
         let folder = tempfile::tempdir()?;
+        let mut init = gantry(folder.path())?;
+        init.args(["cluster", "init", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
+        init.arg("--data-dir").arg(folder.path().join("control-plane"));
+        let made = run(init, DEADLINE).await?;
+        assert!(made.status.success(), "{}", made.stderr);
         let mut command = gantry(folder.path())?;
-        command.args(["control-plane", "run", "--listen", "127.0.0.1:0", "--output", "json"]);
+        command.args(["control-plane", "run", "--output", "json"]);
         command.arg("--data-dir").arg(folder.path().join("control-plane"));
         let (plane, address) = serving(command).await?;
         Ok(Secured { plane, address, folder })

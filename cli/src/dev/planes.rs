@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use gantry_control_plane::raft::VoterId;
-use gantry_control_plane::{ControlPlane, MemberOptions, Transport};
+use gantry_control_plane::{ControlPlane, MemberOptions, MemberProof, Transport};
 use gantry_data_plane::{LastKnownGood, Proof};
 use gantry_model::Secret;
 use gantry_node::tls::TlsFiles;
@@ -150,8 +150,7 @@ impl Voters {
                 data_dir: data_dir.clone(),
                 listen: if voter == 1 { listen } else { (Ipv4Addr::LOCALHOST, 0).into() },
                 admin_token: secret(admin_token),
-                node_token: secret(node_token),
-                transport: Transport::Plain,
+                transport: Transport::Plain { node_token: secret(node_token) },
                 member,
             };
             let is_new = !data_dir.join("consensus").exists();
@@ -211,8 +210,9 @@ fn member(
     Ok(MemberOptions {
         voter: VoterId(voter),
         listen: directory.peer_address(data_dir)?,
-        token: secret(&directory.peer_token()?),
-        join: join.map(|address| address.to_string()),
+        advertise: None,
+        proof: MemberProof::Token(secret(&directory.peer_token()?)),
+        join: join.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -245,6 +245,7 @@ pub(crate) fn control_failed(error: &gantry_control_plane::StartError, listen_fl
         StartError::Consensus(_) => {
             "stop the process that uses the directory, or name another with `--data-dir DIR`"
         }
+        StartError::CutOff(_) => "empty the directory, or name another with `--data-dir DIR`",
         StartError::DataDirectory { .. }
         | StartError::Found(_)
         | StartError::Bootstrap(_)

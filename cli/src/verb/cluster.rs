@@ -1,5 +1,6 @@
 //! `gantry cluster`: what concerns the cluster as a whole.
 
+mod make;
 mod members;
 mod token;
 
@@ -13,6 +14,10 @@ use crate::failure::{Exit, Failure};
 /// Maintain the cluster as a whole.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Cluster {
+    /// Found a cluster: make the directory of its first member.
+    Init(make::Init),
+    /// Join a cluster: make the directory of one more member, with a token of `gantry cluster token`.
+    Join(make::Join),
     /// Give all nodes a new key for sessions, cursors and the like; what the key before it sealed opens still.
     RotateKeys(RotateKeys),
     /// Make a token with which one process may join.
@@ -25,6 +30,8 @@ pub(crate) enum Cluster {
     Add(members::Change),
     /// Take a member out of the cluster, for ever: its id is never used again.
     Remove(members::Change),
+    /// Let a member that has joined take the place of one that is gone for good, such as for a lost disk.
+    Replace(members::Replace),
     /// Let another voter lead; writes wait for a few seconds meanwhile.
     Transfer(members::Change),
 }
@@ -45,12 +52,15 @@ impl Cluster {
     /// Runs the command.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         match self {
+            Cluster::Init(init) => init.run().await,
+            Cluster::Join(join) => join.run().await,
             Cluster::RotateKeys(rotate) => rotate.run().await,
             Cluster::Token(token) => token.run().await,
             Cluster::Revoke(revoke) => revoke.run().await,
             Cluster::Status(status) => status.run().await,
             Cluster::Add(change) => change.run(members::promote).await,
             Cluster::Remove(change) => change.run(members::remove).await,
+            Cluster::Replace(replace) => replace.run().await,
             Cluster::Transfer(change) => change.run(members::transfer).await,
         }
     }

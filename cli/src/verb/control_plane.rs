@@ -1,18 +1,22 @@
-//! `gantry control-plane run`: a control plane as a process of its own, with TLS.
+//! `gantry control-plane run`: a member of a control plane as a process of its own, with TLS.
 //!
-//! Always holds: standard output gets one line, when it serves; the admin token is in a file that only its owner can
-//! read, and is never printed; a signal ends the process in order. It is the only member of its cluster.
+//! Always holds: it runs what `gantry cluster init` or `gantry cluster join` made, and makes no cluster itself; standard
+//! output gets one line, when it serves; the admin token is in a file that only its owner can read, and is never printed;
+//! a signal ends the process in order, and another member leads first.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use gantry_control_plane::member::{LoadError, Member};
 use gantry_control_plane::{ControlPlane as Plane, Options, Transport};
 use gantry_model::Secret;
 use serde_json::json;
 
+use crate::address::host_and_port;
 use crate::context::{OWNER_ONLY, SecretText, read_secret};
 use crate::dev::{control_failed, new_admin_token, stop_control};
 use crate::failure::{Exit, Failure, chain};
@@ -23,29 +27,65 @@ use crate::signals::Signals;
 const ADMIN_TOKEN: &str = "admin-token";
 /// Below the data directory: the certificate of the cluster's authority, for `--ca` of the admin verbs.
 const AUTHORITY: &str = "ca.pem";
+/// How long another member may take to lead before this one ends all the same: three elections.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Run control-plane members.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ControlPlane {
-    /// Run a control plane, which makes its cluster at the first start.
+    /// Run the member that `gantry cluster init` or `gantry cluster join` made.
     Run(Run),
 }
 
 /// `gantry control-plane run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// Where everything is stored; made at the first start. Back up its file `kek` apart from the rest.
+    /// The member's directory.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Where admins and nodes connect, by TLS; port 0 takes a free one.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
-    listen: SocketAddr,
-    /// File with the admin token; DIR/admin-token when absent, which the first start makes.
+    /// Where admins and nodes connect, by TLS, in place of what DIR/member.json says; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where the other members are heard, in place of what DIR/member.json says.
+    #[arg(long, value_name = "IP:PORT")]
+    peer_listen: Option<SocketAddr>,
+    /// Where the other members reach it, in place of what DIR/member.json says; port 0 stands for the port that it
+    /// listens on.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// File with the admin token; DIR/admin-token when absent.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
     /// What is printed when it serves: text, or one JSON object on one line.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
+}
+
+/// What an admin needs to reach a member: made with its directory.
+pub(crate) struct AdminFiles {
+    /// The authority's certificate, as PEM.
+    pub(crate) authority: PathBuf,
+    /// The admin token.
+    pub(crate) token: PathBuf,
+}
+
+impl AdminFiles {
+    /// Makes them in a member's directory, where an earlier start left none. Each member has a token of its own there.
+    pub(crate) fn make(data_dir: &Path, member: &Member) -> Result<AdminFiles, Failure> {
+        let files = AdminFiles { authority: data_dir.join(AUTHORITY), token: data_dir.join(ADMIN_TOKEN) };
+        let authority = member.membership.presenter().certified();
+        if let Some(authority) = authority.as_ref().and_then(|certified| certified.chain().last()) {
+            let pem = pem::encode(&pem::Pem::new("CERTIFICATE", authority.to_vec()));
+            std::fs::write(&files.authority, pem).map_err(|error| unwritable(&files.authority, &error))?;
+        }
+        if !files.token.exists() {
+            let token = new_admin_token()?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&files.token);
+            file.and_then(|mut file| writeln!(file, "{}", token.expose()))
+                .map_err(|error| unwritable(&files.token, &error))?;
+        }
+        Ok(files)
+    }
 }
 
 impl ControlPlane {
@@ -61,19 +101,24 @@ impl Run {
     /// Runs until it is told to stop, or until the control plane dies.
     async fn run(self) -> Result<Exit, Failure> {
         let mut signals = Signals::new()?;
+        let member = self.member()?;
+        let files = AdminFiles::make(&self.data_dir, &member)?;
         let options = Options {
             data_dir: self.data_dir.clone(),
-            listen: self.listen,
+            listen: member.place.listen,
             transport: Transport::Tls,
-            admin_token: Secret::new(self.admin_token()?.expose().to_owned()),
-            // Nodes have certificates; this one opens nothing.
-            node_token: Secret::new(new_admin_token()?.expose().to_owned()),
-            member: None,
+            admin_token: Secret::new(self.admin_token(&files)?.expose().to_owned()),
+            member: Some(member.options()),
         };
-        let plane =
-            gantry_control_plane::start(options).await.map_err(|error| control_failed(&error, "--listen"))?;
-        let announced = self.announce(&plane);
-        if let Err(failure) = announced {
+        let started = tokio::select! {
+            started = gantry_control_plane::start(options) => started,
+            () = signals.next() => {
+                output::say("stopped before it served");
+                return Ok(Exit::Done);
+            }
+        };
+        let plane = started.map_err(|error| control_failed(&error, "--listen"))?;
+        if let Err(failure) = self.announce(&plane, &member, &files) {
             stop_control(plane).await;
             return Err(failure);
         }
@@ -85,7 +130,7 @@ impl Run {
             () = signals.next() => {
                 output::say("stopping; once more to stop at once");
                 tokio::select! {
-                    () = stop_control(plane) => {}
+                    () = stop(plane) => {}
                     () = signals.next() => output::warn("stopped at once: what was acknowledged is stored"),
                 }
                 Ok(Exit::Done)
@@ -93,57 +138,81 @@ impl Run {
         }
     }
 
-    fn admin_token_path(&self) -> PathBuf {
-        self.admin_token_file.clone().unwrap_or_else(|| self.data_dir.join(ADMIN_TOKEN))
-    }
-
-    /// The admin token; a new one where no file was named and an earlier start left none.
-    fn admin_token(&self) -> Result<SecretText, Failure> {
-        let path = self.admin_token_path();
-        if self.admin_token_file.is_some() || path.exists() {
-            return read_secret(&path);
+    /// The member of the directory, where the flags say that it is.
+    fn member(&self) -> Result<Member, Failure> {
+        let mut member = Member::load(&self.data_dir).map_err(|error| not_loaded(&error))?;
+        if let Some(listen) = self.listen {
+            member.place.listen = listen;
         }
-        let token = new_admin_token()?;
-        let write = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir)?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&path)?;
-            writeln!(file, "{}", token.expose())
-        };
-        write().map_err(|error| unwritable(&path, &error))?;
-        Ok(token)
+        if let Some(listen) = self.peer_listen {
+            member.place.peer_listen = listen;
+        }
+        if let Some(advertise) = &self.advertise {
+            member.place.advertise = host_and_port("address", "--advertise", advertise)?;
+        }
+        Ok(member)
     }
 
-    /// Leaves the authority's certificate where admins find it, and tells that it serves.
-    fn announce(&self, plane: &Plane) -> Result<(), Failure> {
-        let authority = plane.authority().ok_or_else(|| {
-            Failure::error("the cluster has no authority", "start it again: it is made at the start")
-        })?;
-        let path = self.data_dir.join(AUTHORITY);
-        let pem = pem::encode(&pem::Pem::new("CERTIFICATE", authority));
-        std::fs::write(&path, pem).map_err(|error| unwritable(&path, &error))?;
-        let (token, address) = (self.admin_token_path(), plane.address());
+    fn admin_token(&self, files: &AdminFiles) -> Result<SecretText, Failure> {
+        read_secret(self.admin_token_file.as_deref().unwrap_or(&files.token))
+    }
+
+    fn announce(&self, plane: &Plane, member: &Member, files: &AdminFiles) -> Result<(), Failure> {
+        let (token, address) = (self.admin_token_file.as_ref().unwrap_or(&files.token), plane.address());
         output::print(&match self.output {
             TextFormat::Text => {
                 let quoted = |path: &Path| shell_words::quote(&path.to_string_lossy()).into_owned();
                 format!(
-                    "The control plane of cluster {} serves admins and nodes at {address}.\n\nTry next:\n\n  \
+                    "Member {} of cluster {} serves admins and nodes at {address}.\n\nTry next:\n\n  \
                      gantry status --admin {address} --ca {} --token-file {}\n",
+                    member.id,
                     plane.cluster_id(),
-                    quoted(&path),
-                    quoted(&token),
+                    quoted(&files.authority),
+                    quoted(token),
                 )
             }
             TextFormat::Json => {
                 let line = json!({
                     "cluster_id": plane.cluster_id(),
+                    "member": member.id.get(),
                     "address": address.to_string(),
-                    "ca": path,
+                    "peer_address": plane.peer_address(),
+                    "ca": files.authority,
                     "admin_token_file": token,
                 });
                 format!("{line}\n")
             }
         })
     }
+}
+
+/// Lets another member lead, then stops.
+async fn stop(plane: Plane) {
+    match tokio::time::timeout(HAND_OVER_TIMEOUT, plane.hand_over()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => output::warn(&format!("no other member leads yet: {}", chain(&error))),
+        Err(_) => output::warn("no other member leads yet; the others elect one by themselves"),
+    }
+    stop_control(plane).await;
+}
+
+fn not_loaded(error: &LoadError) -> Failure {
+    let next = match error {
+        LoadError::None(_) => {
+            "`gantry cluster init --data-dir DIR` founds a cluster; `gantry cluster join --data-dir DIR` joins one"
+        }
+        LoadError::EmptyDisk { .. } => {
+            "join anew from an empty directory: `gantry cluster token --role control-plane` at another member, then \
+             `gantry cluster join` here"
+        }
+        LoadError::Identity(_) | LoadError::OtherParty { .. } => {
+            "name the directory of a member with --data-dir DIR"
+        }
+        LoadError::Place { .. } => {
+            "correct it: it has listen, peer_listen (IP:PORT), advertise (HOST:PORT) and contacts"
+        }
+    };
+    Failure::error(format!("the member does not start: {}", chain(error)), next)
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gantry_model::Secret;
+use gantry_model::identity::{ClusterId, MemberId, PeerName};
+use gantry_node::membership::Membership;
+use gantry_node::tls::{Connector, Expected, Presenter, Trust};
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::raft_v1::peer_client::PeerClient;
 use gantry_wire::raft_v1::{CheckpointHead, CheckpointReply, Question, Reply};
@@ -32,13 +35,21 @@ const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(2);
 /// Parts of a checkpoint that wait to be sent.
 const PARTS_QUEUED_MAX: usize = 4;
 
-/// Reaches other members over gRPC, in the clear: for members on one machine.
-pub struct GrpcPeers {
-    token: Option<MetadataValue<Ascii>>,
+/// Reaches other members over gRPC.
+pub(crate) struct GrpcPeers {
+    proof: Proof,
     channels: Mutex<HashMap<Peer, Channel>>,
 }
 
-/// Shows the token with every call.
+/// What proves this member to the others, and them to it.
+enum Proof {
+    /// A token that all of them share, in the clear: for members on one machine.
+    Token(Option<MetadataValue<Ascii>>),
+    /// Certificates of the cluster, over TLS.
+    Certificate { cluster: ClusterId, presenter: Arc<Presenter>, trust: Arc<Trust> },
+}
+
+/// Shows the token with every call, where there is one.
 #[derive(Clone)]
 struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -55,12 +66,19 @@ impl Interceptor for Bearer {
 
 impl GrpcPeers {
     /// Members that know each other by a token, which is visible ASCII.
-    pub fn new(token: &Secret<String>) -> Self {
+    pub(crate) fn by_token(token: &Secret<String>) -> Self {
         let mut token = MetadataValue::try_from(format!("Bearer {}", token.expose())).ok();
         if let Some(token) = &mut token {
             token.set_sensitive(true);
         }
-        Self { token, channels: Mutex::default() }
+        Self { proof: Proof::Token(token), channels: Mutex::default() }
+    }
+
+    /// Members that know each other by the names in their certificates.
+    pub(crate) fn by_certificate(own: &Membership) -> Self {
+        let (presenter, trust) = (own.presenter().clone(), own.trust().clone());
+        let proof = Proof::Certificate { cluster: own.cluster().clone(), presenter, trust };
+        Self { proof, channels: Mutex::default() }
     }
 
     fn client(&self, peer: &Peer) -> Result<Client, PeerError> {
@@ -68,19 +86,7 @@ impl GrpcPeers {
         let channel = match channels.get(peer) {
             Some(channel) => channel.clone(),
             None => {
-                let endpoint = Endpoint::from_shared(format!("http://{}", peer.address));
-                let unusable = |_| PeerError::Unreachable {
-                    peer: peer.clone(),
-                    reason: "its address is not HOST:PORT".to_owned(),
-                };
-                let channel = endpoint
-                    .map_err(unusable)?
-                    .connect_timeout(CONNECT_DEADLINE)
-                    .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-                    .keep_alive_timeout(KEEPALIVE_DEADLINE)
-                    .keep_alive_while_idle(true)
-                    .tcp_nodelay(true)
-                    .connect_lazy();
+                let channel = self.channel(peer)?;
                 if channels.len() >= CONNECTIONS_MAX {
                     channels.clear();
                 }
@@ -88,9 +94,40 @@ impl GrpcPeers {
                 channel
             }
         };
-        Ok(PeerClient::with_interceptor(channel, Bearer(self.token.clone()))
+        let bearer = match &self.proof {
+            Proof::Token(token) => Bearer(token.clone()),
+            Proof::Certificate { .. } => Bearer(None),
+        };
+        Ok(PeerClient::with_interceptor(channel, bearer)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// A way to a member, which is dialled when it is first needed.
+    fn channel(&self, peer: &Peer) -> Result<Channel, PeerError> {
+        let unusable = |reason: String| PeerError::Unreachable { peer: peer.clone(), reason };
+        let endpoint = Endpoint::from_shared(format!("http://{}", peer.address))
+            .map_err(|_| unusable("its address is not HOST:PORT".to_owned()))?
+            .connect_timeout(CONNECT_DEADLINE)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_DEADLINE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let (cluster, presenter, trust) = match &self.proof {
+            Proof::Token(_) => return Ok(endpoint.connect_lazy()),
+            Proof::Certificate { cluster, presenter, trust } => (cluster.clone(), presenter, trust),
+        };
+        let expected = match peer.voter {
+            Some(voter) => {
+                let member = MemberId::new(voter.0).ok_or_else(|| unusable("it has no number".to_owned()))?;
+                Expected::Exactly(PeerName::control_plane(cluster, member))
+            }
+            // Who joins does not know yet whom it asks.
+            None => Expected::ControlPlaneOf(cluster),
+        };
+        let connector = Connector::new(presenter.clone(), trust.clone(), expected)
+            .map_err(|error| unusable(error.to_string()))?;
+        Ok(endpoint.connect_with_connector_lazy(connector))
     }
 }
 
@@ -137,9 +174,27 @@ impl Peers for GrpcPeers {
 }
 
 fn failed(peer: Peer, status: &Status) -> PeerError {
-    let reason = status.message().to_owned();
+    let reason = reason(status);
     match status.code() {
         Code::Unavailable => PeerError::Unreachable { peer, reason },
         _ => PeerError::Refused { peer, reason },
     }
+}
+
+/// Where the connection failed, `tonic` hides why among the sources.
+fn reason(status: &Status) -> String {
+    let mut reasons = vec![status.message().to_owned()];
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        reasons.push(error.to_string());
+        source = error.source();
+    }
+    // Layers repeat what is below them, or say nothing.
+    let all = std::mem::take(&mut reasons);
+    for reason in all {
+        if reason != "transport error" && !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    reasons.join(": ")
 }

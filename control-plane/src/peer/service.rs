@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::checkpoint::{self, TransferError};
+use crate::access::CertifiedMember;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::raft::{AnswerError, Consensus};
@@ -40,7 +41,9 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn ask(&self, request: Request<wire::Question>) -> Result<Response<Reply>, Status> {
+        let certified = certified(&request);
         let asked = request.into_inner();
+        refuse_impostors(certified, asked.from)?;
         self.consensus.refuse_others(asked.to).map_err(status)?;
         let answer = match asked.question {
             Some(Question::Fleet(news)) => {
@@ -60,12 +63,29 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<CheckpointPart>>,
     ) -> Result<Response<CheckpointReply>, Status> {
+        let certified = certified(&request);
         let file = self.consensus.incoming_checkpoint().await;
         let head = checkpoint::receive(request.into_inner(), &file).await.map_err(broken)?;
+        refuse_impostors(certified, head.from)?;
         let installed = self.consensus.install(head, file.clone()).await;
         // What is left over is removed at the next start.
         let _ = tokio::fs::remove_file(&*file).await;
         Ok(Response::new(installed.map_err(status)?))
+    }
+}
+
+fn certified<T>(request: &Request<T>) -> Option<CertifiedMember> {
+    request.extensions().get().copied()
+}
+
+/// Refuses who says that it is another member than its certificate does. Where there are no certificates, whoever has
+/// the token is believed.
+fn refuse_impostors(certified: Option<CertifiedMember>, from: u64) -> Result<(), Status> {
+    match certified {
+        Some(CertifiedMember(member)) if member.get() != from => Err(Status::permission_denied(format!(
+            "it calls itself member {from}, and its certificate is that of member {member}"
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -232,13 +232,16 @@ impl Consensus {
         let set = |change| self.set_members(change);
         match change {
             MembershipChange::Learn(voter, address) => {
+                self.refuse_removed(voter).await?;
                 set(ChangeMembers::SetNodes(BTreeMap::from([(voter.0, Member { address })]))).await?;
             }
             MembershipChange::Promote(voter) => {
+                self.refuse_removed(voter).await?;
                 self.await_catch_up(voter).await?;
                 set(ChangeMembers::AddVoterIds([voter.0].into())).await?;
             }
             MembershipChange::Remove(voter) => {
+                self.remember_removed(voter).await?;
                 let is_voter = metrics.membership_config.membership().voter_ids().any(|id| id == voter.0);
                 set(if is_voter {
                     ChangeMembers::RemoveVoters([voter.0].into())

@@ -87,6 +87,11 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a directory has a mark of ours, of whatever version: it was made. Blocks.
+pub fn is_made(root: &Path) -> bool {
+    root.join(FORMAT_NAME).exists()
+}
+
 fn read_mark(root: &Path) -> Result<Option<()>, OpenError> {
     let path = root.join(FORMAT_NAME);
     let unreadable = |source| OpenError::FormatUnreadable { dir: root.to_owned(), source };

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use gantry_model::Secret;
 use zeroize::Zeroizing;
 
 use super::envelope::{CryptoError, KEY_BYTES, Key};
@@ -115,6 +116,14 @@ impl KeyFile {
             }
             read => read,
         }
+    }
+
+    /// Keeps the key that another member handed over, in a directory that has none. Durable when this returns. Blocks.
+    pub(super) fn keep(directory: &Path, handed: &Secret<Vec<u8>>) -> Result<(), KeyFileError> {
+        let path = directory.join(KEY_FILE_NAME);
+        let key =
+            Key::of_bytes(handed.expose()).ok_or_else(|| KeyFileError::Content { path: path.clone() })?;
+        write(directory, &path, &key).map_err(|source| KeyFileError::Write { path, source })
     }
 
     fn of(key: Key) -> Result<KeyFile, KeyFileError> {

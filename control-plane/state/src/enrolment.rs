@@ -1,8 +1,8 @@
 //! Changing who may be part of the cluster: the rules, without the records.
 //!
 //! Always holds: a token is used at most once, and by whom it was made for; a member's number is given once; tokens
-//! and revocations stay within [`JOIN_TOKENS_MAX`] and [`REVOCATIONS_MAX`], and only what is past is forgotten. The
-//! clock is the proposer's.
+//! and revocations stay within [`JOIN_TOKENS_MAX`] and [`REVOCATIONS_MAX`], and only what is past is forgotten; a removed
+//! member's number stays removed. The clock is the proposer's.
 
 use gantry_model::enrolment::{
     Enrolment, EnrolmentChange, JoinRole, JoinToken, JoinTokenId, Joiner, Revocation,
@@ -13,6 +13,10 @@ pub const JOIN_TOKENS_MAX: usize = 256;
 /// Revocations at one time. Each lasts for the day that a certificate does; the record that holds them is written as a
 /// whole with each, and so has to stay small.
 pub const REVOCATIONS_MAX: usize = 1_024;
+
+/// Removed members that are remembered one by one; beyond, the lowest is forgotten and every number up to it counts as
+/// removed. A cluster that replaces a member a week fills it in five years; each costs three bytes of the record.
+pub(crate) const REMOVED_MEMBERS_MAX: usize = 256;
 
 /// Why who may be part of the cluster is not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +64,7 @@ pub(crate) fn change(enrolment: &Enrolment, change: &EnrolmentChange) -> Result<
             }
         }
         EnrolmentChange::Revoke { revocation, now_ms } => revoke(&mut changed, revocation, *now_ms)?,
+        EnrolmentChange::RemoveMember(member) => remove_member(&mut changed, *member),
     }
     Ok(changed)
 }
@@ -112,6 +117,18 @@ fn revoke(enrolment: &mut Enrolment, revocation: &Revocation, now_ms: u64) -> Re
     }
     enrolment.revocations.push(revocation.clone());
     Ok(())
+}
+
+/// Remembers a number in order, once.
+fn remove_member(enrolment: &mut Enrolment, member: u64) {
+    let removed = &mut enrolment.removed_members;
+    if let Err(place) = removed.binary_search(&member) {
+        removed.insert(place, member);
+    }
+    if removed.len() > REMOVED_MEMBERS_MAX {
+        let lowest = removed.remove(0);
+        enrolment.removed_members_below = enrolment.removed_members_below.max(lowest.saturating_add(1));
+    }
 }
 
 fn made_for(role: &JoinRole) -> String {

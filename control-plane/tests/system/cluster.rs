@@ -1,7 +1,7 @@
 //! Three members of one control plane: each takes changes, serves nodes and knows of the nodes of the others.
 
 use gantry_control_plane::raft::VoterId;
-use gantry_control_plane::{ControlPlane, MemberOptions, Options};
+use gantry_control_plane::{ControlPlane, MemberOptions, MemberProof, Options};
 use gantry_model::Secret;
 use gantry_wire::admin_v1::change_members_request::Change;
 use gantry_wire::admin_v1::*;
@@ -24,8 +24,9 @@ fn member(directory: &TempDir, voter: u64, join: Option<String>) -> Options {
     let member = MemberOptions {
         voter: VoterId(voter),
         listen: ([127, 0, 0, 1], 0).into(),
-        token: Secret::new(PEER_TOKEN.to_owned()),
-        join,
+        advertise: None,
+        proof: MemberProof::Token(Secret::new(PEER_TOKEN.to_owned())),
+        join: join.into_iter().collect(),
     };
     Options { member: Some(member), ..options(directory.path()) }
 }
@@ -201,5 +202,33 @@ async fn whoever_is_no_member_is_not_heard() -> Result {
         (refused.code(), refused.message()),
         (tonic::Code::FailedPrecondition, "this is member 1, not member 9")
     );
+    cluster.stop().await
+}
+
+#[tokio::test]
+async fn the_number_of_a_removed_member_is_never_used_again() -> Result {
+    use gantry_wire::raft_v1::change_members_reply::Outcome;
+    use gantry_wire::raft_v1::peer_client::PeerClient;
+    use gantry_wire::raft_v1::{ChangeMembers, Member, Question, change_members, question, reply};
+    let mut cluster = Cluster::start().await?;
+    let remove = ChangeMembersRequest { expected: None, change: Some(Change::Remove(3)) };
+    cluster.members[1].admin.change_members(remove).await?;
+    let address = cluster.members[0].plane.peer_address().ok_or("an address")?.parse()?;
+    let channel = crate::harness::channel(address).await?;
+    let mut client = PeerClient::with_interceptor(channel, crate::harness::add_token(Some(PEER_TOKEN))?);
+    let mut learn = async |voter| {
+        let member = Member { voter, address: "127.0.0.1:1".to_owned() };
+        let change = ChangeMembers { change: Some(change_members::Change::Learn(member)), expected: None };
+        let question = Some(question::Question::ChangeMembers(change));
+        let reply = client.ask(Question { from: voter, to: 1, question }).await?.into_inner().reply;
+        let Some(reply::Reply::ChangeMembers(reply)) = reply else { return Err("another reply".into()) };
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(reply.outcome)
+    };
+    let why = "member 3 was removed, and its number is never used again; join anew from an empty directory: \
+               `gantry cluster token --role control-plane` here, then `gantry cluster join` there";
+    assert_eq!(learn(3).await?, Some(Outcome::Refused(why.to_owned())));
+    assert!(matches!(learn(4).await?, Some(Outcome::Membership(_))));
+    let (_, members) = roles(&mut cluster.members[0].admin).await?;
+    assert_eq!(members, [(1, true), (2, true), (4, false)]);
     cluster.stop().await
 }

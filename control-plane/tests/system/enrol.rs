@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gantry_control_plane::{ControlPlane, Options, Transport};
 use gantry_node::identity::{ClusterId, PeerName};
+use gantry_node::seal::NodeSealKey;
 use gantry_node::tls::{CertificateRequest, Connector, Expected, Fingerprint, Presenter, Trust};
 use gantry_node::token::JoinToken;
 use gantry_wire::admin_v1::admin_client::AdminClient;
@@ -113,7 +114,8 @@ fn node(name: &str) -> Joiner {
 }
 
 fn member() -> Joiner {
-    Joiner::Member(JoiningMember { seal_public_key: Vec::new() })
+    let seal_key = NodeSealKey::generate().expect("a key");
+    Joiner::Member(JoiningMember { seal_public_key: seal_key.public_key().as_bytes().to_vec() })
 }
 
 fn read(certificates: &Certificates) -> Result<(Vec<CertificateDer<'static>>, Arc<Trust>)> {

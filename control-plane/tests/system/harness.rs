@@ -114,8 +114,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         data_dir: directory.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
         admin_token: Secret::new(ADMIN_TOKEN.to_owned()),
-        node_token: Secret::new(NODE_TOKEN.to_owned()),
-        transport: Transport::Plain,
+        transport: Transport::Plain { node_token: Secret::new(NODE_TOKEN.to_owned()) },
         member: None,
     }
 }

@@ -9,6 +9,7 @@ mod enrol;
 mod expected;
 mod harness;
 mod members;
+mod mutual;
 mod node;
 mod node_keys;
 mod policy;

@@ -22,6 +22,10 @@ pub struct Enrolment {
     pub tokens: Vec<JoinToken>,
     /// Certificates that do not count any more, and might otherwise.
     pub revocations: Vec<Revocation>,
+    /// Numbers of members that were removed: never used again.
+    pub removed_members: Vec<u64>,
+    /// Nor is a number below this one that no member has: those that were forgotten in `removed_members`.
+    pub removed_members_below: u64,
 }
 
 /// Who signs the cluster's certificates.
@@ -121,6 +125,8 @@ pub enum EnrolmentChange {
         /// When, in milliseconds since 1970.
         now_ms: u64,
     },
+    /// Remembers that a member is removed, before it is.
+    RemoveMember(u64),
 }
 
 /// The text is no join token's id.
@@ -131,7 +137,14 @@ pub struct JoinTokenIdError(String);
 impl Default for Enrolment {
     /// Of a cluster that was just made: its founder is number 1.
     fn default() -> Enrolment {
-        Enrolment { authority: None, last_member: 1, tokens: Vec::new(), revocations: Vec::new() }
+        Enrolment {
+            authority: None,
+            last_member: 1,
+            tokens: Vec::new(),
+            revocations: Vec::new(),
+            removed_members: Vec::new(),
+            removed_members_below: 0,
+        }
     }
 }
 

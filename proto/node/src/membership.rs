@@ -10,29 +10,29 @@
 //! It does not decide who may join: the control plane does.
 
 mod file;
+mod join;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand;
-use gantry_model::name::Name;
 use gantry_wire::enrol_v1::enrol_client::EnrolClient;
-use gantry_wire::enrol_v1::join_request::Joiner;
-use gantry_wire::enrol_v1::{Certificates, JoinRequest, RenewRequest};
+use gantry_wire::enrol_v1::{Certificates, RenewRequest};
 use rustls::pki_types::CertificateDer;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::identity::{ClusterId, PeerName};
+use crate::seal::SealError;
 use crate::tls::{
-    CertificateRequest, Certified, CertifiedError, Connector, Expected, Fingerprint, Peer, Presenter,
-    RequestError, TlsError, Trust, TrustError,
+    CertificateRequest, Certified, CertifiedError, Connector, Expected, Peer, Presenter, RequestError,
+    TlsError, Trust, TrustError,
 };
-use crate::token::JoinToken;
 
 use file::Stored;
 pub use file::{FileError, MEMBERSHIP_BYTES_MAX};
+pub use join::{JoinError, JoinedMember};
 
 /// How long one call may take: a handshake, and a write on a majority of the control plane.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
@@ -50,32 +50,6 @@ pub struct Membership {
     presenter: Arc<Presenter>,
     trust: Arc<Trust>,
     file: PathBuf,
-}
-
-/// Why a process does not join.
-#[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// No key.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// The control plane was not reached, or is not that of the token.
-    #[error("the control plane at {address} cannot be asked")]
-    Reach {
-        /// Where.
-        address: String,
-        /// Why.
-        #[source]
-        source: ReachError,
-    },
-    /// It said no.
-    #[error("the control plane refused: {}", .0.message())]
-    Refused(Box<Status>),
-    /// It answered what cannot be used.
-    #[error("the control plane gave a certificate that cannot be used")]
-    Answer(#[from] AnswerError),
-    /// The certificate cannot be kept.
-    #[error(transparent)]
-    File(#[from] FileError),
 }
 
 /// Why a control plane is not reached.
@@ -107,6 +81,20 @@ pub enum AnswerError {
     /// The authority of the token is not among those to be believed.
     #[error("its authority is not that of the join token")]
     OtherAuthority,
+    /// The key file of the vault was sealed to somebody else, or damaged.
+    #[error("the vault's key file that came with it cannot be opened")]
+    KeyFile(#[from] SealError),
+}
+
+/// Why a founder's certificate is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The authority is none.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Why a certificate is not renewed.
@@ -135,34 +123,16 @@ impl Membership {
         Ok(Some(Membership { name, presenter: Presenter::new(certified), trust, file }))
     }
 
-    /// Joins as a node with a token, through the control plane at `address` (`HOST:PORT`), and keeps the certificate
-    /// in `file`. When the future is dropped, or fails late, the token may have been used up.
-    pub async fn join_as_node(
-        token: &JoinToken,
-        name: &Name,
-        address: &str,
+    /// Keeps what the founder of a cluster certified itself with.
+    pub async fn keep(
+        request: &CertificateRequest,
+        certified: Certified,
+        authorities: &[CertificateDer<'static>],
         file: PathBuf,
-    ) -> Result<Membership, JoinError> {
-        let request = CertificateRequest::new()?;
-        let expected = Expected::ControlPlaneOf(token.cluster.clone());
-        let connector = Connector::new(Presenter::empty(), Trust::pinned(token.authority), expected);
-        let reached = async { connect(address, connector.map_err(ReachError::Tls)?).await }.await;
-        let reach = |source| JoinError::Reach { address: address.to_owned(), source };
-        let joining = JoinRequest {
-            token_id: token.id.0.to_vec(),
-            token_secret: token.secret.expose().to_vec(),
-            certificate_request: request.as_der().to_vec(),
-            joiner: Some(Joiner::Node(name.to_string())),
-        };
-        let joined = EnrolClient::new(reached.map_err(reach)?).join(joining).await;
-        let joined = joined.map_err(|status| JoinError::Refused(Box::new(status)))?.into_inner();
-        let name = PeerName::node(token.cluster.clone(), name.clone());
-        let (certified, authorities) = read(joined.certificates, &request, &name)?;
-        if !authorities.iter().any(|authority| Fingerprint::of(authority) == token.authority) {
-            return Err(AnswerError::OtherAuthority.into());
-        }
-        let trust = Trust::new(&authorities).map_err(AnswerError::from)?;
-        file::write(&file, &request, &certified, &authorities).await?;
+    ) -> Result<Membership, KeepError> {
+        let trust = Trust::new(authorities)?;
+        file::write(&file, request, &certified, authorities).await?;
+        let name = certified.peer().name.clone();
         Ok(Membership { name, presenter: Presenter::new(certified), trust, file })
     }
 
@@ -179,6 +149,16 @@ impl Membership {
     /// Until when its certificate counts, in milliseconds since 1970.
     pub fn expires_at_ms(&self) -> u64 {
         self.presenter.certified().map_or(0, |certified| certified.peer().expires_at_ms)
+    }
+
+    /// What it shows of itself.
+    pub fn presenter(&self) -> &Arc<Presenter> {
+        &self.presenter
+    }
+
+    /// Whom it believes.
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
     /// What dials the control plane of the cluster, as who this process is.
@@ -229,7 +209,7 @@ impl Membership {
         let renewal = RenewRequest { certificate_request: request.as_der().to_vec() };
         let renewed = EnrolClient::new(channel).renew(renewal).await;
         let renewed = renewed.map_err(|status| RenewError::Refused(Box::new(status)))?.into_inner();
-        let (certified, authorities) = read(renewed.certificates, &request, &self.name)?;
+        let (certified, authorities) = read(renewed.certificates, &request, |name| *name == self.name)?;
         // The old one is as good when the new one cannot be kept.
         file::write(&self.file, &request, &certified, &authorities).await?;
         self.trust.replace_authorities(&authorities).map_err(AnswerError::from)?;
@@ -247,13 +227,13 @@ async fn connect(address: &str, connector: Connector) -> Result<Channel, ReachEr
 fn read(
     certificates: Option<Certificates>,
     request: &CertificateRequest,
-    name: &PeerName,
+    is_own: impl FnOnce(&PeerName) -> bool,
 ) -> Result<(Certified, Vec<CertificateDer<'static>>), AnswerError> {
     let certificates = certificates.ok_or(AnswerError::None)?;
     let chain = certificates.chain.into_iter().map(CertificateDer::from).collect();
     let authorities: Vec<_> = certificates.authorities.into_iter().map(CertificateDer::from).collect();
     let certified = request.complete(chain)?;
-    if certified.peer().name != *name {
+    if !is_own(&certified.peer().name) {
         return Err(AnswerError::OtherName(certified.peer().name.clone()));
     }
     // Before anything of it is kept.

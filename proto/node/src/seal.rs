@@ -1,4 +1,4 @@
-//! Sealing to a node: how a secret travels from the control plane to one process and to no other.
+//! Sealing to a process: how a secret travels from the control plane to one process and to no other.
 //!
 //! RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM. The node makes a key pair when it
 //! starts and sends the public half in its `Hello`; the private half never leaves its memory.
@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use gantry_model::identity::PeerName;
 use gantry_model::{CredentialName, Secret, TenantName};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
@@ -34,6 +35,11 @@ pub enum Purpose {
         credential: CredentialName,
         /// Which of its secrets.
         version: u64,
+    },
+    /// The key file of the vault, for a member that joins.
+    KeyFile {
+        /// Which member.
+        member: PeerName,
     },
 }
 
@@ -136,6 +142,7 @@ impl Purpose {
             Purpose::Credential { tenant, credential, version } => {
                 format!("credential|{tenant}|{credential}|{version}").into_bytes()
             }
+            Purpose::KeyFile { member } => format!("key file|{member}").into_bytes(),
         }
     }
 }

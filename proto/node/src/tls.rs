@@ -35,7 +35,7 @@ pub use peer::{Expected, Peer, PeerError};
 pub use presenter::{CHAIN_LENGTH_MAX, Certified, CertifiedError, Presenter};
 pub use request::{CertificateRequest, RequestError};
 pub use trust::{AUTHORITIES_MAX, Fingerprint, Revocations, Trust, TrustError};
-pub use verify::{client_config, peer_of, server_config};
+pub use verify::{client_config, member_server_config, peer_of, server_config};
 
 /// Where a listener's certificate chain and key are, as PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,6 +16,8 @@ impl From<&Enrolment> for wire::Enrolment {
             last_member: enrolment.last_member,
             tokens: enrolment.tokens.iter().map(Into::into).collect(),
             revocations: enrolment.revocations.iter().map(Into::into).collect(),
+            removed_members: enrolment.removed_members.clone(),
+            removed_members_below: enrolment.removed_members_below,
         }
     }
 }
@@ -29,6 +31,8 @@ impl TryFrom<&wire::Enrolment> for Enrolment {
             last_member: enrolment.last_member.max(1),
             tokens: enrolment.tokens.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             revocations: enrolment.revocations.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            removed_members: enrolment.removed_members.clone(),
+            removed_members_below: enrolment.removed_members_below,
         })
     }
 }
@@ -139,6 +143,7 @@ impl From<&EnrolmentChange> for raft_v1::ChangeEnrolment {
                 let revocation = Some(revocation.into());
                 To::RevokeCertificate(raft_v1::RevokeCertificate { revocation, now_ms: *now_ms })
             }
+            EnrolmentChange::RemoveMember(member) => To::RemoveMember(*member),
         };
         raft_v1::ChangeEnrolment { change: Some(change) }
     }
@@ -167,6 +172,7 @@ impl TryFrom<&raft_v1::ChangeEnrolment> for EnrolmentChange {
                 revocation: required("revocation", &revoke.revocation)?,
                 now_ms: revoke.now_ms,
             },
+            From::RemoveMember(member) => EnrolmentChange::RemoveMember(*member),
         })
     }
 }

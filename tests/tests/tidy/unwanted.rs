@@ -34,7 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 38] = [
+const OPENERS: [(&str, &str); 39] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -47,6 +47,7 @@ const OPENERS: [(&str, &str); 38] = [
         "stores headers of an imported file as credentials, and looks up the key it made",
     ),
     ("cli/src/mcp/transport.rs", "sends the agent key with each call"),
+    ("cli/src/verb/cluster/make.rs", "joins with a token"),
     ("cli/src/verb/control_plane.rs", "writes the admin token into its file, which only its owner can read"),
     ("cli/src/verb/credential.rs", "sends what was read from standard input to the vault"),
     (
@@ -83,7 +84,7 @@ const OPENERS: [(&str, &str); 38] = [
     ),
     ("proto/node/src/bearer.rs", "puts a token on each call of its bearer"),
     ("proto/node/src/seal.rs", "seals a secret to one node"),
-    ("proto/node/src/membership.rs", "gives a join token to the control plane of its cluster"),
+    ("proto/node/src/membership/join.rs", "gives a join token to the control plane of its cluster"),
     ("proto/node/src/membership/file.rs", "writes and reads the key of a process in its own file"),
     ("proto/node/src/tls/request.rs", "hands a new key to rustls, and to the file that keeps it"),
     (

@@ -1,4 +1,4 @@
-//! `gantry cluster status|add|remove|transfer`: the members of the control plane.
+//! `gantry cluster status|add|remove|replace|transfer`: the members of the control plane.
 //!
 //! Always holds: a change is made on top of the membership that was looked at, or of the one that `--expect` names, and
 //! refused when there is another by then.
@@ -40,6 +40,25 @@ pub(crate) struct Change {
     access: Access,
 }
 
+/// `gantry cluster replace`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replace {
+    /// The member that is gone, as `gantry cluster status` numbers it.
+    #[arg(value_name = "OLD")]
+    old: u64,
+    /// The member that takes its place: it has joined with `gantry cluster join`, and runs.
+    #[arg(long, value_name = "NEW")]
+    with: u64,
+    /// Begin only on top of this membership, as `gantry cluster status` names it; the present one when absent.
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    expect: Option<MembershipVersion>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    access: Access,
+}
+
 pub(super) const fn promote(id: u64) -> Asked {
     Asked::Promote(id)
 }
@@ -66,10 +85,44 @@ impl Change {
             Some(version) => Some(version),
             None => members(&admin).await?.version,
         };
-        let request = ChangeMembersRequest { expected, change: Some(change(self.id)) };
-        let next = "`gantry cluster status` shows the members and the membership's version";
-        show(&admin.ask(admin.service().change_members(request), next).await?, self.output)
+        show(&self::change(&admin, expected, change(self.id)).await?, self.output)
     }
+}
+
+impl Replace {
+    /// First the new one votes, once it has the log; then the old one goes, on top of that and of nothing else. When it
+    /// is cut short between the two, the same command goes on.
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
+        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let now = members(&admin).await?;
+        let find = |id: u64| now.members.iter().find(|member| member.id == id);
+        if find(self.old).is_none() || self.old == self.with {
+            let next = "`gantry cluster status` shows the members";
+            return Err(Failure::error(format!("there is no member {} to be replaced", self.old), next));
+        }
+        let Some(new) = find(self.with) else {
+            let next = "make a token with `gantry cluster token --role control-plane`; then `gantry cluster join` and \
+                        `gantry control-plane run` on the new machine";
+            return Err(Failure::error(format!("member {} has not joined", self.with), next));
+        };
+        let mut expected = self.expect.or(now.version);
+        if !new.votes {
+            output::say(&format!("member {} gets the log, and votes then", self.with));
+            expected = change(&admin, expected, promote(self.with)).await?.version;
+        }
+        output::say(&format!("member {} is removed", self.old));
+        show(&change(&admin, expected, remove(self.old)).await?, self.output)
+    }
+}
+
+async fn change(
+    admin: &Admin,
+    expected: Option<MembershipVersion>,
+    change: Asked,
+) -> Result<MembersResponse, Failure> {
+    let request = ChangeMembersRequest { expected, change: Some(change) };
+    let next = "`gantry cluster status` shows the members and the membership's version";
+    admin.ask(admin.service().change_members(request), next).await
 }
 
 async fn members(admin: &Admin) -> Result<MembersResponse, Failure> {

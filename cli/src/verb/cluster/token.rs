@@ -83,7 +83,7 @@ impl Token {
                         "once only, and shown only now: gantry data-plane run --join-token-file FILE"
                     }
                     Role::ControlPlane => {
-                        "once only, and shown only now: gantry cluster join --token-file FILE"
+                        "once only, and shown only now: gantry cluster join --member HOST:PORT --token-file FILE"
                     }
                 });
                 Ok(Exit::Done)

@@ -14,6 +14,7 @@ use gantry_model::name::Name;
 use gantry_node::membership::{FileError, JoinError, Membership};
 use gantry_node::token::JoinToken;
 
+use crate::address::host_and_port;
 use crate::context::{AdminAddress, read_secret};
 use crate::failure::{Failure, chain};
 use crate::output;
@@ -49,7 +50,8 @@ impl ProofFlags {
             return Ok((Proof::Token(token), addresses));
         }
         let addresses =
-            control_planes.iter().map(|text| host_and_port(text)).collect::<Result<Vec<_>, _>>()?;
+            control_planes.iter().map(|text| host_and_port("control plane", "--control-plane", text));
+        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
         let membership = self.membership(name, data_dir.join(IDENTITY), &addresses).await?;
         Ok((Proof::Certificate(membership), addresses))
     }
@@ -134,43 +136,7 @@ fn check_name(name: &Name, certified: &PeerName, file: &Path) -> Result<(), Fail
     }
 }
 
-/// An address that is dialled with TLS.
-fn host_and_port(text: &str) -> Result<String, Failure> {
-    let next = "name it as HOST:PORT, such as --control-plane cp-1.example.com:8081";
-    let bare = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
-    if text.starts_with("http://") {
-        return Err(Failure::usage(
-            format!("control plane {text:?} is without TLS, and a certificate needs it"),
-            next,
-        ));
-    }
-    let port = bare.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    let is_address =
-        port.is_some() && !bare.contains('/') && url::Url::parse(&format!("https://{bare}")).is_ok();
-    if is_address {
-        Ok(bare.to_owned())
-    } else {
-        Err(Failure::usage(format!("control plane {text:?} is not HOST:PORT"), next))
-    }
-}
-
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_for_tls_is_a_host_and_a_port() {
-        let read = |text: &str| host_and_port(text).ok();
-        assert_eq!(read("cp-1.example.com:8081").as_deref(), Some("cp-1.example.com:8081"));
-        assert_eq!(read("https://10.0.0.1:8081/").as_deref(), Some("10.0.0.1:8081"));
-        assert_eq!(read("[fd00::1]:8081").as_deref(), Some("[fd00::1]:8081"));
-        for text in ["http://10.0.0.1:8081", "cp-1", "cp-1:port", "cp-1:8081/x", "", "fd00::1"] {
-            assert_eq!(read(text), None, "{text}");
-        }
-    }
 }

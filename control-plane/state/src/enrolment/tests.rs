@@ -140,6 +140,7 @@ fn changes() -> impl Strategy<Value = EnrolmentChange> {
             revocation: revocation(subject, until_ms),
             now_ms,
         }),
+        (0..5_u64).prop_map(EnrolmentChange::RemoveMember),
         Just(EnrolmentChange::FoundAuthority(Authority {
             certificate: vec![1],
             key_nonce: [2; 12],
@@ -171,7 +172,29 @@ proptest! {
                 }
             }
             prop_assert!(changed.last_member >= enrolment.last_member);
+            let is_removed = |member: &u64| changed.removed_members.contains(member);
+            prop_assert!(enrolment.removed_members.iter().all(is_removed));
             enrolment = changed;
         }
     }
+}
+
+#[test]
+fn removed_members_are_remembered_up_to_a_bound_and_those_below_count_as_removed() {
+    let remove = |enrolment: &Enrolment, member| {
+        change(enrolment, &EnrolmentChange::RemoveMember(member)).expect("remembered")
+    };
+    let (three, twice) = (remove(&Enrolment::default(), 3), remove(&remove(&Enrolment::default(), 3), 3));
+    assert_eq!(twice, three);
+    assert_eq!(remove(&three, 2).removed_members, [2, 3]);
+
+    let full =
+        (0..REMOVED_MEMBERS_MAX as u64).fold(Enrolment::default(), |before, at| remove(&before, 10 + 2 * at));
+    assert_eq!((full.removed_members.len(), full.removed_members_below), (REMOVED_MEMBERS_MAX, 0));
+    let beyond = remove(&full, 9_999);
+    assert_eq!((beyond.removed_members.len(), beyond.removed_members_below), (REMOVED_MEMBERS_MAX, 11));
+    assert_eq!(beyond.removed_members.first(), Some(&12));
+    // One that is lower than all that are remembered is forgotten again, and counts as removed all the same.
+    let lower = remove(&beyond, 4);
+    assert_eq!((lower.removed_members.first(), lower.removed_members_below), (Some(&12), 11));
 }

@@ -36,6 +36,7 @@ const PORT: u16 = 443;
 #[derive(Debug, Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
+    presenter: Arc<Presenter>,
     trust: Arc<Trust>,
 }
 
@@ -75,7 +76,8 @@ impl Connector {
         trust: Arc<Trust>,
         expected: Expected,
     ) -> Result<Connector, TlsError> {
-        Ok(Connector { config: client_config(presenter, trust.clone(), expected)?, trust })
+        let config = client_config(presenter.clone(), trust.clone(), expected)?;
+        Ok(Connector { config, presenter, trust })
     }
 
     async fn dial(self, uri: Uri) -> Result<TokioIo<Guarded<TlsStream<TcpStream>>>, DialError> {
@@ -104,7 +106,7 @@ impl Connector {
             .await
             .map_err(|error| DialError::Handshake { address: address.to_owned(), source: error.into() })?;
         let peer = peer_of(stream.get_ref().1);
-        Ok(Guarded::dialled(stream, peer, self.trust.clone()))
+        Ok(Guarded::dialled(stream, peer, self.trust.clone(), self.presenter.clone()))
     }
 }
 

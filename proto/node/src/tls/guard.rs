@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::peer::Peer;
+use super::presenter::Presenter;
 use super::trust::Trust;
 
 /// Why a connection was cut.
@@ -31,6 +32,8 @@ pub enum Cut {
 pub struct Guarded<S> {
     stream: S,
     end: End,
+    /// Who hears what a server says of the certificate that it was shown: in TLS 1.3 with the first answer.
+    shown: Option<Arc<Presenter>>,
 }
 
 enum End {
@@ -51,18 +54,23 @@ impl<S> Guarded<S> {
                 }
             }))
         });
-        Guarded { stream, end }
+        Guarded { stream, end, shown: None }
     }
 
-    /// A connection to a server.
-    pub(super) fn dialled(stream: S, peer: Option<Peer>, trust: Arc<Trust>) -> Guarded<S> {
+    /// A connection to a server, to which `shown` was shown.
+    pub(super) fn dialled(
+        stream: S,
+        peer: Option<Peer>,
+        trust: Arc<Trust>,
+        shown: Arc<Presenter>,
+    ) -> Guarded<S> {
         let end = peer.map_or(End::Never, |peer| {
             End::Watched(Box::pin(async move {
                 trust.revokes(&peer).await;
                 Cut::Revoked
             }))
         });
-        Guarded { stream, end }
+        Guarded { stream, end, shown: Some(shown) }
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -91,7 +99,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let (Poll::Ready(Err(error)), Some(shown)) = (&read, &self.shown) {
+            shown.hear(error);
+        }
+        read
     }
 }
 

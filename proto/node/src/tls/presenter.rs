@@ -4,16 +4,18 @@
 //! it began with, and connections that stand are not touched.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use gantry_model::Secret;
-use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, SignatureScheme};
+use tokio::sync::watch;
 
 use super::peer::{Peer, PeerError};
 
@@ -31,6 +33,8 @@ pub struct Certified {
 #[derive(Default)]
 pub struct Presenter {
     certified: ArcSwapOption<Certified>,
+    /// Whether a peer that was dialled said that the certificate was revoked.
+    revoked: watch::Sender<bool>,
 }
 
 /// Why a certificate and a key cannot be shown.
@@ -102,7 +106,7 @@ impl fmt::Debug for Certified {
 impl Presenter {
     /// Shows this.
     pub fn new(certified: Certified) -> Arc<Presenter> {
-        Arc::new(Presenter { certified: ArcSwapOption::from_pointee(certified) })
+        Arc::new(Presenter { certified: ArcSwapOption::from_pointee(certified), ..Presenter::default() })
     }
 
     /// Shows nothing yet: a joiner.
@@ -113,6 +117,21 @@ impl Presenter {
     /// Shows this from the next handshake on.
     pub fn replace(&self, certified: Certified) {
         self.certified.store(Some(Arc::new(certified)));
+    }
+
+    /// Waits until a peer that was dialled says that what is shown was revoked. Dropping the future is safe.
+    pub async fn is_told_revoked(&self) {
+        let mut revoked = self.revoked.subscribe();
+        // The sender lives as long as `self`.
+        let _ = revoked.wait_for(|revoked| *revoked).await;
+    }
+
+    /// Hears what a peer that was dialled says of the handshake.
+    pub(super) fn hear(&self, error: &io::Error) {
+        let said = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        if matches!(said, Some(rustls::Error::AlertReceived(AlertDescription::CertificateRevoked))) {
+            self.revoked.send_replace(true);
+        }
     }
 
     /// What is shown now.

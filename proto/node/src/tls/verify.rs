@@ -33,7 +33,21 @@ pub fn server_config(
     trust: Arc<Trust>,
     cluster: ClusterId,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = Verifier::new(trust, Expected::AnyOf(cluster));
+    let verifier = Verifier { is_client_asked: false, ..Verifier::new(trust, Expected::AnyOf(cluster)) };
+    listener(presenter, verifier)
+}
+
+/// For the listener by which the members of a control plane hear each other: whoever calls shows the certificate of a
+/// member of `cluster`, or is not heard.
+pub fn member_server_config(
+    presenter: Arc<Presenter>,
+    trust: Arc<Trust>,
+    cluster: ClusterId,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    listener(presenter, Verifier::new(trust, Expected::ControlPlaneOf(cluster)))
+}
+
+fn listener(presenter: Arc<Presenter>, verifier: Verifier) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(super::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Unusable)?
@@ -74,12 +88,15 @@ pub fn peer_of(connection: &CommonState) -> Option<Peer> {
 struct Verifier {
     trust: Arc<Trust>,
     expected: Expected,
+    /// Whether a client without a certificate is refused.
+    is_client_asked: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
     fn new(trust: Arc<Trust>, expected: Expected) -> Verifier {
-        Verifier { trust, expected, algorithms: super::provider().signature_verification_algorithms }
+        let algorithms = super::provider().signature_verification_algorithms;
+        Verifier { trust, expected, is_client_asked: true, algorithms }
     }
 
     /// Who it is, once the chain is verified.
@@ -138,7 +155,7 @@ impl ServerCertVerifier for Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.is_client_asked
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

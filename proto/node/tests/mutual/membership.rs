@@ -50,7 +50,7 @@ impl Enrol for Played {
             return Err(Status::permission_denied("not good"));
         }
         let certificates = Some(self.sign(&request.certificate_request, node("a")));
-        Ok(Response::new(JoinResponse { certificates, key_file: None }))
+        Ok(Response::new(JoinResponse { certificates, ..JoinResponse::default() }))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
