@@ -338,14 +338,15 @@ fn restore(options: &Options, opened: Opened, feed: Feed) -> Result<(Log, Machin
         purged: opened.purged.as_deref(),
         last_entry: opened.last_entry.as_deref(),
     };
-    let log = Log::new(opened.store.clone(), remembered, actual.0).map_err(unreadable("the log"))?;
     let applied = match opened.applied.as_slice() {
         [] => Applied::default(),
         record => entry::decode_applied(record).map_err(unreadable("the state's mark"))?,
     };
     let state = State::load(opened.entries);
     let state = state.map_err(|source| StartError::State { dir: dir.clone(), source })?;
-    Ok((log, Machine::new(opened.store, feed, state, applied)))
+    let machine = Machine::new(opened.store.clone(), feed, state, applied);
+    let log = Log::new(opened.store, remembered, actual.0, machine.watch_applied());
+    Ok((log.map_err(unreadable("the log"))?, machine))
 }
 
 /// Makes the cluster when that is this member's part, and lets a voter that is alone lead.

@@ -19,6 +19,7 @@ use gantry_model::Revision;
 use gantry_model::record::RecordKey;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageError, StorageIOError};
+use tokio::sync::watch;
 
 use super::entry::{
     self, Answers, Applied, Batch, CheckpointFile, CheckpointMeta, Config, Entry, LogId, StoredMembership,
@@ -32,6 +33,7 @@ pub(super) struct Machine {
     applied: Applied,
     store: Store,
     feed: Feed,
+    told: watch::Sender<Option<u64>>,
 }
 
 /// Writes one checkpoint of the state that it was made from.
@@ -47,7 +49,13 @@ impl Machine {
     /// The machine as the store had it at open, already told to the feed.
     pub(super) fn new(store: Store, feed: Feed, state: State, applied: Applied) -> Self {
         feed.reset(revision_of(&applied), state.clone());
-        Self { state, applied, store, feed }
+        let told = watch::Sender::new(applied.last.map(|last| last.index));
+        Self { state, applied, store, feed, told }
+    }
+
+    /// Tells up to where the log has its effect in the store, or in its queue. Ends with the machine.
+    pub(super) fn watch_applied(&self) -> watch::Receiver<Option<u64>> {
+        self.told.subscribe()
     }
 
     /// Applies the commands of one entry at the revision that they share.
@@ -111,6 +119,7 @@ impl RaftStateMachine<Config> for Machine {
                 ChangeSet { index: last.index, record: entry::encode_applied(&self.applied), changes };
             let queued = self.store.apply(change).await;
             queued.map_err(|error| StorageIOError::apply(last, AnyError::new(&error)))?;
+            self.told.send_replace(Some(last.index));
         }
         Ok(answers)
     }
@@ -143,11 +152,14 @@ impl RaftStateMachine<Config> for Machine {
         let changes = state.entries().map(|(key, value)| (key.to_owned(), Some(value))).collect();
         let index = revision_of(&applied).0;
         let change = ChangeSet { index, record: entry::encode_applied(&applied), changes };
-        let replaced = self.store.replace(change).await;
-        replaced.map_err(|error| StorageIOError::write_state_machine(AnyError::new(&error)))?;
+        // First, so that there is one for every state whose log is gone. Until the state has it, it is not seen.
         let written = write_checkpoint(&self.store, meta, state.clone()).await;
         written.map_err(|error| failed(AnyError::new(&error)))?;
-        *self = Self::new(self.store.clone(), self.feed.clone(), state, applied);
+        let replaced = self.store.replace(change).await;
+        replaced.map_err(|error| StorageIOError::write_state_machine(AnyError::new(&error)))?;
+        self.feed.reset(revision_of(&applied), state.clone());
+        (self.state, self.applied) = (state, applied);
+        self.told.send_replace(meta.last_log_id.map(|last| last.index));
         Ok(())
     }
 
@@ -159,6 +171,10 @@ impl RaftStateMachine<Config> for Machine {
         };
         let meta = entry::decode_checkpoint_header(&header);
         let meta = meta.map_err(|error| failed(AnyError::new(&error)))?;
+        if meta.last_log_id > self.applied.last {
+            // It was received, and a crash came before it was installed.
+            return Ok(None);
+        }
         Ok(Some(Snapshot { meta, snapshot: Box::new(CheckpointFile { path }) }))
     }
 }

@@ -16,7 +16,8 @@ impl StoreBuilder<Config, Log, Machine, tempfile::TempDir> for Builder {
         let opened = Store::open(dir.path(), &identity).map_err(|error| failed(&error))?;
         opened.store.accept_any_order();
         let options = Options::new(dir.path(), VOTER);
-        let (log, machine) = restore(&options, opened, Feed::new()).map_err(|error| failed(&error))?;
+        let (mut log, machine) = restore(&options, opened, Feed::new()).map_err(|error| failed(&error))?;
+        log.accept_any_purge();
         Ok((dir, log, machine))
     }
 }
