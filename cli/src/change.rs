@@ -52,6 +52,13 @@ struct WaitFlags {
     timeout: Span,
 }
 
+impl WaitFlags {
+    /// How long to wait; `None`: not at all.
+    pub(crate) fn deadline(&self) -> Option<Span> {
+        self.wait.then_some(self.timeout)
+    }
+}
+
 /// What a file set is sent for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -215,7 +222,6 @@ pub(crate) async fn wait_once(
     limit: Duration,
 ) -> Result<WaitAppliedResponse, Failure> {
     let timeout_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
-    admin
-        .ask(admin.service().wait_applied(WaitAppliedRequest { revision, timeout_ms }), "`gantry status`")
-        .await
+    let request = WaitAppliedRequest { revision, timeout_ms, ..WaitAppliedRequest::default() };
+    admin.ask(admin.service().wait_applied(request), "`gantry status`").await
 }

@@ -46,6 +46,7 @@ use verb::diff::Diff;
 use verb::get::Get;
 use verb::key::Key;
 use verb::policy::Policy;
+use verb::revoke::Revoke;
 use verb::status::Status;
 use verb::tool::Tool;
 
@@ -76,6 +77,8 @@ enum Verb {
     Key(Key),
     #[command(subcommand)]
     Admin(Admin),
+    #[command(subcommand)]
+    Revoke(Revoke),
     #[command(subcommand)]
     Policy(Policy),
     #[command(subcommand)]
@@ -133,6 +136,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Catalog(verb) => verb.run().await,
             Verb::Key(verb) => verb.run().await,
             Verb::Admin(verb) => verb.run().await,
+            Verb::Revoke(verb) => verb.run().await,
             Verb::Policy(verb) => verb.run().await,
             Verb::Credential(verb) => verb.run().await,
             Verb::Audit(verb) => verb.run().await,

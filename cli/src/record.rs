@@ -32,6 +32,8 @@ pub(crate) struct AuditRecord {
     pub(crate) agent: Option<String>,
     /// The key that proved the agent.
     pub(crate) key_id: Option<String>,
+    /// What names its session, when it had one.
+    pub(crate) session: Option<String>,
     /// The server that the call was for.
     pub(crate) server: Option<String>,
     /// The MCP method.

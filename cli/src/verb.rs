@@ -19,5 +19,6 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod key;
 pub(crate) mod policy;
+pub(crate) mod revoke;
 pub(crate) mod status;
 pub(crate) mod tool;

@@ -21,6 +21,7 @@ mod policy;
 mod read;
 mod records;
 mod rejection;
+mod revoke;
 mod status;
 mod subject;
 mod tools;
@@ -104,6 +105,27 @@ impl Admin for AdminService {
     ) -> Result<Response<RevokeKeyResponse>, Status> {
         let (call, request) = self.enter(request).await?;
         keys::revoke(&call, request).await.map(Response::new)
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        revoke::revoke(&call, request).await.map(Response::new)
+    }
+
+    async fn list_revocations(
+        &self,
+        request: Request<ListRevocationsRequest>,
+    ) -> Result<Response<ListRevocationsResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        revoke::list(&call, &request).map(Response::new)
+    }
+
+    async fn lift_revocation(
+        &self,
+        request: Request<LiftRevocationRequest>,
+    ) -> Result<Response<LiftRevocationResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        revoke::lift(&call, request).await.map(Response::new)
     }
 
     async fn put_credential(

@@ -14,7 +14,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_control_state::{Change, State};
-use gantry_model::Revision;
+use gantry_model::record::RecordKey;
+use gantry_model::{Ban, Revision};
 use tokio::sync::watch;
 
 /// Changes that are remembered. Values are shared with the state, so this bounds the memory of replaced values and of
@@ -23,6 +24,10 @@ pub const CHANGES_MAX: usize = 65_536;
 
 /// Revisions that are remembered. At the tens of changes a second of a busy fleet, minutes of absence.
 pub const REVISIONS_MAX: usize = 4_096;
+
+/// Changes of bans that are remembered apart, since they are looked at for every node at every ban. A node that was away
+/// for longer gets all bans.
+const BANS_REMEMBERED_MAX: usize = 4_096;
 
 /// The feed; clones share it.
 #[derive(Clone)]
@@ -39,9 +44,21 @@ pub struct View {
     pub state: State,
 }
 
+/// What changed of bans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Urgent {
+    /// Up to where.
+    pub revision: Revision,
+    /// Whether these are all bans that there are.
+    pub is_complete: bool,
+    /// In the order of the keys.
+    pub changes: Vec<Change>,
+}
+
 struct Inner {
     ring: Mutex<Ring>,
     newest: watch::Sender<Revision>,
+    urgent: watch::Sender<Revision>,
 }
 
 /// INVARIANT: `revisions` holds every change with `floor < revision <= view.revision`, in order.
@@ -51,13 +68,16 @@ struct Ring {
     floor: Revision,
     revisions: VecDeque<(Revision, Arc<[Change]>)>,
     changes: usize,
+    /// Changes of bans with `bans_floor < revision <= view.revision`, in order.
+    bans: VecDeque<(Revision, Change)>,
+    bans_floor: Revision,
 }
 
 impl Feed {
     /// A feed of an empty state at [`Revision::NONE`].
     pub fn new() -> Self {
-        let newest = watch::Sender::new(Revision::NONE);
-        Self { inner: Arc::new(Inner { ring: Mutex::default(), newest }) }
+        let [newest, urgent] = [(); 2].map(|()| watch::Sender::new(Revision::NONE));
+        Self { inner: Arc::new(Inner { ring: Mutex::default(), newest, urgent }) }
     }
 
     /// Takes in an applied revision: the changes since the one before it, and the state that they led to. Revisions
@@ -68,19 +88,24 @@ impl Feed {
             return;
         }
         ring.view = View { revision, state };
+        let is_urgent = ring.note_bans(revision, &changes);
         if !changes.is_empty() {
             ring.changes += changes.len();
             ring.revisions.push_back((revision, changes.into()));
         }
         ring.forget_oldest();
         drop(ring);
+        if is_urgent {
+            self.inner.urgent.send_replace(revision);
+        }
         self.inner.newest.send_replace(revision);
     }
 
     /// Starts again from a state whose past is not known: at start, and after a checkpoint was installed.
     pub fn reset(&self, revision: Revision, state: State) {
-        *self.ring() =
-            Ring { view: View { revision, state }, floor: revision, revisions: VecDeque::new(), changes: 0 };
+        let (view, floor) = (View { revision, state }, revision);
+        *self.ring() = Ring { view, floor, bans_floor: floor, ..Ring::default() };
+        self.inner.urgent.send_replace(revision);
         self.inner.newest.send_replace(revision);
     }
 
@@ -112,12 +137,50 @@ impl Feed {
         Some(last.into_values().cloned().collect())
     }
 
+    /// Tells of each newer revision that bans something or lifts a ban; several may arrive as one.
+    pub fn subscribe_to_urgent(&self) -> watch::Receiver<Revision> {
+        self.inner.urgent.subscribe()
+    }
+
+    /// What changed of bans after `revision`, the last change of each; all bans that there are for `None`, and where
+    /// what changed is not remembered any more. Up to the revision that it says.
+    pub fn urgent_since(&self, revision: Option<Revision>) -> Urgent {
+        let ring = self.ring();
+        let known = revision.filter(|revision| (ring.bans_floor..=ring.view.revision).contains(revision));
+        let Some(after) = known else {
+            let view = ring.view.clone();
+            drop(ring);
+            let of_ban = |ban: &Arc<Ban>| {
+                let key = RecordKey::ban(&ban.tenant, &ban.target).to_string();
+                Change { value: view.state.bytes(&key), key }
+            };
+            let changes = view.state.bans().map(of_ban).collect();
+            return Urgent { revision: view.revision, is_complete: true, changes };
+        };
+        let newer = ring.bans.iter().filter(|(of, _)| *of > after);
+        let last: BTreeMap<&str, &Change> = newer.map(|(_, change)| (change.key.as_str(), change)).collect();
+        let changes = last.into_values().cloned().collect();
+        Urgent { revision: ring.view.revision, is_complete: false, changes }
+    }
+
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ring {
+    /// Remembers what of the changes is urgent. Says whether anything is.
+    fn note_bans(&mut self, revision: Revision, changes: &[Change]) -> bool {
+        let before = self.bans.len();
+        let urgent = changes.iter().filter(|change| RecordKey::is_of_ban(&change.key));
+        self.bans.extend(urgent.map(|change| (revision, change.clone())));
+        let is_any = self.bans.len() > before;
+        while self.bans.len() > BANS_REMEMBERED_MAX {
+            self.bans_floor = self.bans.pop_front().map_or(self.bans_floor, |(revision, _)| revision);
+        }
+        is_any
+    }
+
     fn forget_oldest(&mut self) {
         while self.changes > CHANGES_MAX || self.revisions.len() > REVISIONS_MAX {
             let Some((revision, changes)) = self.revisions.pop_front() else {
@@ -203,6 +266,36 @@ mod tests {
         assert_eq!(feed.since(Revision(20)), Some(vec![]));
         publish(&feed, 20, vec![change("a", Some(2))]);
         assert_eq!(feed.since(Revision(20)), Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_urgent_is_told_apart_and_as_far_back_as_is_remembered() {
+        let feed = Feed::new();
+        feed.reset(Revision(10), State::default());
+        let mut urgent = feed.subscribe_to_urgent();
+        urgent.borrow_and_update();
+        publish(&feed, 11, vec![change("acme/agent/ban", Some(1))]);
+        assert!(!urgent.has_changed().expect("open"));
+        let ban = |value| change("acme/ban/agent/bot", value);
+        publish(&feed, 12, vec![ban(Some(1)), change("acme/agent/bot", None)]);
+        publish(&feed, 13, vec![ban(None), change("acme/ban/tenant", Some(2))]);
+        assert!(urgent.has_changed().expect("open"));
+        let told = |after, changes| {
+            assert_eq!(feed.urgent_since(after), changes, "{after:?}");
+        };
+        let some = |changes| Urgent { revision: Revision(13), is_complete: false, changes };
+        told(Some(Revision(12)), some(vec![ban(None), change("acme/ban/tenant", Some(2))]));
+        told(Some(Revision(10)), some(vec![ban(None), change("acme/ban/tenant", Some(2))]));
+        told(Some(Revision(13)), some(vec![]));
+        // The state of this test has none.
+        let all = Urgent { revision: Revision(13), is_complete: true, changes: vec![] };
+        told(Some(Revision(9)), all.clone());
+        told(Some(Revision(14)), all.clone());
+        told(None, all);
+        let many = (0..BANS_REMEMBERED_MAX).map(|_| ban(Some(3))).collect();
+        publish(&feed, 14, many);
+        assert!(feed.urgent_since(Some(Revision(12))).is_complete);
+        assert_eq!(feed.urgent_since(Some(Revision(13))).changes, [ban(Some(3))]);
     }
 
     #[tokio::test]

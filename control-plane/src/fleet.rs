@@ -4,12 +4,14 @@
 //! Always holds: everything here is bounded and can be lost; after a start it fills again as nodes connect. Nothing
 //! here is configuration.
 
+mod acks;
 mod failures;
 mod flapping;
 mod node_id;
 mod nodes;
 mod others;
 mod place;
+mod progress;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -18,11 +20,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use acks::Lane;
 pub(crate) use failures::Failures;
 pub(crate) use flapping::Flapping;
 pub(crate) use node_id::{NodeId, NodeIdError};
-pub(crate) use nodes::{Arrival, FleetFull, NodeView, Nodes, Progress, Ticket};
+pub(crate) use nodes::{Arrival, FleetFull, NodeView, Nodes, Ticket};
 pub(crate) use place::{Place, PlaceError};
+pub(crate) use progress::{Progress, Standing};
 pub(crate) use timeline::Timeline;
 
 /// How long after its start a process does not know yet who is there: longer than any pause that a node makes before

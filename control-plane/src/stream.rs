@@ -7,6 +7,7 @@
 //!   gets a snapshot;
 //! - every revision is acknowledged, also one that changes nothing for nodes (its update is empty), so that the
 //!   status shows who has it;
+//! - a ban goes ahead of all updates, also of one that is being sent or taken in, and has an answer of its own;
 //! - a node of the mesh is told of the others at once when one joins or leaves, between the parts of an update too;
 //! - a secret is sent in the update that changes it, sealed to the key of the one process.
 //!
@@ -18,6 +19,7 @@ mod members;
 mod rejection;
 mod session;
 mod update;
+mod urgent;
 
 use std::sync::Arc;
 

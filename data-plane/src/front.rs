@@ -17,7 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bans::{Leash, Who};
 use crate::node::Node;
+use crate::pipeline::Caller;
 use crate::route::EndpointPath;
 
 /// How often a quiet connection says that it is there: under the half minute after which common proxies close one.
@@ -44,6 +46,8 @@ struct Place {
     node: Arc<Node>,
     tenant: String,
     endpoint: String,
+    /// Who opened the connection.
+    who: Who,
 }
 
 /// What a connection that outlives its request holds on to.
@@ -98,8 +102,9 @@ impl Credentials {
 }
 
 impl Place {
-    fn new(node: &Arc<Node>, path: EndpointPath<'_>) -> Place {
-        Place { node: node.clone(), tenant: path.tenant.to_owned(), endpoint: path.endpoint.to_owned() }
+    fn new(node: &Arc<Node>, path: EndpointPath<'_>, caller: &Caller) -> Place {
+        let (tenant, endpoint) = (path.tenant.to_owned(), path.endpoint.to_owned());
+        Place { node: node.clone(), tenant, endpoint, who: caller.who() }
     }
 
     /// What ends the connection before its client does: its tenant's streams are cut, or there is no such tenant.
@@ -112,6 +117,11 @@ impl Place {
                 cut
             }
         }
+    }
+
+    /// What ends it when whoever opened it is banned.
+    fn leash(&self) -> Leash {
+        self.node.bans.leash(self.who.clone())
     }
 
     fn path(&self) -> EndpointPath<'_> {

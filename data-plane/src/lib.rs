@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod audit;
+mod bans;
 mod bridge;
 mod config;
 mod front;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
+use crate::bans::Bans;
 use crate::bridge::handoff::Notice;
 use crate::bridge::home::Homes;
 use crate::bridge::parked::Parked;
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     swapped: watch::Sender<Revision>,
     /// When a control plane was last heard.
     pub(crate) contact: Contact,
+    /// Who is stopped, whatever the configuration says.
+    pub(crate) bans: Arc<Bans>,
     pub(crate) audit: Audit,
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
@@ -65,6 +68,7 @@ impl Node {
             config: ArcSwap::from_pointee(Config::empty()),
             swapped: watch::Sender::default(),
             contact: Contact::default(),
+            bans: Arc::default(),
             audit,
             upstreams,
             discovery,
@@ -110,6 +114,11 @@ impl Node {
     /// Tells of each change of the configuration.
     pub(crate) fn swaps(&self) -> watch::Receiver<Revision> {
         self.swapped.subscribe()
+    }
+
+    /// Has whoever told clients of lists look at them again.
+    pub(crate) fn tell_of_lists(&self) {
+        self.swapped.send_modify(|_| ());
     }
 
     /// Ends a session, here and on all nodes that can be reached soon.

@@ -22,11 +22,14 @@ pub(crate) use receive::{Front, Inbound, REQUEST_BODY_MAX, is_json};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gantry_model::SessionId;
+use gantry_model::key::KeyId;
 use http::Response;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 use crate::audit::entry::{Entry, Facts, Outcome};
+use crate::bans::{Leash, Who};
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
 use crate::config::endpoint::Endpoint;
@@ -36,8 +39,8 @@ use crate::mcp::message::{Id, Kind, Message};
 use crate::mcp::seal::Owner;
 use crate::mcp::session::Session;
 use crate::node::Node;
-use crate::rejection::{Context, Rejection};
-use crate::reply::Body;
+use crate::rejection::{Context, Rejection, Unserved};
+use crate::reply::{Body, Cut};
 use crate::route::EndpointPath;
 
 /// The content type of a stream.
@@ -49,6 +52,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) agent: Arc<Agent>,
+    /// The key that it showed.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// A message as it was received, on a hop of an era.
@@ -71,6 +76,11 @@ pub(crate) struct ClientSession {
 }
 
 impl Caller {
+    /// Whom a ban would stop.
+    pub(crate) fn who(&self) -> Who {
+        Who::agent(&self.tenant.name, &self.agent.name, self.key)
+    }
+
     /// Whom a token belongs to.
     pub(crate) fn owner(&self) -> Owner<'_> {
         Owner {
@@ -81,10 +91,22 @@ impl Caller {
     }
 }
 
+impl ClientSession {
+    /// Whether it is with the gateway, not with a server.
+    fn is_bridged(&self) -> bool {
+        matches!(self.session, Session::Bridged(_))
+    }
+}
+
 impl Received {
     /// The request's id, when it is a request.
     pub(crate) fn id(&self) -> Option<&Id> {
         self.message.as_ref().and_then(|message| message.kind.id())
+    }
+
+    /// What names its session in records.
+    fn session_id(&self, caller: &Caller) -> Option<SessionId> {
+        self.session.as_ref().map(|known| known.session.id(caller.owner()))
     }
 
     /// Whether it asks for a list that is answered from the catalog.
@@ -107,7 +129,7 @@ pub(crate) async fn serve(
     };
     let mut answering = Answering::unknown();
     match run(node, path, head, &mut inbound, &mut entry, &mut answering).await {
-        Ok(redacted) => leashed(node, answering.tenant.as_deref(), redacted.respond(node, entry)),
+        Ok(redacted) => leashed(node, answering, redacted.respond(node, entry)),
         Err(rejection) => {
             let response = reject(entry, &rejection, &answering);
             inbound.discard().await;
@@ -169,12 +191,14 @@ struct Answering {
     era: Era,
     /// Known once the caller is.
     tenant: Option<Arc<Tenant>>,
+    /// What ends the answer when its caller is banned; known once it is asked for.
+    leash: Option<Leash>,
 }
 
 impl Answering {
     /// Of a request of which nothing was read yet.
     const fn unknown() -> Answering {
-        Answering { id: None, era: Era::Legacy, tenant: None }
+        Answering { id: None, era: Era::Legacy, tenant: None, leash: None }
     }
 }
 
@@ -196,19 +220,40 @@ async fn run(
         authenticated
     };
     let discovered = discover::discover(node, authenticated, received, &mut entry.facts)?;
-    let authorised = authorise::authorise(discovered, &mut entry.facts)?;
-    let validated = validate::validate(authorised)?;
-    let admitted = limit::limit(validated)?;
-    let credentialed = credential::credential(admitted)?;
-    let forwarded = forward::forward(node, credentialed, Place::Anywhere, &entry.facts.decision_id).await?;
-    Ok(redact::redact(forwarded))
+    let leash = node.bans.leash(discovered.who());
+    let served = async {
+        let authorised = authorise::authorise(discovered, &mut entry.facts)?;
+        let validated = validate::validate(authorised)?;
+        let admitted = limit::limit(validated)?;
+        let credentialed = credential::credential(admitted)?;
+        let decision_id = &entry.facts.decision_id;
+        let forwarded = forward::forward(node, credentialed, Place::Anywhere, decision_id).await?;
+        Ok(redact::redact(forwarded))
+    };
+    on_leash(leash, served, answering).await
+}
+
+/// Serves as long as nobody bans who asks, or what is asked; what is under way then is dropped, as when its client
+/// leaves. The answer goes on by the same leash.
+async fn on_leash(
+    mut leash: Leash,
+    served: impl Future<Output = Result<redact::Redacted, Rejection>>,
+    answering: &mut Answering,
+) -> Result<redact::Redacted, Rejection> {
+    let served = tokio::select! {
+        biased;
+        target = &mut leash => return Err(Rejection::Unserved(Unserved::Revoked(target))),
+        served = served => served?,
+    };
+    answering.leash = Some(leash);
+    Ok(served)
 }
 
 /// Serves a request that another node received, authenticated, counted and records.
 pub(crate) async fn serve_handed(node: &Arc<Node>, handoff: &Handoff) -> Response<Body> {
     let mut answering = Answering::unknown();
     match run_handed(node, handoff, &mut answering).await {
-        Ok(redacted) => redacted.hand_back(),
+        Ok(redacted) => leashed(node, answering, redacted.hand_back()),
         Err(rejection) => {
             let Answering { id, era, .. } = &answering;
             rejection.respond(Context { id: id.as_ref(), era: *era, decision_id: &handoff.decision_id })
@@ -225,19 +270,26 @@ async fn run_handed(
     let authenticated = authenticate::vouched(node, handoff)?;
     let received = receive::handed(node, &authenticated, handoff, answering)?;
     let discovered = discover::discover(node, authenticated, received, &mut facts)?;
-    let authorised = authorise::authorise(discovered, &mut facts)?;
-    let admitted = limit::counted(validate::validate(authorised)?);
-    let credentialed = credential::credential(admitted)?;
-    let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;
-    Ok(redact::redact(forwarded))
+    let leash = node.bans.leash(discovered.who());
+    let served = async {
+        let authorised = authorise::authorise(discovered, &mut facts)?;
+        let admitted = limit::counted(validate::validate(authorised)?);
+        let credentialed = credential::credential(admitted)?;
+        let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;
+        Ok(redact::redact(forwarded))
+    };
+    on_leash(leash, served, answering).await
 }
 
-/// A stream of events ends when its tenant's streams are cut. Other answers are under way for as long as a call may be.
-fn leashed(node: &Node, tenant: Option<&Tenant>, response: Response<Body>) -> Response<Body> {
+/// A stream of events ends when its tenant's streams are cut; other answers are under way for as long as a call may be.
+/// All of them end when their callers are banned.
+fn leashed(node: &Node, answering: Answering, response: Response<Body>) -> Response<Body> {
     let is_stream =
         response.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(EVENTS));
-    match tenant {
-        Some(tenant) if is_stream => response.map(|body| body.until(node.cut_of(tenant))),
+    let cut = answering.tenant.filter(|_| is_stream).map(|tenant| node.cut_of(&tenant));
+    match answering.leash {
+        // A body that is there as a whole is through before anything could end it.
+        Some(leash) if !response.body().is_here() => response.map(|body| body.until(Cut::of(cut, leash))),
         _ => response,
     }
 }

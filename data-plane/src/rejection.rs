@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
-pub(crate) use crate::rejection::unserved::Unserved;
+pub(crate) use crate::rejection::unserved::{Unserved, revoked};
 pub(crate) use crate::rejection::upstream::Upstream;
 use crate::reply::Body;
 
@@ -220,7 +220,8 @@ impl Rejection {
             | Rejection::Extension(_) => StatusCode::BAD_REQUEST,
             Rejection::Method(_) if era == Era::Modern => StatusCode::NOT_FOUND,
             Rejection::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Rejection::Busy | Rejection::Unserved(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Unserved(unserved) => unserved.status(),
             Rejection::Method(_)
             | Rejection::InvalidParams(_)
             | Rejection::NotReady

@@ -3,6 +3,8 @@
 //! Always holds: what a server sends is passed on as it comes, frame by frame; the watch keeps at most
 //! [`INSPECTED_BYTES_MAX`] bytes of it. The entry of a request is closed when its body ends, breaks, or is dropped.
 
+mod cut;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,11 +16,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::audit::entry::{Entry, Outcome};
 use crate::mcp::json;
 use crate::mcp::sse::EventScanner;
+pub(crate) use crate::reply::cut::{Cut, CutBy};
 use crate::upstream::exchange::MESSAGE_BYTES_MAX;
 use crate::upstream::health::Permit;
 
@@ -30,7 +32,7 @@ pub(crate) struct Body {
     source: Source,
     watch: Option<Watch>,
     /// What ends it before its time.
-    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    cut: Option<Cut>,
     /// The place that the request has at its server until its answer is through.
     _permit: Option<Permit>,
 }
@@ -79,9 +81,9 @@ pub(crate) enum BodyError {
     /// The deadline passed.
     #[error("the server's answer was late")]
     Late,
-    /// Its tenant is no longer served here.
-    #[error("the tenant's streams are ended")]
-    Cut,
+    /// It was ended before its time.
+    #[error(transparent)]
+    Cut(CutBy),
 }
 
 /// What the audit keeps of an answer under way.
@@ -148,8 +150,8 @@ impl Body {
     }
 
     /// The same body, which breaks off when it is cut.
-    pub(crate) fn until(self, cut: CancellationToken) -> Body {
-        Body { cut: Some(Box::pin(cut.cancelled_owned())), ..self }
+    pub(crate) fn until(self, cut: Cut) -> Body {
+        Body { cut: Some(cut), ..self }
     }
 
     /// The same body, with its request's place at the server until it is through.
@@ -246,13 +248,10 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if this.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(context).is_ready()) {
-            this.cut = None;
-            this.source = Source::Pieces(Vec::new());
-            if let Some(watch) = &mut this.watch {
-                watch.end(Some(Outcome::Broken));
-            }
-            return Poll::Ready(Some(Err(BodyError::Cut)));
+        if let Some(Poll::Ready(by)) = this.cut.as_mut().map(|cut| cut.poll(context)) {
+            (this.cut, this.source) = (None, Source::Pieces(Vec::new()));
+            this.watch.iter_mut().for_each(|watch| watch.cut(&by));
+            return Poll::Ready(Some(Err(BodyError::Cut(by))));
         }
         let polled = match &mut this.source {
             Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
+use crate::bans::{enforce, keep_enforcing};
 use crate::bridge;
 use crate::bridge::handoff::Handed;
 use crate::listen::Listener;
@@ -159,6 +160,7 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let (stop, leave) = (node.stopping.clone(), CancellationToken::new());
     let handed = Arc::new(Handed { node: node.clone() });
     tokio::spawn(sweep(node.clone(), stop.clone()));
+    tokio::spawn(keep_enforcing(node.clone(), stop.clone()));
     Ok(DataPlane {
         address,
         applied,
@@ -174,8 +176,12 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
 /// Lets go of sessions that nobody uses, now and then.
 async fn sweep(node: Arc<Node>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
-        stop.run_until_cancelled(bridge::sweep::sweep(&node.homes, &node.upstreams.pool, Instant::now()))
-            .await;
+        let work = async {
+            bridge::sweep::sweep(&node.homes, &node.upstreams.pool, Instant::now()).await;
+            // What was being opened when somebody was banned.
+            enforce(&node).await;
+        };
+        stop.run_until_cancelled(work).await;
     }
 }
 

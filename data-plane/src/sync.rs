@@ -9,6 +9,7 @@ pub(crate) mod choice;
 mod connection;
 pub(crate) mod contact;
 pub(crate) mod last_known_good;
+mod reader;
 mod staleness;
 
 use std::sync::Arc;
@@ -16,11 +17,14 @@ use std::time::Duration;
 
 use gantry_model::Revision;
 use gantry_node::seal::NodeSealKey;
+use gantry_wire::sync_v1 as wire;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::holdings::{Holdings, Problem, Touched};
+use crate::bans::Configured;
+use crate::config::Config;
+use crate::config::holdings::{Holdings, Problem, Touched, UpdateError};
 use crate::node::Node;
 use crate::start::Proof;
 use crate::sync::choice::Choice;
@@ -38,6 +42,26 @@ pub(crate) struct Identity {
 /// How long a node that starts from what was last known to be good waits for a word of its peers before it says that it
 /// is ready. A control plane that is there tells of them within some milliseconds.
 const PEERS_WAIT: Duration = Duration::from_millis(250);
+
+/// Changes of an update that are taken in at once, on a thread that requests need; more are taken in aside.
+const CHANGES_AT_ONCE_MAX: usize = 64;
+
+/// An update that was taken in, ready to be served.
+struct Taken {
+    config: Config,
+    problems: Vec<Problem>,
+    bans: Configured,
+    is_of_another_cluster: bool,
+}
+
+impl Taken {
+    fn of(holdings: &mut Holdings, before: &Config, touched: Touched) -> Taken {
+        let is_of_another_cluster = touched.is_of_another_cluster;
+        let bans = holdings.bans(&touched);
+        let (config, problems) = holdings.compile(before, touched);
+        Taken { config, problems, bans, is_of_another_cluster }
+    }
+}
 
 /// Follows the control plane until it is stopped.
 pub(crate) struct Follower {
@@ -70,12 +94,18 @@ impl Follower {
         beginning: Beginning,
     ) -> Follower {
         let Channels { catalogs, records, applied } = channels;
-        let Beginning { holdings, touched, heard_at_ms, keeper } = beginning;
+        let Beginning { holdings, touched, urgent, heard_at_ms, keeper } = beginning;
         node.contact.begin(heard_at_ms, last_known_good::now_ms());
         let mut follower =
             Follower { identity, node, holdings, seal, discovery, catalogs, records, applied, keeper };
         if let Some(touched) = touched {
-            let (revision, _) = follower.put_in_force(touched);
+            let before = follower.node.config();
+            let taken = Taken::of(&mut follower.holdings, &before, touched);
+            let (revision, _) = follower.put_in_force(taken);
+            if let Err(error) = follower.node.bans.restore(urgent) {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "revocations that were kept cannot be read");
+            }
             let (applied, node) = (follower.applied.clone(), follower.node.clone());
             // Whoever waits for the node to be ready sends it requests of sessions that other nodes have, and it does
             // not know them before a control plane told it of them.
@@ -91,18 +121,39 @@ impl Follower {
         follower
     }
 
-    /// Serves what is held now, and says so; returns the tenants that are served in an older form.
-    fn serve(&mut self, touched: Touched) -> Vec<Problem> {
-        let (revision, problems) = self.put_in_force(touched);
+    /// Takes an update, serves what is held then, and says so; returns the tenants that are served in an older form. It
+    /// must not be dropped by whoever goes on: what is held would be lost.
+    async fn take(&mut self, update: wire::Update) -> Result<Vec<Problem>, UpdateError> {
+        let is_large = update.upserts.len() + update.deletes.len() > CHANGES_AT_ONCE_MAX;
+        let mut holdings = std::mem::replace(&mut self.holdings, Holdings::new(self.seal.clone()));
+        let before = self.node.config();
+        let work = move || {
+            let taken = holdings.take(update).map(|touched| Taken::of(&mut holdings, &before, touched));
+            (holdings, taken)
+        };
+        let (holdings, taken) = match is_large {
+            false => work(),
+            // Requests, and bans, do not wait for it.
+            true => match tokio::task::spawn_blocking(work).await {
+                Ok(done) => done,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        };
+        self.holdings = holdings;
+        let (revision, problems) = self.put_in_force(taken?);
         self.applied.send_replace(revision);
-        problems
+        Ok(problems)
     }
 
-    fn put_in_force(&mut self, touched: Touched) -> (Revision, Vec<Problem>) {
-        let (config, problems) = self.holdings.compile(&self.node.config(), touched);
+    fn put_in_force(&mut self, taken: Taken) -> (Revision, Vec<Problem>) {
+        let Taken { config, problems, bans, is_of_another_cluster } = taken;
+        if is_of_another_cluster {
+            self.keeper.clear();
+        }
+        let revision = config.revision;
+        self.node.bans.configure(self.holdings.cluster_id(), revision, bans);
         self.node.upstreams.reconcile(&config);
         self.discovery.reconcile(&config);
-        let revision = config.revision;
         self.node.swap(config);
         for Problem { tenant, message } in &problems {
             tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");

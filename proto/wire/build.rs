@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .include_file("protocol.rs")
         .bytes(".gantry.sync.v1.Entry.record")
+        .bytes(".gantry.sync.v1.KeptBan.record")
         .bytes(".gantry.mesh.v1.Notice.notice")
         .bytes(".gantry.raft.v1.Batch.commands")
         .bytes(".gantry.raft.v1.Propose.command")

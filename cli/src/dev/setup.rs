@@ -11,7 +11,7 @@ use gantry_model::resource::{
     AgentSpec, EndpointSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId, ServerSpec,
     Spec, TenantSpec,
 };
-use gantry_wire::admin_v1::{ApplyRequest, CreateKeyRequest, ListKeysRequest, PutCredentialRequest};
+use gantry_wire::admin_v1::{ApplyRequest, CreateKeyRequest, KeyInfo, ListKeysRequest, PutCredentialRequest};
 
 use super::plan::{Plan, PlannedServer};
 use crate::admin::Admin;
@@ -219,7 +219,8 @@ pub(super) async fn agent_key(
     {
         let request = ListKeysRequest { tenant: tenant.to_owned(), agent: AGENT.to_owned() };
         let known = admin.ask(admin.service().list_keys(request), next).await?.keys;
-        if known.iter().any(|known| known.id == presented.id.to_string() && is_valid(known.expires_at_ms)) {
+        let is_good = |known: &KeyInfo| known.revoked_at_ms == 0 && is_valid(known.expires_at_ms);
+        if known.iter().any(|known| known.id == presented.id.to_string() && is_good(known)) {
             return Ok(key.clone());
         }
     }

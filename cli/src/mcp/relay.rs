@@ -7,6 +7,7 @@
 //! cancels.
 
 mod renewal;
+mod revoked;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::envelope::{Envelope, Mirrors, failure};
@@ -67,6 +68,8 @@ struct Wire {
     state: Mutex<State>,
     /// Held while a session is begun anew.
     renewing: tokio::sync::Mutex<()>,
+    /// What the endpoint said when it refused the agent for good: an admin revoked it.
+    revoked: watch::Sender<Option<String>>,
 }
 
 /// What is known of the endpoint.
@@ -93,7 +96,8 @@ impl Relay {
         next: String,
     ) -> Result<Relay, McpError> {
         let (state, renewing) = (Mutex::default(), tokio::sync::Mutex::default());
-        let wire = Wire { transport: Transport::new(target)?, headers, next, state, renewing };
+        let revoked = watch::Sender::new(None);
+        let wire = Wire { transport: Transport::new(target)?, headers, next, state, renewing, revoked };
         Ok(Relay { wire: Arc::new(wire), tasks: JoinSet::new(), modern: HashMap::new(), listening: None })
     }
 
@@ -102,10 +106,12 @@ impl Relay {
         let mut signals = Signals::new()?;
         let mut input = lines::of_stdin();
         let (out, writer) = lines::to_stdout();
+        let mut revoked = self.wire.revoked.subscribe();
         let ended = loop {
             tokio::select! {
                 () = signals.next() => break false,
                 () = out.closed() => break false,
+                _ = revoked.wait_for(Option::is_some) => break false,
                 Some(done) = self.tasks.join_next_with_id() => {
                     let task = done.map_or_else(|error| error.id(), |(task, ())| task);
                     self.modern.remove(&task);
@@ -130,6 +136,9 @@ impl Relay {
         }
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.wire.farewell()).await;
         drop(out);
+        if let Some(failure) = revoked::failure(&revoked) {
+            return Err(failure);
+        }
         // It has nothing left to wait for but its reader.
         if ended {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
@@ -290,6 +299,7 @@ impl Wire {
             }
         } else {
             let body = whole(response.into_body()).await?;
+            self.end_if_revoked(status, &body);
             let is_message = body.iter().find(|byte| !byte.is_ascii_whitespace());
             let message =
                 matches!(is_message, Some(b'{' | b'[')).then(|| under_id(envelope, body.clone())).flatten();
@@ -346,7 +356,9 @@ impl Wire {
                     }
                 }
                 // Many endpoints have no such stream.
-                Ok(response) if !is_event_stream(response.headers()) => return,
+                Ok(response) if !is_event_stream(response.headers()) => {
+                    return self.end_if_revoked_by(response).await;
+                }
                 Ok(response) => {
                     let mut reader = Reader::new(response.into_body());
                     while let Ok(Some(message)) = reader.next().await {
@@ -360,7 +372,7 @@ impl Wire {
     }
 
     async fn farewell(&self) {
-        if self.state().session.is_none() {
+        if self.state().session.is_none() || self.revoked.borrow().is_some() {
             return;
         }
         // The session ends by itself when this does not arrive.

@@ -267,7 +267,7 @@ fn unauthenticated(message: &str) -> Failure {
 fn refused(refusal: &Refusal, tool: &str) -> Failure {
     let message = visible(&refusal.message);
     match (refusal.rejection(), refusal.decision_id(), refusal.status) {
-        (Some("denied"), Some(id), _) => {
+        (Some("denied" | "revoked"), Some(id), _) => {
             let id = visible(id);
             Failure::new(Exit::Denied, message, format!("`gantry policy explain {id}`"))
                 .with_details(vec![format!("decision {id}")])

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::audit::latest;
+use super::revoke::{because, kind_and_name};
 use crate::admin::{Admin, refused};
 use crate::context::Access;
 use crate::failure::{Exit, Failure};
@@ -109,6 +110,10 @@ fn render(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> Strin
     if let Some(reason) = record.reason.as_deref().filter(|reason| !reason.is_empty()) {
         line("reason", visible(reason));
     }
+    for ban in &answer.bans {
+        let (kind, name) = kind_and_name(ban);
+        line("revoked", format!("{kind} {}, {}", visible(&name), because(ban)));
+    }
     for policy in &answer.policies {
         shown.push_str(&policy_text(policy, record.revision, paint));
     }
@@ -120,6 +125,9 @@ fn who(record: &AuditRecord) -> String {
     let mut who = format!("agent {} of tenant {}", text(&record.agent), text(&record.tenant));
     if let Some(key) = record.key_id.as_deref().filter(|key| !key.is_empty()) {
         who.push_str(&format!(", with key {}", visible(key)));
+    }
+    if let Some(session) = record.session.as_deref().filter(|session| !session.is_empty()) {
+        who.push_str(&format!(", in session {}", visible(session)));
     }
     who
 }
@@ -177,6 +185,13 @@ fn policy_text(policy: &PolicyText, decided_at: Option<u64>, paint: Paint) -> St
 
 fn next(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> String {
     let heading = paint.bold("next:");
+    if let Some(ban) = answer.bans.first() {
+        let (kind, name) = kind_and_name(ban);
+        let (name, tenant) = (shell_words::quote(&name), shell_words::quote(&ban.tenant));
+        return format!(
+            "\n{heading} if it should be let in again: gantry revoke lift {kind} {name} --tenant {tenant} --wait\n"
+        );
+    }
     if !record.is_denied() {
         return format!("\n{heading} nothing was denied here; `gantry audit tail` shows other decisions\n");
     }
@@ -238,6 +253,9 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gantry_wire::resource_v1::ban_target::Target;
+    use gantry_wire::resource_v1::{Ban, BanTarget};
+
     use super::*;
 
     fn record() -> AuditRecord {
@@ -308,6 +326,24 @@ policy careful, as of revision 12 (changed since the decision)
 next: if the call should be allowed, change the policy that forbids it:
   gantry get policy careful --tenant demo -o yaml > careful.yaml
   then edit careful.yaml, `gantry diff -f careful.yaml`, `gantry apply -f careful.yaml`
+";
+        assert_eq!(tail, Some(expected));
+    }
+
+    #[test]
+    fn a_call_of_whom_is_revoked_comes_with_who_did_it_and_how_it_is_lifted() {
+        let record = AuditRecord { outcome: Some("revoked".to_owned()), verdict: None, ..record() };
+        let target = BanTarget { target: Some(Target::Agent("bot".to_owned())) };
+        let (by, reason) = ("ann".to_owned(), "leaked".to_owned());
+        let at_ms = 1_800_000_000_000;
+        let ban = Ban { tenant: "demo".to_owned(), target: Some(target), by, reason, at_ms, until_ms: 0 };
+        let answer = ExplainResponse { bans: vec![ban], ..ExplainResponse::default() };
+        let shown = render(&record, &answer, Paint::PLAIN);
+        let tail = shown.split_once("  verdict    ").map(|(_, tail)| tail);
+        let expected = "none: the request stopped before policy was asked
+  revoked    agent bot, by ann at 2027-01-15T08:00:00Z: leaked
+
+next: if it should be let in again: gantry revoke lift agent bot --tenant demo --wait
 ";
         assert_eq!(tail, Some(expected));
     }

@@ -1,15 +1,15 @@
 //! `gantry key`: agent keys. The secret of a key is printed once, alone, on standard output.
 
-use gantry_wire::admin_v1::{CreateKeyRequest, KeyInfo, ListKeysRequest, RevokeKeyRequest};
+use gantry_wire::admin_v1::{CreateKeyRequest, KeyInfo, ListKeysRequest};
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::change::{self, Changed, WriteFlags};
 use crate::context::Access;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
 use crate::output::{self, Format};
+use crate::verb::revoke::{Named, Sort};
 
 /// Create, list and revoke agent keys.
 #[derive(Debug, clap::Subcommand)]
@@ -18,8 +18,8 @@ pub(crate) enum Key {
     Create(Create),
     /// List keys, without their secrets.
     Ls(List),
-    /// Revoke a key on every node.
-    Revoke(Revoke),
+    /// The same as `gantry revoke key`.
+    Revoke(Named),
 }
 
 /// `gantry key create`.
@@ -57,18 +57,6 @@ pub(crate) struct List {
     access: Access,
 }
 
-/// `gantry key revoke`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Revoke {
-    /// The key's id: the 16 digits after `gantry_`.
-    id: String,
-    /// The tenant; the one of the context when absent.
-    #[arg(long, value_name = "NAME")]
-    tenant: Option<String>,
-    #[command(flatten)]
-    write: WriteFlags,
-}
-
 /// A key as it is listed.
 #[derive(Debug, Serialize)]
 struct Listed {
@@ -78,6 +66,8 @@ struct Listed {
     created: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<String>,
 }
 
 impl Key {
@@ -86,7 +76,7 @@ impl Key {
         match self {
             Key::Create(create) => create.run().await,
             Key::Ls(list) => list.run().await,
-            Key::Revoke(revoke) => revoke.run().await,
+            Key::Revoke(named) => named.run(Sort::Key).await,
         }
     }
 }
@@ -129,9 +119,11 @@ impl List {
             Format::Table => {
                 let row = |key: &Listed| {
                     let expires = key.expires.clone().unwrap_or_else(|| "never".to_owned());
-                    vec![key.id.clone(), key.tenant.clone(), key.agent.clone(), key.created.clone(), expires]
+                    let revoked = key.revoked.clone().unwrap_or_default();
+                    let Listed { id, tenant, agent, created, .. } = key;
+                    vec![id.clone(), tenant.clone(), agent.clone(), created.clone(), expires, revoked]
                 };
-                let header = ["ID", "TENANT", "AGENT", "CREATED", "EXPIRES"];
+                let header = ["ID", "TENANT", "AGENT", "CREATED", "EXPIRES", "REVOKED"];
                 output::table(&header, keys.iter().map(row).collect())
             }
             Format::Json => output::json(&keys),
@@ -150,23 +142,7 @@ impl From<&KeyInfo> for Listed {
             agent: key.agent.clone(),
             created: rfc3339(key.created_at_ms),
             expires: (key.expires_at_ms != 0).then(|| rfc3339(key.expires_at_ms)),
+            revoked: (key.revoked_at_ms != 0).then(|| rfc3339(key.revoked_at_ms)),
         }
-    }
-}
-
-impl Revoke {
-    async fn run(self) -> Result<Exit, Failure> {
-        let access = self.write.access.resolve()?;
-        let tenant = access.tenant_or(self.tenant.as_deref())?;
-        let admin = Admin::connect(&access).await?;
-        let request = RevokeKeyRequest {
-            tenant: tenant.clone(),
-            id: self.id.clone(),
-            expected_revision: self.write.expect,
-        };
-        let next = format!("`gantry key ls --tenant {tenant}` lists the keys");
-        let answer = admin.ask(admin.service().revoke_key(request), &next).await?;
-        let revoked = Changed { kind: "Key".to_owned(), tenant, name: self.id, change: "revoked" };
-        change::report(&admin, answer.revision, vec![revoked], &self.write.report).await
     }
 }

@@ -4,17 +4,20 @@
 
 use gantry_control_state::{Command, Outcome};
 use gantry_model::key::{KEY_ID_BYTES, KEY_SECRET_BYTES, KeyId, PresentedKey};
-use gantry_model::record::{RecordKey, RecordKind, RecordValue};
-use gantry_model::{AgentKey, AgentName, ResourceId, Secret, TenantName};
+use gantry_model::record::RecordValue;
+use gantry_model::{self as model, AgentKey, AgentName, ResourceId, Secret, TenantName};
 use gantry_wire::admin_v1::{
     CreateKeyRequest, CreateKeyResponse, KeyInfo, ListKeysRequest, ListKeysResponse, RevokeKeyRequest,
-    RevokeKeyResponse,
+    RevokeKeyResponse, RevokeRequest,
 };
+use gantry_wire::resource_v1::BanTarget;
+use gantry_wire::resource_v1::ban_target::Target;
 use tonic::Status;
 use zeroize::Zeroizing;
 
 use super::call::Call;
 use super::rejection::{parse, parse_or_every, refused, require, require_tenant};
+use super::revoke;
 use crate::plane::now_ms;
 use crate::vault::fill_random;
 
@@ -62,32 +65,16 @@ pub(super) fn list(call: &Call, request: &ListKeysRequest) -> Result<ListKeysRes
             id: key.id.to_string(),
             created_at_ms: key.created_at_ms,
             expires_at_ms: key.expires_at_ms.unwrap_or(0),
+            revoked_at_ms: state.ban(&tenant, &model::BanTarget::Key(key.id)).map_or(0, |ban| ban.at_ms),
         })
         .collect();
     Ok(ListKeysResponse { keys })
 }
 
 pub(super) async fn revoke(call: &Call, request: RevokeKeyRequest) -> Result<RevokeKeyResponse, Status> {
-    let tenant: TenantName = parse("tenant", &request.tenant)?;
-    let id: KeyId = request.id.parse().map_err(|_| {
-        Status::invalid_argument(format!(
-            "{:?} is not a key's id, which is the {} hexadecimal digits after `gantry_`; `gantry key ls` lists them",
-            request.id,
-            2 * KEY_ID_BYTES
-        ))
-    })?;
-    let state = call.view().state;
-    require_tenant(&state, &tenant)?;
-    if state.record(&RecordKey::of(&tenant, RecordKind::AgentKey, id)).is_none() {
-        return Err(Status::not_found(format!(
-            "tenant {tenant} has no key {id}; `gantry key ls --tenant {tenant}` lists its keys"
-        )));
-    }
-    let committed = call.propose(call.guarded(Command::RevokeKey { tenant, id })).await?;
-    match committed.outcome {
-        Outcome::Done(_) => Ok(RevokeKeyResponse { revision: committed.revision.0 }),
-        Outcome::Refused(refusals) => Err(refused(&refusals)),
-    }
+    let target = BanTarget { target: Some(Target::Key(request.id)) };
+    let request = RevokeRequest { tenant: request.tenant, target: Some(target), reason: String::new() };
+    let revoked = revoke::revoke(call, request).await?;
 }
 
 fn random_key() -> Result<PresentedKey, crate::vault::CryptoError> {

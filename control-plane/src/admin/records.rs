@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::call::Call;
 use super::rejection::parse_or_every;
+use super::revoke;
 use crate::access::rules::Reach;
 use crate::feed::View;
 use crate::journal::{RECORDS_MAX, Record, Selection, Tail, Tailed};
@@ -107,6 +108,7 @@ pub(super) fn explain(call: &Call, request: &ExplainRequest) -> Result<ExplainRe
     let view = call.view();
     Ok(ExplainResponse {
         policies: texts(&view, &record),
+        bans: revoke::refusing(&view.state, &record.json),
         record: record.json.to_vec(),
         current_revision: view.revision.0,
     })

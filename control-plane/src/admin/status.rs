@@ -7,14 +7,14 @@ use gantry_control_state::State;
 use gantry_model::record::RecordValue;
 use gantry_model::{Revision, ServerName, Spec, TenantName};
 use gantry_wire::admin_v1::{
-    NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest, WaitAppliedResponse,
+    NodeStanding, NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest, WaitAppliedResponse,
 };
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::call::Call;
 use super::rejection::index;
-use crate::fleet::{NodeView, Progress};
+use crate::fleet::{Lane, NodeView, Progress, Standing};
 
 /// Longest wait; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -101,17 +101,19 @@ pub(super) async fn wait_applied(
     call: &Call,
     request: &WaitAppliedRequest,
 ) -> Result<WaitAppliedResponse, Status> {
-    let revision = Revision(request.revision);
+    let lane = if request.urgent { Lane::Urgent } else { Lane::Configuration };
+    let (revision, nodes) = (Revision(request.revision), &call.plane.fleet.nodes);
     let wait = Duration::from_millis(u64::from(request.timeout_ms)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
-    let mut changes = call.plane.fleet.nodes.subscribe();
+    let mut changes = nodes.subscribe();
     loop {
         changes.borrow_and_update();
         let now = Instant::now();
-        let progress =
-            call.plane.fleet.nodes.progress(revision, call.plane.fleet.timeline.came(revision), now);
+        let came = call.plane.fleet.timeline.came(revision);
+        let progress = nodes.progress((revision, lane), came, now);
         if progress.acked == progress.connected || now >= deadline {
-            return Ok(answer(progress));
+            let each = request.each.then(|| nodes.standings((revision, lane), came, now));
+            return Ok(answer(progress, each.unwrap_or_default()));
         }
         tokio::select! {
             _ = changes.changed() => {}
@@ -123,15 +125,23 @@ pub(super) async fn wait_applied(
     }
 }
 
-fn answer(progress: Progress) -> WaitAppliedResponse {
+fn answer(progress: Progress, each: Vec<Standing>) -> WaitAppliedResponse {
+    let ms = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let (slowest_node, slowest_ms) = match progress.slowest {
-        Some((node, took)) => (node.to_string(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        Some((node, took)) => (node.to_string(), ms(took)),
         None => (String::new(), 0),
     };
+    let nodes = each.into_iter().map(|standing| NodeStanding {
+        node_id: standing.node.to_string(),
+        connected: standing.is_connected,
+        acked: standing.has_it,
+        ms: ms(standing.took),
+    });
     WaitAppliedResponse {
         node_count: index(progress.connected),
         acked_count: index(progress.acked),
         slowest_node,
         slowest_ms,
+        nodes: nodes.collect(),
     }
 }

@@ -89,6 +89,37 @@ impl Asked for RevokeKeyRequest {
     }
 }
 
+impl Asked for RevokeRequest {
+    fn subject(&self) -> Subject {
+        of_ban(&self.tenant, self.target.as_ref())
+    }
+}
+
+impl Asked for LiftRevocationRequest {
+    fn subject(&self) -> Subject {
+        of_ban(&self.tenant, self.target.as_ref())
+    }
+}
+
+impl Asked for ListRevocationsRequest {
+    fn subject(&self) -> Subject {
+        of(&self.tenant, &[])
+    }
+}
+
+/// What cannot be read may be a whole key that somebody wrote.
+fn of_ban(tenant: &str, target: Option<&gantry_wire::resource_v1::BanTarget>) -> Subject {
+    use gantry_model::BanTarget;
+    match target.map(BanTarget::try_from) {
+        Some(Ok(BanTarget::Agent(agent))) => of(tenant, &[("Agent", agent.as_str())]),
+        Some(Ok(BanTarget::Key(key))) => of(tenant, &[("key", &key.to_string())]),
+        Some(Ok(BanTarget::Session(session))) => of(tenant, &[("session", &session.to_string())]),
+        Some(Ok(BanTarget::Server(server))) => of(tenant, &[("Server", server.as_str())]),
+        Some(Ok(BanTarget::Tenant)) => of(tenant, &[("Tenant", tenant)]),
+        Some(Err(_)) | None => of(tenant, &[]),
+    }
+}
+
 impl Asked for PutCredentialRequest {
     fn subject(&self) -> Subject {
         Subject { expected: self.expected_revision, ..of(&self.tenant, &[("Credential", &self.name)]) }

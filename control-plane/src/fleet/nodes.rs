@@ -3,7 +3,7 @@
 //! Always holds: at most [`NODES_MAX`] nodes; one session per node, the newest; only that session changes the node's
 //! row. A node that left is forgotten after [`GONE_KEPT`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::acks::Answers;
 use super::others::{Others, ToldNode};
 use super::{NodeId, Place};
 
@@ -21,8 +22,6 @@ use super::{NodeId, Place};
 pub(crate) const NODES_MAX: usize = 10_000;
 /// How long a node that left is still shown, so that whoever looks after an incident sees it.
 const GONE_KEPT: Duration = Duration::from_secs(3600);
-/// Acknowledgements remembered per node, so that a question about a recent revision finds when it was applied.
-pub(super) const ACKS_MAX: usize = 64;
 /// Longest message in characters: it is one cell of a table.
 pub(super) const MESSAGE_CHARS_MAX: usize = 512;
 
@@ -66,15 +65,6 @@ pub(crate) struct NodeView {
     pub(crate) records_dropped: u64,
 }
 
-/// How far the connected nodes are with one revision.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) connected: usize,
-    pub(crate) acked: usize,
-    /// The node that took longest; one that is still behind counts as slower than any other.
-    pub(crate) slowest: Option<(NodeId, Duration)>,
-}
-
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
@@ -102,9 +92,9 @@ struct Node {
     connected_at: Instant,
     gone_at: Option<Instant>,
     provisioned: Option<SealPublicKey>,
-    acked: Revision,
-    /// The latest acknowledgements, oldest first.
-    acks: VecDeque<(Revision, Instant)>,
+    answers: Answers,
+    /// It ended its last session on purpose.
+    took_leave: bool,
     apply_us: u64,
     last_error: String,
     records_dropped: u64,
@@ -127,7 +117,7 @@ impl Nodes {
         let was_member = node.place.is_some();
         node.place = arrival.place;
         let is_member = node.place.is_some();
-        (node.connected_at, node.gone_at) = (now, None);
+        (node.connected_at, node.gone_at, node.took_leave) = (now, None, false);
         let provisioned = node.provisioned == Some(arrival.seal_key);
         drop(rows);
         self.changed();
@@ -159,17 +149,23 @@ impl Nodes {
         now: Instant,
     ) {
         self.update(ticket, |node| {
-            node.acked = revision;
-            node.acks.push_back((revision, now));
-            while node.acks.len() > ACKS_MAX {
-                node.acks.pop_front();
-            }
+            node.answers.configuration.note(revision, now);
             node.apply_us = apply_us;
             node.last_error.clear();
             if provisioned {
                 node.provisioned = Some(ticket.seal_key);
             }
         });
+    }
+
+    /// What is urgent up to a revision is in force on the node.
+    pub(crate) fn urgent_acked(&self, ticket: &Ticket, revision: Revision, now: Instant) {
+        self.update(ticket, |node| node.answers.urgent.note(revision, now));
+    }
+
+    /// The node ends its session on purpose: it goes down, or elsewhere.
+    pub(crate) fn takes_leave(&self, ticket: &Ticket) {
+        self.update(ticket, |node| node.took_leave = true);
     }
 
     /// Something went wrong with the node. Stays until it acknowledges an update.
@@ -242,31 +238,26 @@ impl Nodes {
         self.membership.subscribe()
     }
 
-    /// How far the connected nodes are with a revision that came at `came`; without that, times count from when each
-    /// node connected.
-    pub(crate) fn progress(&self, revision: Revision, came: Option<Instant>, now: Instant) -> Progress {
+    /// Every connected node: since when it is there, and what it answered.
+    pub(super) fn each_connected(&self, mut each: impl FnMut(&NodeId, Instant, &Answers)) {
         let rows = self.rows();
-        let mut progress = Progress::default();
-        let mut behind = false;
-        let here = rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none());
-        let here = here.map(|(id, node)| (id, node.connected_at, node.acked_at(revision)));
-        let elsewhere = rows.elsewhere().map(|(id, node)| (id, node.since, node.acked_at(revision)));
-        for (id, connected_at, acked_at) in here.chain(elsewhere) {
-            progress.connected += 1;
-            progress.acked += usize::from(acked_at.is_some());
-            let from = came.map_or(connected_at, |came| came.max(connected_at));
-            let took = acked_at.unwrap_or(now).saturating_duration_since(from);
-            let slower = match &progress.slowest {
-                None => true,
-                Some((_, slowest)) if behind == acked_at.is_none() => took > *slowest,
-                Some(_) => acked_at.is_none(),
-            };
-            if slower {
-                behind = acked_at.is_none();
-                progress.slowest = Some((id.clone(), took));
+        for (id, node) in rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none()) {
+            each(id, node.connected_at, &node.answers);
+        }
+        for (id, node) in rows.elsewhere() {
+            each(id, node.since, &node.answers);
+        }
+    }
+
+    /// Every node that went without a word and is not found elsewhere, and when that was seen.
+    pub(super) fn each_lost(&self, mut each: impl FnMut(&NodeId, Instant)) {
+        let rows = self.rows();
+        let others = rows.others.nodes();
+        for (id, node) in rows.nodes.iter().filter(|(id, _)| !others.contains_key(id)) {
+            if let Some(gone_at) = node.gone_at.filter(|_| !node.took_leave) {
+                each(id, gone_at);
             }
         }
-        progress
     }
 
     /// Tells of every change of the table; several may arrive as one.
@@ -329,20 +320,12 @@ impl Node {
             connected_at: now,
             gone_at: None,
             provisioned: None,
-            acked: Revision::NONE,
-            acks: VecDeque::new(),
+            answers: Answers::default(),
+            took_leave: false,
             apply_us: 0,
             last_error: String::new(),
             records_dropped: 0,
         }
-    }
-
-    /// When it acknowledged this revision or a later one; at the latest, where that is forgotten.
-    fn acked_at(&self, revision: Revision) -> Option<Instant> {
-        if self.acked < revision {
-            return None;
-        }
-        self.acks.iter().find(|(acked, _)| *acked >= revision).map(|(_, at)| *at)
     }
 
     fn news(&self, id: &NodeId) -> wire::FleetNode {
@@ -357,7 +340,8 @@ impl Node {
         wire::FleetNode {
             node_id: id.to_string(),
             build: self.build.clone(),
-            acked_revision: self.acked.0,
+            acked_revision: self.answers.configuration.newest().0,
+            urgent_revision: self.answers.urgent.newest().0,
             apply_us: self.apply_us,
             last_error: self.last_error.clone(),
             records_dropped: self.records_dropped,
@@ -370,7 +354,7 @@ impl Node {
             node: id.clone(),
             build: self.build.clone(),
             connected: self.gone_at.is_none(),
-            acked: self.acked,
+            acked: self.answers.configuration.newest(),
             apply_us: self.apply_us,
             last_error: self.last_error.clone(),
             records_dropped: self.records_dropped,

@@ -4,7 +4,7 @@
 //! kept for as long as its nodes may need to find another, and then forgotten; at most [`MEMBERS_MAX`] members are
 //! heard. How far a node is, is as old as the word: it may be further.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use gantry_model::Revision;
@@ -12,7 +12,8 @@ use gantry_wire::raft_v1 as wire;
 use gantry_wire::sync_v1::Mesh;
 use tokio::time::Instant;
 
-use super::nodes::{ACKS_MAX, MESSAGE_CHARS_MAX, NODES_MAX};
+use super::acks::Answers;
+use super::nodes::{MESSAGE_CHARS_MAX, NODES_MAX};
 use super::{NodeId, NodeView, Place, SETTLING};
 
 /// Members whose word is kept. A cluster has a handful.
@@ -35,8 +36,8 @@ pub(super) struct ToldNode {
     pub(super) place: Option<Place>,
     /// Since when it is known here.
     pub(super) since: Instant,
-    /// When it was heard here that it had a revision, oldest first.
-    acks: VecDeque<(Revision, Instant)>,
+    /// When it was heard here that it had a revision.
+    pub(super) answers: Answers,
 }
 
 impl Others {
@@ -95,12 +96,13 @@ impl ToldNode {
             Place::read(&place.incarnation, &mesh).ok()
         });
         let acked = Revision(node.acked_revision);
-        let mut acks = known.map(|known| known.acks.clone()).unwrap_or_default();
-        if acks.back().is_none_or(|(newest, _)| *newest < acked) {
-            acks.push_back((acked, now));
-        }
-        while acks.len() > ACKS_MAX {
-            acks.pop_front();
+        let mut answers = known.map(|known| known.answers.clone()).unwrap_or_default();
+        for (acks, told) in
+            [(&mut answers.configuration, acked), (&mut answers.urgent, Revision(node.urgent_revision))]
+        {
+            if acks.newest() < told {
+                acks.note(told, now);
+            }
         }
         let view = NodeView {
             node: id.clone(),
@@ -111,21 +113,14 @@ impl ToldNode {
             last_error: node.last_error.chars().take(MESSAGE_CHARS_MAX).collect(),
             records_dropped: node.records_dropped,
         };
-        ToldNode { view, place, since: known.map_or(now, |known| known.since), acks }
-    }
-
-    /// When it was heard that it has this revision or a later one.
-    pub(super) fn acked_at(&self, revision: Revision) -> Option<Instant> {
-        if self.view.acked < revision {
-            return None;
-        }
-        self.acks.iter().find(|(acked, _)| *acked >= revision).map(|(_, at)| *at)
+        ToldNode { view, place, since: known.map_or(now, |known| known.since), answers }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Lane;
 
     fn news(nodes: &[(&str, u64)]) -> wire::FleetNews {
         let node = |(id, acked): &(&str, u64)| wire::FleetNode {
@@ -156,8 +151,9 @@ mod tests {
         assert!(!others.tell(2, news(&[("b", 5), ("a", 5)]), later));
         let b: NodeId = "b".parse().expect("an id");
         let node = others.nodes()[&b].clone();
-        assert_eq!((node.acked_at(Revision(4)), node.acked_at(Revision(5))), (Some(start), Some(later)));
-        assert_eq!((node.acked_at(Revision(6)), node.since), (None, start));
+        let acked_at = |revision| node.answers.at(Revision(revision), Lane::Configuration);
+        assert_eq!((acked_at(4), acked_at(5)), (Some(start), Some(later)));
+        assert_eq!((acked_at(6), node.since), (None, start));
         // One left, and a member falls silent.
         assert!(others.tell(2, news(&[("b", 5)]), later));
         assert_eq!(ids(&others), ["b", "c"]);

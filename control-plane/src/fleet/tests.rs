@@ -27,19 +27,53 @@ fn the_slowest_node_is_one_that_is_behind_or_else_the_one_that_took_longest() ->
     nodes.acked(&first, Revision(5), 10, true, at(4));
     let id = |ticket: &Ticket| ticket.node.clone();
 
-    let progress = nodes.progress(Revision(5), Some(at(1)), at(2));
+    let progress = nodes.progress((Revision(5), Lane::Configuration), Some(at(1)), at(2));
     let slowest = Some((id(&second), Duration::from_secs(1)));
     assert_eq!(progress, Progress { connected: 2, acked: 1, slowest });
 
     nodes.acked(&second, Revision(6), 10, true, at(3));
-    let progress = nodes.progress(Revision(5), Some(at(1)), at(9));
+    let progress = nodes.progress((Revision(5), Lane::Configuration), Some(at(1)), at(9));
     let slowest = Some((id(&first), Duration::from_secs(3)));
     assert_eq!(progress, Progress { connected: 2, acked: 2, slowest });
 
     nodes.leave(&first, at(9));
-    let progress = nodes.progress(Revision(7), Some(at(8)), at(10));
+    let progress = nodes.progress((Revision(7), Lane::Configuration), Some(at(8)), at(10));
     let slowest = Some((id(&second), Duration::from_secs(2)));
     assert_eq!(progress, Progress { connected: 1, acked: 0, slowest });
+    Ok(())
+}
+
+#[test]
+fn what_is_urgent_is_in_force_with_the_first_of_both_answers() -> Result<(), FleetFull> {
+    let nodes = Nodes::default();
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let [busy, quick] = ["busy", "quick"].map(|id| nodes.enter(arrival(id, seal_key()), at(0)));
+    let (busy, quick) = (busy?, quick?);
+    // One has an update under way and hears of what is urgent; the other has the update first.
+    nodes.urgent_acked(&busy, Revision(5), at(2));
+    nodes.acked(&quick, Revision(6), 10, true, at(3));
+    nodes.urgent_acked(&quick, Revision(5), at(4));
+    let standings = |lane, now| {
+        let standings = nodes.standings((Revision(5), lane), Some(at(1)), now);
+        standings.into_iter().map(|node| (node.node.to_string(), node.is_connected, node.has_it, node.took))
+    };
+    let seconds = Duration::from_secs;
+    let urgent = standings(Lane::Urgent, at(9));
+    let expected =
+        [("busy".to_owned(), true, true, seconds(1)), ("quick".to_owned(), true, true, seconds(2))];
+    assert_eq!(urgent.collect::<Vec<_>>(), expected);
+    let configured = standings(Lane::Configuration, at(9));
+    let expected =
+        [("busy".to_owned(), true, false, seconds(8)), ("quick".to_owned(), true, true, seconds(2))];
+    assert_eq!(configured.collect::<Vec<_>>(), expected);
+
+    // Whoever goes without a word is named; who takes leave is not.
+    nodes.leave(&busy, at(10));
+    nodes.takes_leave(&quick);
+    nodes.leave(&quick, at(10));
+    let lost = standings(Lane::Urgent, at(12)).collect::<Vec<_>>();
+    assert_eq!(lost, [("busy".to_owned(), false, false, seconds(2))]);
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use gantry_model::Revision;
 use gantry_wire::sync_v1::node_message::Message;
 use gantry_wire::sync_v1::{Nack, NodeMessage, Problem, RecordReport};
 use tokio::sync::mpsc;
-use tonic::Streaming;
+use tokio::time::Instant;
+use tonic::{Code, Streaming};
 
 use super::catalogs::ReportSender;
 use super::rejection::StreamEnd;
@@ -47,8 +48,16 @@ impl Answer {
 impl Intake<'_> {
     /// Ends when the node leaves or breaks the protocol.
     pub(super) async fn run(mut self) -> Result<(), StreamEnd> {
-        // A transport error is a node that left: its own log says why.
-        while let Ok(Some(message)) = self.inbound.message().await {
+        loop {
+            let message = match self.inbound.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(self.plane.fleet.nodes.takes_leave(self.ticket)),
+                Err(status) if status.code() == Code::Cancelled => {
+                    return Ok(self.plane.fleet.nodes.takes_leave(self.ticket));
+                }
+                // The connection broke: where the node is, is not known, and it may serve on.
+                Err(_) => return Ok(()),
+            };
             let answer = match message.message {
                 Some(Message::Hello(_)) => return Err(StreamEnd::SecondHello),
                 Some(Message::Ack(ack)) => Answer::Applied {
@@ -65,6 +74,11 @@ impl Intake<'_> {
                     self.take_records(report);
                     continue;
                 }
+                Some(Message::Urgent(ack)) => {
+                    let (nodes, revision) = (&self.plane.fleet.nodes, Revision(ack.revision));
+                    nodes.urgent_acked(self.ticket, revision, Instant::now());
+                    continue;
+                }
                 // A message of a newer build.
                 None => continue,
             };
@@ -72,7 +86,6 @@ impl Intake<'_> {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     fn take_records(&self, report: RecordReport) {

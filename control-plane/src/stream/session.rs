@@ -22,6 +22,7 @@ use super::intake::{Answer, Intake};
 use super::members;
 use super::rejection::StreamEnd;
 use super::update::{Builder, Built};
+use super::urgent;
 use crate::access::CertifiedNode;
 use crate::feed::View;
 use crate::fleet::{Arrival, Place, Ticket};
@@ -133,6 +134,7 @@ async fn follow(
         ended = writer.run() => ended,
         () = reports.record_into(plane) => Ok(()),
         () = members::tell(plane, hello, outbound) => Ok(()),
+        () = urgent::tell(plane, position, outbound) => Ok(()),
     }
 }
 

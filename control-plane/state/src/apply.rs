@@ -14,7 +14,7 @@ use gantry_model::nearest::nearest;
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::reference::{dangling, references};
 use gantry_model::{
-    AgentKey, Approval, Catalog, Kind, Resource, ResourceId, Revision, ServerName, TenantName,
+    AgentKey, Approval, BanTarget, Catalog, Kind, Resource, ResourceId, Revision, ServerName, TenantName,
 };
 use gantry_wire::Command;
 
@@ -56,6 +56,8 @@ impl State {
             }
             Command::ChangeEnrolment(change) => draft.change_enrolment(change),
             Command::ChangeAdmin(change) => draft.change_admin(change),
+            Command::PutBan(ban) => draft.put_ban(ban),
+            Command::LiftBan { tenant, target } => draft.lift_ban(tenant, target),
         };
         match outcome {
             Ok(done) => {
@@ -68,10 +70,10 @@ impl State {
     }
 }
 
-type Done = Result<Vec<(ResourceId, ChangeKind)>, Vec<Refusal>>;
+pub(crate) type Done = Result<Vec<(ResourceId, ChangeKind)>, Vec<Refusal>>;
 
-struct Draft {
-    state: State,
+pub(crate) struct Draft {
+    pub(crate) state: State,
     revision: Revision,
     changes: Vec<Change>,
     removed: Vec<RecordKey>,
@@ -154,7 +156,10 @@ impl Draft {
             (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
             (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
             (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
-            (Kind::Tenant, RecordValue::TenantKey(_) | RecordValue::Deletions(_)) => true,
+            (
+                Kind::Tenant,
+                RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_),
+            ) => true,
             _ => false,
         };
         let keys: Vec<RecordKey> = self
@@ -191,7 +196,8 @@ impl Draft {
     fn put_key(&mut self, key: &AgentKey) -> Done {
         let agent = ResourceId::agent(&key.tenant, &key.agent);
         self.require(&agent)?;
-        if self.state.agent_keys(&key.tenant, &key.agent).count() >= AGENT_KEYS_MAX {
+        let is_good = |key: &&Arc<AgentKey>| self.state.ban(&key.tenant, &BanTarget::Key(key.id)).is_none();
+        if self.state.agent_keys(&key.tenant, &key.agent).filter(is_good).count() >= AGENT_KEYS_MAX {
             return refused(format!("{agent} has {AGENT_KEYS_MAX} keys already; revoke one"));
         }
         let value = RecordValue::AgentKey(Arc::new(key.clone()));
@@ -311,7 +317,7 @@ impl Draft {
         }
     }
 
-    fn require(&self, id: &ResourceId) -> Result<(), Vec<Refusal>> {
+    pub(crate) fn require(&self, id: &ResourceId) -> Result<(), Vec<Refusal>> {
         match self.state.resource(id) {
             Some(_) => Ok(()),
             None => {
@@ -323,12 +329,12 @@ impl Draft {
         }
     }
 
-    fn put(&mut self, value: RecordValue) {
+    pub(crate) fn put(&mut self, value: RecordValue) {
         let change = self.state.put(Record { revision: self.revision, value });
         self.changes.push(change);
     }
 
-    fn remove(&mut self, key: &RecordKey) -> bool {
+    pub(crate) fn remove(&mut self, key: &RecordKey) -> bool {
         let change = self.state.remove(key);
         let removed = change.is_some();
         if removed {
@@ -339,6 +345,6 @@ impl Draft {
     }
 }
 
-fn refused(message: impl Into<String>) -> Done {
+pub(crate) fn refused(message: impl Into<String>) -> Done {
     Err(vec![Refusal::of(0, message)])
 }

@@ -94,6 +94,8 @@ fn touched(command: &Command) -> Vec<(usize, RecordKey)> {
         Command::Bootstrap(_) | Command::RotateNodeKeys { .. } | Command::ChangeEnrolment(_) => {
             vec![(0, RecordKey::cluster())]
         }
+        Command::PutBan(ban) => vec![(0, RecordKey::ban(&ban.tenant, &ban.target))],
+        Command::LiftBan { tenant, target } => vec![(0, RecordKey::ban(tenant, target))],
         Command::Expecting { command, .. } => touched(command),
     }
 }
@@ -143,6 +145,7 @@ fn title(key: &RecordKey) -> String {
         RecordKind::AgentKey => of("key"),
         RecordKind::Catalog => of("the catalog of Server"),
         RecordKind::SealedSecret => of("the secret of Credential"),
+        RecordKind::Ban => of("the revocation of"),
         RecordKind::TenantKey => of("data key"),
         RecordKind::Admin => of("admin"),
         RecordKind::Cluster => "the cluster's record".to_owned(),

@@ -11,6 +11,7 @@
 
 mod admins;
 mod apply;
+mod ban;
 mod batch;
 mod enrolment;
 mod expected;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use admins::{ADMIN_TOKENS_MAX, ADMINS_MAX, ROLES_MAX};
 pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
+pub use ban::{BANS_MAX, BANS_OF_TENANT_MAX};
 pub use batch::{ANSWERS_MAX, PROPOSERS_MAX};
 pub use enrolment::{JOIN_TOKENS_MAX, REVOCATIONS_MAX};
 pub use expected::DELETIONS_MAX;

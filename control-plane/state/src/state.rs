@@ -11,9 +11,9 @@ use gantry_model::digest::Digest;
 use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::resource::Pin;
-use gantry_model::{AgentKey, Catalog, Kind, Name, Resource, ResourceId, Revision, Spec};
+use gantry_model::{AgentKey, Ban, BanTarget, Catalog, Kind, Name, Resource, ResourceId, Revision, Spec};
 use gantry_wire::{WireError, decode_record, encode_record};
-use rpds::RedBlackTreeMapSync;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::outcome::Change;
 
@@ -22,6 +22,8 @@ use crate::outcome::Change;
 pub struct State {
     entries: RedBlackTreeMapSync<Arc<str>, Entry>,
     digest: Digest,
+    /// Keys of bans, so that they are found without looking at everything.
+    bans: RedBlackTreeSetSync<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -223,6 +225,27 @@ impl State {
         }
     }
 
+    /// What is banned, of every tenant.
+    pub fn bans(&self) -> impl Iterator<Item = &Arc<Ban>> {
+        self.bans.iter().filter_map(|key| match &self.entries.get(key)?.record.value {
+            RecordValue::Ban(ban) => Some(ban),
+            _ => None,
+        })
+    }
+
+    /// How many bans there are.
+    pub fn ban_count(&self) -> usize {
+        self.bans.size()
+    }
+
+    /// The ban of a target, when there is one.
+    pub fn ban(&self, tenant: &TenantName, target: &BanTarget) -> Option<&Arc<Ban>> {
+        match &self.record(&RecordKey::ban(tenant, target))?.value {
+            RecordValue::Ban(ban) => Some(ban),
+            _ => None,
+        }
+    }
+
     /// The admins, by name.
     pub fn admins(&self) -> impl Iterator<Item = &Arc<Admin>> {
         self.entries
@@ -243,6 +266,9 @@ impl State {
         for record in records.chain(cluster) {
             let key = record.value.key().to_string();
             if let Some(bytes) = self.bytes(&key) {
+                if RecordKey::is_of_ban(&key) {
+                    only.bans.insert_mut(key.as_str().into());
+                }
                 only.entries.insert_mut(key.as_str().into(), Entry { record: record.clone(), bytes });
             }
         }
@@ -254,6 +280,24 @@ impl State {
     pub fn tenant_revisions(&self) -> BTreeSet<Revision> {
         let of_tenants = self.records().filter(|record| record.value.key().tenant().is_some());
         of_tenants.map(|record| record.revision).collect()
+    }
+
+    /// The bans of a tenant.
+    pub fn bans_of<'a>(
+        &'a self,
+        tenant: &TenantName,
+    ) -> impl ExactSizeIterator<Item = &'a Arc<Ban>> + use<'a> {
+        let prefix = RecordKey::bans_prefix(tenant);
+        let range = (std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded);
+        let of_tenant = self.entries.range::<str, _>(range).take_while({
+            let prefix = prefix.clone();
+            move |(key, _)| key.starts_with(&prefix)
+        });
+        let bans = of_tenant.filter_map(|(_, entry)| match &entry.record.value {
+            RecordValue::Ban(ban) => Some(ban),
+            _ => None,
+        });
+        bans.collect::<Vec<_>>().into_iter()
     }
 
     /// What proposers are remembered for.
@@ -278,6 +322,9 @@ impl State {
         if key.kind().is_for_nodes() {
             self.digest.remove(&text, &entry.bytes);
         }
+        if key.kind() == RecordKind::Ban {
+            self.bans.remove_mut(text.as_str());
+        }
         self.entries.remove_mut(text.as_str());
         Some(Change { key: text, value: None })
     }
@@ -290,6 +337,9 @@ impl State {
                 self.digest.remove(&text, &before.bytes);
             }
             self.digest.add(&text, &bytes);
+        }
+        if key.kind() == RecordKind::Ban {
+            self.bans.insert_mut(text.as_str().into());
         }
         self.entries.insert_mut(text.as_str().into(), Entry { record, bytes });
         text

@@ -180,9 +180,13 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked() -> Result {
     let request = RevokeKeyRequest { tenant: "acme".into(), id: created.id, ..Default::default() };
     let revoked = harness.admin.revoke_key(request.clone()).await?.into_inner();
     assert!(revoked.revision > created.revision);
-    assert_eq!(harness.admin.list_keys(listing).await?.into_inner().keys, []);
-    let again = harness.admin.revoke_key(request).await.map_err(|status| status.code());
-    assert_eq!(again.err(), Some(Code::NotFound));
+    let keys = harness.admin.list_keys(listing).await?.into_inner().keys;
+    assert_eq!((keys.len(), keys[0].revoked_at_ms > 0), (1, true));
+    let again = harness.admin.revoke_key(request).await?.into_inner();
+    assert_eq!(again.revision, revoked.revision, "it stays as it was");
+    let unknown = RevokeKeyRequest { tenant: "acme".into(), id: "0000000000000000".into() };
+    let unknown = harness.admin.revoke_key(unknown).await.map_err(|status| status.code());
+    assert_eq!(unknown.err(), Some(Code::NotFound));
     harness.stop().await?;
     Ok(())
 }

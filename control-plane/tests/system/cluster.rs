@@ -93,7 +93,7 @@ async fn any_member_takes_a_change_and_a_node_of_any_other_applies_it() -> Resul
     process.follow_to(&mut connection, changed).await?;
 
     // The other members know how far it is, and a wait anywhere waits for it.
-    let wait = WaitAppliedRequest { revision: changed, timeout_ms: 10_000 };
+    let wait = WaitAppliedRequest { revision: changed, timeout_ms: 10_000, ..WaitAppliedRequest::default() };
     let connected = |status: &StatusResponse| {
         status.nodes.iter().any(|node| node.connected && node.acked_revision >= changed)
     };

@@ -15,6 +15,7 @@ mod node_keys;
 mod policy;
 mod records;
 mod restart;
+mod revoke;
 mod stream;
 mod tenants;
 mod vault;

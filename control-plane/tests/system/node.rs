@@ -195,7 +195,28 @@ impl Connection {
             match self.message().await? {
                 Err(status) => return Ok(Err(status)),
                 Ok(server_message::Message::Update(part)) => return Ok(Ok(part)),
-                Ok(server_message::Message::Members(_)) => {}
+                Ok(server_message::Message::Members(_) | server_message::Message::Urgent(_)) => {}
+            }
+        }
+    }
+
+    /// What is told next of bans, whatever else comes before; not answered yet.
+    pub(crate) async fn urgent(&mut self) -> Result<Urgent> {
+        loop {
+            if let server_message::Message::Urgent(urgent) = self.message().await?? {
+                return Ok(urgent);
+            }
+        }
+    }
+
+    /// The same, and the parts of an update that came before it.
+    pub(crate) async fn urgent_and_parts(&mut self) -> Result<(Urgent, Vec<Update>)> {
+        let mut parts = Vec::new();
+        loop {
+            match self.message().await?? {
+                server_message::Message::Urgent(urgent) => return Ok((urgent, parts)),
+                server_message::Message::Update(part) => parts.push(part),
+                server_message::Message::Members(_) => {}
             }
         }
     }

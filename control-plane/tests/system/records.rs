@@ -55,6 +55,7 @@ async fn records_are_tailed_and_a_denial_is_explained() -> Result {
         record: record(id, if id == "d2" { "deny" } else { "allow" }).to_string().into_bytes(),
         policies: vec![PolicyText { name: "readers".into(), cedar: cedar.into(), revision }],
         current_revision: revision,
+        bans: Vec::new(),
     };
     for (asked, id) in [("d1", "d1"), ("last", "d2")] {
         let request = ExplainRequest { decision_id: asked.into() };

@@ -1,8 +1,6 @@
 //! The stream to nodes: updates, answers, going on after a break.
 
-use std::time::{Duration, Instant};
-
-use gantry_wire::admin_v1::{NodeStatus, RevokeKeyRequest, WaitAppliedRequest, WaitAppliedResponse};
+use gantry_wire::admin_v1::{NodeStatus, WaitAppliedRequest, WaitAppliedResponse};
 use gantry_wire::sync_v1::node_message::Message;
 use gantry_wire::sync_v1::{Ack, Nack, Problem};
 use tonic::Code;
@@ -36,18 +34,23 @@ async fn a_change_arrives_is_acknowledged_and_the_status_shows_it() -> Result {
     assert_eq!(keys, expected);
 
     // Not acknowledged yet: the wait ends at its deadline and names the node.
-    let request = WaitAppliedRequest { revision, timeout_ms: 50 };
+    let request = WaitAppliedRequest { revision, timeout_ms: 50, ..WaitAppliedRequest::default() };
     let waited = harness.admin.wait_applied(request).await?.into_inner();
     assert_eq!((waited.node_count, waited.acked_count, waited.slowest_node.as_str()), (1, 0, "node-1"));
     assert!(waited.slowest_ms >= 50, "{waited:?}");
 
     process.take(&update)?;
     connection.ack(&update, process.digest()).await?;
-    let request = WaitAppliedRequest { revision, timeout_ms: 10_000 };
+    let request = WaitAppliedRequest { revision, timeout_ms: 10_000, ..WaitAppliedRequest::default() };
     let waited = harness.admin.wait_applied(request).await?.into_inner();
     let slowest_ms = waited.slowest_ms;
-    let expected =
-        WaitAppliedResponse { node_count: 1, acked_count: 1, slowest_node: "node-1".into(), slowest_ms };
+    let expected = WaitAppliedResponse {
+        node_count: 1,
+        acked_count: 1,
+        slowest_node: "node-1".into(),
+        slowest_ms,
+        nodes: Vec::new(),
+    };
     assert_eq!(waited, expected);
     let expected = NodeStatus {
         node_id: "node-1".into(),
@@ -88,28 +91,6 @@ async fn what_changes_while_an_update_is_unanswered_comes_as_one_more() -> Resul
     assert_eq!((second.from_revision, second.revision), (first.revision, last));
     let keys: Vec<_> = second.upserts.iter().map(|entry| entry.key.as_str()).collect();
     assert_eq!(keys, ["acme/agent/four", "acme/agent/three", "acme/agent/two"]);
-    harness.stop().await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_revoked_key_is_gone_from_a_node_within_a_second() -> Result {
-    let mut harness = Harness::start().await?;
-    harness.apply(&acme()).await?;
-    let created = harness.create_key("bot").await?;
-    let mut process = Process::new("node")?;
-    let (mut connection, _) = process.join(harness.address()).await?;
-    let key = format!("acme/key/{}", created.id);
-    assert!(process.entries.contains_key(&key));
-
-    let start = Instant::now();
-    harness
-        .admin
-        .revoke_key(RevokeKeyRequest { tenant: "acme".into(), id: created.id, ..Default::default() })
-        .await?;
-    let update = process.follow(&mut connection).await?;
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert_eq!(update.deletes, [key]);
     harness.stop().await?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use gantry_model::Revision;
+use gantry_model::{Revision, SessionId};
 use gantry_policy::{Reason, Verdict};
 use serde::Serialize;
 use serde_json::Value;
@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) endpoint: Option<String>,
     pub(crate) agent: Option<String>,
     pub(crate) key_id: Option<String>,
+    /// Names a legacy client's session.
+    pub(crate) session: Option<SessionId>,
     pub(crate) server: Option<String>,
     pub(crate) era: Option<Era>,
     pub(crate) method: Option<String>,
@@ -61,6 +63,8 @@ pub(crate) enum Outcome {
     Broken,
     /// The client left.
     Cancelled,
+    /// An admin stopped it.
+    Revoked,
 }
 
 #[derive(Serialize)]
@@ -72,6 +76,7 @@ struct Line<'a> {
     endpoint: Option<&'a str>,
     agent: Option<&'a str>,
     key_id: Option<&'a str>,
+    session: Option<String>,
     server: Option<&'a str>,
     era: Option<&'a str>,
     method: Option<&'a str>,
@@ -133,6 +138,7 @@ impl Outcome {
             Outcome::Error => "error",
             Outcome::Broken => "upstream_failed",
             Outcome::Cancelled => "cancelled",
+            Outcome::Revoked => "revoked",
         }
     }
 }
@@ -152,6 +158,7 @@ impl Facts {
             endpoint: self.endpoint.as_deref(),
             agent: self.agent.as_deref(),
             key_id: self.key_id.as_deref(),
+            session: self.session.map(|session| session.to_string()),
             server: self.server.as_deref(),
             era: self.era.map(Era::as_str),
             method: method.as_deref(),

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gantry_model::BanTarget;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bans::Who;
 use crate::bridge::home::Home;
 use crate::bridge::outlet::Outlet;
 use crate::bridge::tokens::{Tokens, may_have_tokens};
@@ -24,7 +26,7 @@ use crate::mcp::message::{Id, Kind, Message, Method, Params};
 use crate::mcp::object::Object;
 use crate::node::Node;
 use crate::pipeline::Caller;
-use crate::rejection::{Rejection, Upstream};
+use crate::rejection::{Rejection, Unserved, Upstream};
 use crate::upstream::discovery::is_of_other_era;
 use crate::upstream::health::{Pass, Permit};
 
@@ -90,10 +92,7 @@ impl Call {
     /// Carries the call to its end.
     pub(crate) async fn run(mut self, era: Era) {
         let noted = self.home.as_ref().map(|home| (home.clone(), self.id.0.clone()));
-        let answered = match era {
-            Era::Legacy => legacy_call::run(&mut self).await,
-            Era::Modern => modern_call::run(&mut self).await,
-        };
+        let answered = self.on_leash(era).await;
         match answered {
             Ok(answer) => self.finish(&answer, era).await,
             Err(Stop::Rejected(rejection)) => self.outlet.fail(rejection).await,
@@ -102,6 +101,33 @@ impl Call {
         if let Some((home, id)) = noted {
             home.end(&id);
         }
+    }
+
+    /// The same, as long as nobody bans who asks, or the server.
+    async fn on_leash(&mut self, era: Era) -> Result<Bytes, Stop> {
+        let (mut leash, cancelled) = (self.node.bans.leash(self.who()), self.cancelled.clone());
+        let mut running = std::pin::pin!(async {
+            match era {
+                Era::Legacy => legacy_call::run(self).await,
+                Era::Modern => modern_call::run(self).await,
+            }
+        });
+        let target = tokio::select! {
+            biased;
+            target = &mut leash => target,
+            answered = &mut running => return answered,
+        };
+        // To a server that is banned nothing is sent any more; any other is told that nobody waits.
+        if !matches!(target, BanTarget::Server(_) | BanTarget::Tenant) {
+            cancelled.cancel();
+            let _ = running.await;
+        }
+        Err(Rejection::Unserved(Unserved::Revoked(target)).into())
+    }
+
+    fn who(&self) -> Who {
+        let session = self.home.as_ref().and_then(|home| home.bridged.nonce.parse().ok());
+        Who { session, servers: vec![self.server.name.clone()], ..self.caller.who() }
     }
 
     async fn finish(&self, answer: &Bytes, era: Era) {

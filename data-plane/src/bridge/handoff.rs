@@ -32,6 +32,9 @@ pub(crate) struct Handoff {
     pub(crate) tenant: TenantName,
     pub(crate) endpoint: EndpointName,
     pub(crate) agent: AgentName,
+    /// The id of the key that was shown; absent from nodes of a build before it was told.
+    #[serde(default)]
+    pub(crate) key: Option<String>,
     /// The token of a legacy session.
     pub(crate) session: Option<String>,
     /// HTTP's method.
@@ -149,6 +152,7 @@ impl Handoff {
             tenant: caller.tenant.name.clone(),
             endpoint: caller.endpoint.name.clone(),
             agent: caller.agent.name.clone(),
+            key: caller.key.map(|key| key.to_string()),
             session: received.session.as_ref().map(|session| session.token.to_string()),
             method: received.method.to_string(),
             message: message.map(|message| String::from_utf8_lossy(&message.body).into_owned()),

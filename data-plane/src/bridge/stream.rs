@@ -62,7 +62,13 @@ impl Audience {
         let config = node.config();
         let tenant = config.tenants.get(&self.tenant)?;
         let (agent, endpoint) = (tenant.agents.get(&self.agent)?, tenant.endpoints.get(&self.endpoint)?);
-        Some(tenant.view(agent, endpoint).map(|view: Arc<View>| view.fingerprints()).unwrap_or_default())
+        let banned = node.bans.servers(&self.tenant);
+        Some(
+            tenant
+                .view(agent, endpoint, &banned)
+                .map(|view: Arc<View>| view.fingerprints())
+                .unwrap_or_default(),
+        )
     }
 }
 

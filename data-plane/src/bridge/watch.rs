@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bans::Who;
 use crate::bridge::call::no_capabilities;
 use crate::bridge::stream::updated;
 use crate::config::endpoint::{Endpoint, Named};
@@ -108,10 +109,20 @@ impl Watch {
         let mut pause = RETRY_FIRST;
         loop {
             let began = tokio::time::Instant::now();
-            let ended = match self.server.era_for(Era::Modern) {
-                Some(Era::Modern) => self.modern().await,
-                Some(Era::Legacy) => self.legacy().await,
-                None => Err(Upstream::Unreachable),
+            let (bans, server) = (&self.node.bans, &self.server);
+            bans.until_free(&server.tenant, &server.name).await;
+            let banned = bans.leash(Who::server(&server.tenant, &server.name));
+            let watching = async {
+                match self.server.era_for(Era::Modern) {
+                    Some(Era::Modern) => self.modern().await,
+                    Some(Era::Legacy) => self.legacy().await,
+                    None => Err(Upstream::Unreachable),
+                }
+            };
+            let ended = tokio::select! {
+                biased;
+                _ = banned => continue,
+                ended = watching => ended,
             };
             if let Err(failure) = ended {
                 tracing::debug!(server = %self.server.name, ?failure, "a watch of resources ended");

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use gantry_model::digest::Digest;
-use gantry_model::record::{Record, RecordKey};
+use gantry_model::record::{Record, RecordKey, RecordValue};
 use gantry_model::{CredentialName, Revision, Secret, TenantName};
 use gantry_node::seal::{NodeSealKey, Purpose, SealError, Sealed};
 use gantry_wire::{WireError, decode_record, sync_v1 as wire};
 use prost::Message;
 
+use crate::bans::Configured;
 use crate::config::image::{Entries, Image, Kept, SecretsByTenant};
 use crate::config::tenant::{Secrets, Tenant};
 use crate::config::{Config, NodeKeys};
@@ -190,6 +191,21 @@ impl Holdings {
         self.revision = to;
         self.cluster_id = update.cluster_id;
         Ok(touched)
+    }
+
+    /// The bans of the tenants that an update touched.
+    pub(crate) fn bans(&self, touched: &Touched) -> Configured {
+        let of_tenant = |tenant: &TenantName| {
+            let prefix = RecordKey::bans_prefix(tenant);
+            let records =
+                self.entries.range(prefix.clone()..).take_while(|(found, _)| found.starts_with(&prefix));
+            let bans = records.filter_map(|(_, (_, record))| match &record.value {
+                RecordValue::Ban(ban) => Some(ban.clone()),
+                _ => None,
+            });
+            (tenant.clone(), bans.collect())
+        };
+        touched.tenants.iter().map(of_tenant).collect()
     }
 
     /// The configuration with the touched tenants compiled anew. A tenant that fails keeps its form of `before`, if

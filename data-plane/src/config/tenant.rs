@@ -3,7 +3,7 @@
 //! Always holds: a tenant is built whole or not at all; parts whose records did not change are taken over from the
 //! tenant before it, so that a change of one policy does not compile schemas anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,18 +159,24 @@ impl Tenant {
         })
     }
 
-    /// What an agent sees of an endpoint; `None` while no server's catalog is recorded.
-    pub(crate) fn view(&self, agent: &Agent, endpoint: &Endpoint) -> Option<Arc<View>> {
+    /// What an agent sees of an endpoint, of servers that are not banned; `None` while no server's catalog is recorded.
+    pub(crate) fn view(
+        &self,
+        agent: &Agent,
+        endpoint: &Endpoint,
+        banned: &Arc<BTreeSet<ServerName>>,
+    ) -> Option<Arc<View>> {
         if endpoint.servers.iter().all(|server| server.offer.is_none()) {
             return None;
         }
         let key = (agent.name.clone(), endpoint.name.clone());
-        if let Some(view) = self.views.get(&key) {
+        if let Some(view) = self.views.get(&key).filter(|view| view.is_without(banned)) {
             return Some(view.clone());
         }
         // Built outside the map's lock; two requests may build it twice, and build the same.
-        let view = Arc::new(View::build(&self.policies, &agent.principal, endpoint));
-        Some(self.views.entry(key).or_insert(view).clone())
+        let view = Arc::new(View::build(&self.policies, &agent.principal, endpoint, banned));
+        self.views.insert(key, view.clone());
+        Some(view)
     }
 }
 
@@ -233,7 +239,9 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
             | RecordValue::Cluster(_)
             | RecordValue::Proposer(_)
             | RecordValue::Admin(_)
-            | RecordValue::Deletions(_) => {}
+            | RecordValue::Deletions(_)
+            // In force beside the tenant, also while it cannot be compiled.
+            | RecordValue::Ban(_) => {}
         }
     }
     parts

@@ -5,12 +5,13 @@
 //! revision of its tenant and is made at the agent's first request; it may be kept because no policy can read
 //! anything of a call besides agent and target. Agents that may see the same have one list, and so its pages once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use gantry_model::ServerName;
 use gantry_policy::{Decision, PolicySet, Principal, Target, Verdict};
 
 use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
@@ -26,6 +27,8 @@ const PAGE_ELEMENTS_MAX: usize = 1_000;
 
 /// What one agent sees of one endpoint.
 pub(crate) struct View {
+    /// Servers that are left out of the lists.
+    banned: Arc<BTreeSet<ServerName>>,
     tools: HashMap<Arc<str>, ToolAccess>,
     lists: [Arc<List>; 4],
 }
@@ -66,14 +69,19 @@ pub(crate) const LISTS: [Method; 4] =
     [Method::ToolsList, Method::PromptsList, Method::ResourcesList, Method::ResourceTemplatesList];
 
 impl View {
-    /// Decides over everything that the endpoint offers.
-    pub(crate) fn build(policies: &PolicySet, principal: &Principal, endpoint: &Endpoint) -> View {
+    /// Decides over everything that the endpoint offers. What a banned server has is found, to be refused, and in no list.
+    pub(crate) fn build(
+        policies: &PolicySet,
+        principal: &Principal,
+        endpoint: &Endpoint,
+        banned: &Arc<BTreeSet<ServerName>>,
+    ) -> View {
         let mut tools = HashMap::with_capacity(endpoint.tools.len());
         let mut allowed = Vec::with_capacity(endpoint.tools.len());
         for ExposedTool { name, server, tool, json } in &endpoint.tools {
             let target = Target::Tool { server: &server.name, name: &tool.name, hints: tool.hints };
             let decision = Arc::new(policies.decide(principal, &target));
-            if decision.verdict == Verdict::Allow {
+            if decision.verdict == Verdict::Allow && !banned.contains(&server.name) {
                 allowed.push(json.clone());
             }
             let access = ToolAccess { server: server.clone(), tool: tool.clone(), decision };
@@ -86,12 +94,13 @@ impl View {
                     true => Target::Prompt { server, name },
                     false => Target::Resource { server, uri: name },
                 };
-                policies.decide(principal, &target).verdict == Verdict::Allow
+                !banned.contains(server) && policies.decide(principal, &target).verdict == Verdict::Allow
             };
             exposed.iter().filter(allows).map(|exposed| exposed.json.clone()).collect()
         };
         let list = |field, allowed| endpoint.lists.share(List::new(field, allowed));
         View {
+            banned: banned.clone(),
             tools,
             lists: [
                 list("tools", allowed),
@@ -102,6 +111,11 @@ impl View {
         }
     }
 
+    /// Whether exactly these servers are left out.
+    pub(crate) fn is_without(&self, banned: &Arc<BTreeSet<ServerName>>) -> bool {
+        Arc::ptr_eq(&self.banned, banned) || self.banned == *banned
+    }
+
     /// A tool by the name that agents use, with the decision; the tool may be denied.
     pub(crate) fn tool(&self, name: &str) -> Option<&ToolAccess> {
         self.tools.get(name)
@@ -109,7 +123,9 @@ impl View {
 
     /// The names of tools that the agent may call.
     pub(crate) fn allowed_tools(&self) -> impl Iterator<Item = &str> {
-        let allowed = |access: &ToolAccess| access.decision.verdict == Verdict::Allow;
+        let allowed = |access: &ToolAccess| {
+            access.decision.verdict == Verdict::Allow && !self.banned.contains(&access.server.name)
+        };
         self.tools.iter().filter(move |(_, access)| allowed(access)).map(|(name, _)| name.as_ref())
     }
 

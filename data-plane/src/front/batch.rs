@@ -19,7 +19,7 @@ use crate::mcp::batch;
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
 use crate::mcp::message::{Kind, Message};
 use crate::node::Node;
-use crate::pipeline::{self, Inbound};
+use crate::pipeline::{self, Caller, Inbound};
 use crate::reply::{Body, event};
 use crate::route::EndpointPath;
 use crate::upstream::exchange::MESSAGE_BYTES_MAX;
@@ -39,7 +39,10 @@ pub(crate) async fn serve(
 ) -> Response<Body> {
     match take_apart(node, path, &head, &mut inbound).await {
         None => pipeline::serve(node, path, head, inbound).await,
-        Some(messages) => Box::pin(serve_all(Place::new(node, path), &head.headers, messages, hold)).await,
+        Some((caller, messages)) => {
+            let place = Place::new(node, path, &caller);
+            Box::pin(serve_all(place, &head.headers, messages, hold)).await
+        }
     }
 }
 
@@ -48,15 +51,16 @@ async fn take_apart(
     path: EndpointPath<'_>,
     head: &Parts,
     inbound: &mut Inbound,
-) -> Option<Vec<Bytes>> {
+) -> Option<(Caller, Vec<Bytes>)> {
     let version = head.headers.get(PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or_default());
     if head.method != Method::POST || !batch::is_of(version) || !pipeline::is_json(&head.headers) {
         return None;
     }
     // The body is read for whoever is known, here as there.
-    pipeline::identify(node, path, &head.headers).ok()?;
+    let caller = pipeline::identify(node, path, &head.headers).ok()?;
     let body = inbound.gather().await?;
-    if batch::is_array(&body) { batch::split(&body).ok() } else { None }
+    let messages = if batch::is_array(&body) { batch::split(&body).ok()? } else { return None };
+    Some((caller, messages))
 }
 
 async fn serve_all(place: Place, headers: &HeaderMap, messages: Vec<Bytes>, hold: &Hold) -> Response<Body> {

@@ -79,6 +79,8 @@ struct Line {
     place: Place,
     out: mpsc::Sender<Bytes>,
     session: Mutex<Session>,
+    /// Its own stream was refused.
+    refused: CancellationToken,
 }
 
 /// The legacy session, once there is one.
@@ -92,7 +94,7 @@ impl Conversation {
     /// A conversation whose messages to the client go `out`.
     pub(super) fn new(place: Place, out: mpsc::Sender<Bytes>) -> Conversation {
         Conversation {
-            line: Arc::new(Line { place, out, session: Mutex::default() }),
+            line: Arc::new(Line { place, out, session: Mutex::default(), refused: CancellationToken::new() }),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             tasks: JoinSet::new(),
             under_way: HashMap::new(),
@@ -103,7 +105,7 @@ impl Conversation {
 
     /// Serves messages until the client leaves: until `incoming` ends or nobody reads what goes out.
     pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<Posted>, stop: &CancellationToken) -> End {
-        let cut = self.line.place.cut();
+        let (cut, mut leash) = (self.line.place.cut(), self.line.place.leash());
         let end = loop {
             tokio::select! {
                 biased;
@@ -114,6 +116,8 @@ impl Conversation {
                     }
                 }
                 () = cut.cancelled() => break End::Refused,
+                _ = &mut leash => break End::Refused,
+                () = self.line.refused.cancelled() => break End::Refused,
                 () = stop.cancelled() => break End::Stopped,
                 posted = incoming.recv(), if self.tasks.len() < TASKS_MAX => match posted {
                     Some(posted) => self.take(posted).await,
@@ -260,7 +264,7 @@ impl Line {
             self.remember(|session| *session = Session::default());
         }
         let response = self.serve(Method::POST, &posted.credentials, posted.message).await;
-        let refused = response.status() == StatusCode::UNAUTHORIZED;
+        let refused = is_refused(&response);
         if initializes {
             let id = response.headers().get(SESSION_ID).cloned();
             self.remember(|session| *session = Session { id, version: None });
@@ -282,6 +286,9 @@ impl Line {
         for _ in 0..REOPENINGS_MAX {
             let response = self.serve(Method::GET, &credentials, Bytes::new()).await;
             opened.take();
+            if is_refused(&response) {
+                return self.refused.cancel();
+            }
             let has_stream = response.status().is_success();
             let mut replies = Replies::of(response, None);
             while let Some(message) = replies.next().await {
@@ -296,6 +303,11 @@ impl Line {
             tokio::time::sleep(REOPENING_PAUSE).await;
         }
     }
+}
+
+/// Whether the caller is not known any more, or was stopped: the pipeline says nothing else by these.
+fn is_refused(response: &Response<Body>) -> bool {
+    matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// The version that the answer to `initialize` agrees on.

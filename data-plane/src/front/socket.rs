@@ -76,11 +76,12 @@ pub(crate) async fn open(
         Err(reason) => return pipeline::refuse(node, &Rejection::Invalid(reason.to_owned())).await,
     };
     let opened = ("websocket", StatusCode::SWITCHING_PROTOCOLS);
-    if let Err(refused) = pipeline::admit(node, path, request.headers(), opened).await {
-        return refused;
-    }
+    let caller = match pipeline::admit(node, path, request.headers(), opened).await {
+        Ok(caller) => caller,
+        Err(refused) => return refused,
+    };
     let upgrade = hyper::upgrade::on(&mut request);
-    let (place, credentials) = (Place::new(node, path), Credentials::of(request.headers()));
+    let (place, credentials) = (Place::new(node, path, &caller), Credentials::of(request.headers()));
     let tasks = hold.tasks.clone();
     tasks.spawn(serve(upgrade, place, credentials, hold));
     let mut response = Response::new(Body::empty());

@@ -75,7 +75,7 @@ pub(crate) async fn open(
         format!("event: endpoint\ndata: /{}/{}/message?sessionId={token}\n\n", path.tenant, path.endpoint);
     // There is room for one.
     let _ = events.try_send(Bytes::from(endpoint));
-    let place = Place::new(node, path);
+    let place = Place::new(node, path, &caller);
     let tasks = hold.tasks.clone();
     tasks.spawn(async move {
         let node = place.node.clone();

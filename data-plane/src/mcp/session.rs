@@ -6,6 +6,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use gantry_model::SessionId;
+use gantry_model::ban::SESSION_ID_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -77,6 +79,27 @@ impl Session {
             return Err(SessionError::TooLong);
         }
         Ok(keys.seal(Purpose::Session, owner, now + SESSION_SECONDS_MAX, &plain)?)
+    }
+
+    /// What names the session in records, and to admins. It gives nobody a right to it.
+    pub(crate) fn id(&self, owner: Owner<'_>) -> SessionId {
+        let hashed = |parts: [&str; 4]| {
+            let mut hasher = blake3::Hasher::new();
+            for part in parts {
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            }
+            let mut id = [0; SESSION_ID_BYTES];
+            id.copy_from_slice(&hasher.finalize().as_bytes()[..SESSION_ID_BYTES]);
+            SessionId(id)
+        };
+        match self {
+            // A server's own id may let whoever has it in.
+            Session::Relayed(upstream) => hashed([owner.tenant, owner.endpoint, owner.agent, upstream]),
+            Session::Bridged(bridged) => bridged
+                .nonce
+                .parse()
+                .unwrap_or_else(|_| hashed([owner.tenant, owner.endpoint, owner.agent, &bridged.nonce])),
+        }
     }
 
     /// The session of a token.

@@ -15,6 +15,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::audit::entry::Facts;
+use crate::bans::Who;
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
 use crate::config::tenant::Tenant;
@@ -44,6 +45,7 @@ pub(super) fn authenticate(
     }
     let presented = presented(headers);
     let tenant = config.tenants.get(path.tenant).cloned();
+    let mut shown = None;
     let agent = match (&presented, &tenant) {
         (None, None) => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
         (None, Some(tenant)) => match tenant.endpoints.get(path.endpoint) {
@@ -54,6 +56,7 @@ pub(super) fn authenticate(
             let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, super::now_ms()));
             let key = key.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
             facts.key_id = Some(key.id.to_string());
+            shown = Some(key.id);
             tenant.as_ref().and_then(|tenant| tenant.agents.get(&key.agent))
         }
     };
@@ -63,10 +66,11 @@ pub(super) fn authenticate(
     facts.tenant = Some(tenant.name.to_string());
     facts.agent = Some(agent.name.to_string());
     refuse_stale(node, tenant)?;
+    refuse_banned(node, &Who::agent(&tenant.name, &agent.name, shown))?;
     let endpoint = tenant.endpoints.get(path.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
     facts.endpoint = Some(endpoint.name.to_string());
     facts.server = endpoint.only().map(|server| server.name.to_string());
-    let caller = Caller { tenant: tenant.clone(), config, endpoint, agent };
+    let caller = Caller { tenant: tenant.clone(), config, endpoint, agent, key: shown };
     Ok(Authenticated { caller, _private: () })
 }
 
@@ -78,12 +82,22 @@ pub(super) fn vouched(node: &Node, handoff: &Handoff) -> Result<Authenticated, R
     let endpoint = tenant.endpoints.get(&handoff.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
     let agent = tenant.agents.get(&handoff.agent).cloned();
     let agent = agent.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
-    Ok(Authenticated { caller: Caller { config, tenant, endpoint, agent }, _private: () })
+    let key = handoff.key.as_ref().and_then(|key| key.parse().ok());
+    refuse_banned(node, &Who::agent(&tenant.name, &agent.name, key))?;
+    Ok(Authenticated { caller: Caller { config, tenant, endpoint, agent, key }, _private: () })
 }
 
 /// Keys of a tenant may have been revoked while the node heard nothing.
 fn refuse_stale(node: &Node, tenant: &Tenant) -> Result<(), Rejection> {
     if node.is_stale(tenant) { Err(Rejection::Unserved(Unserved::Stale)) } else { Ok(()) }
+}
+
+/// Whom an admin stopped: before anything of the request is read.
+fn refuse_banned(node: &Node, who: &Who) -> Result<(), Rejection> {
+    match node.bans.refusal(who) {
+        Some(target) => Err(Rejection::Unserved(Unserved::Revoked(target))),
+        None => Ok(()),
+    }
 }
 
 /// The key that a request presents: `Authorization: Bearer KEY`, or `X-API-Key: KEY`.

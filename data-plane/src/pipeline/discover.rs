@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gantry_model::ServerName;
 use gantry_model::nearest::nearest;
 use serde_json::value::RawValue;
 
 use super::authenticate::Authenticated;
 use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
+use crate::bans::Who;
 use crate::config::endpoint::Named;
 use crate::config::tenant::Server;
 use crate::config::view::{LIST_TTL_MS, List, Page, ToolAccess, View};
@@ -68,6 +70,27 @@ pub(crate) enum Made {
     Page(Arc<Page>, String),
 }
 
+impl Discovered {
+    /// Whom a ban would stop.
+    pub(super) fn who(&self) -> Who {
+        let session = self.received.session_id(&self.caller);
+        Who { session, servers: self.servers(), ..self.caller.who() }
+    }
+
+    /// The servers to which something of the message goes.
+    fn servers(&self) -> Vec<ServerName> {
+        match &self.subject {
+            Subject::Subscribe(named) => named.iter().map(|named| named.server.name.clone()).collect(),
+            Subject::Protocol => {
+                let is_bridged = self.received.session.as_ref().is_some_and(|known| known.is_bridged());
+                let relaying = self.caller.endpoint.relays(self.received.era).filter(|_| !is_bridged);
+                relaying.map(|server| server.name.clone()).into_iter().collect()
+            }
+            subject => subject.server().map(|server| server.name.clone()).into_iter().collect(),
+        }
+    }
+}
+
 impl Subject {
     /// The server that it concerns, when it is one.
     pub(crate) fn server(&self) -> Option<&Arc<Server>> {
@@ -96,6 +119,7 @@ pub(super) fn discover(
 ) -> Result<Discovered, Rejection> {
     let caller = authenticated.caller;
     facts.era = Some(received.era);
+    facts.session = received.session_id(&caller);
     let subject = match &received.message {
         None => {
             facts.method = Some(format!("{} stream", received.method));
@@ -140,21 +164,21 @@ fn find(
         Method::Ping => Subject::Protocol,
         Method::Initialize => {
             // What is said of a server that nobody asked yet would be wrong.
-            view(caller)?;
+            view(node, caller)?;
             Subject::Protocol
         }
         Method::Discover => {
-            view(caller)?;
+            view(node, caller)?;
             Subject::Here(Made::Whole(caller.endpoint.greeting.discover.clone().into()))
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList => {
-            let view = view(caller)?;
+            let view = view(node, caller)?;
             let list = view.list(method).ok_or_else(unknown)?;
             Subject::Here(page(node, caller, era, list, params)?)
         }
         Method::ToolsCall => {
             let name = required("name", &params.name)?;
-            let view = view(caller)?;
+            let view = view(node, caller)?;
             let access = view.tool(name).ok_or_else(|| unknown_tool(caller, &view, name))?;
             Subject::Tool(access.clone())
         }
@@ -194,8 +218,9 @@ fn whole(caller: &Caller, era: Era) -> Option<Arc<Server>> {
     caller.endpoint.only().filter(|server| server.era_for(era) == Some(era)).cloned()
 }
 
-fn view(caller: &Caller) -> Result<Arc<View>, Rejection> {
-    caller.tenant.view(&caller.agent, &caller.endpoint).ok_or(Rejection::NotReady)
+fn view(node: &Node, caller: &Caller) -> Result<Arc<View>, Rejection> {
+    let banned = node.bans.servers(&caller.tenant.name);
+    caller.tenant.view(&caller.agent, &caller.endpoint, &banned).ok_or(Rejection::NotReady)
 }
 
 fn required<'a>(field: &str, value: &'a Option<String>) -> Result<&'a str, Rejection> {

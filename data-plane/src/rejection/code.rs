@@ -19,3 +19,5 @@ pub(super) const UPSTREAM: i32 = -31502;
 pub(super) const NOT_READY: i32 = -31503;
 /// Not after a status: what the node knows of the tenant is too old.
 pub(super) const STALE: i32 = -31504;
+/// Not after a status either: an admin stopped the caller, or the server.
+pub(super) const REVOKED: i32 = -31410;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use gantry_node::bearer::{Bearer, BearerError};
 use gantry_node::tls::TlsError;
 use gantry_wire::sync_v1::node_message::Message as ToServer;
-use gantry_wire::sync_v1::server_message::Message as FromServer;
 use gantry_wire::sync_v1::sync_client::SyncClient;
 use gantry_wire::{MESSAGE_BYTES_MAX, sync_v1 as wire};
 use tokio::sync::mpsc;
@@ -16,8 +15,8 @@ use tonic::{Request, Status, Streaming};
 
 use super::Follower;
 use super::choice::bare;
+use super::reader::Reader;
 use crate::config::holdings::Problem;
-use crate::mesh::Telling;
 use crate::start::Proof;
 use crate::upstream::discovery::Report;
 
@@ -39,9 +38,6 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// How often a node that hears notes it on its disk, for a start without a control plane: that start takes the silence
 /// to be longer by up to as much.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
-/// Most bytes of all parts of one update: a snapshot larger than this does not fit this release.
-const UPDATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
-
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
@@ -55,7 +51,7 @@ pub(super) enum FollowError {
     Status(#[source] Box<Status>),
     #[error("the control plane closed the stream")]
     Closed,
-    #[error("an update is larger than {UPDATE_BYTES_MAX} bytes")]
+    #[error("an update is larger than this build takes")]
     TooLarge,
 }
 
@@ -76,7 +72,8 @@ pub(super) async fn follow(follower: &mut Follower) -> FollowError {
     }
 }
 
-type Outbox = mpsc::Sender<wire::NodeMessage>;
+/// Where messages for the control plane go.
+pub(super) type Outbox = mpsc::Sender<wire::NodeMessage>;
 
 async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
     let identity = &follower.identity;
@@ -118,46 +115,27 @@ async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Ou
 
 async fn run(
     follower: &mut Follower,
-    mut stream: Streaming<wire::ServerMessage>,
+    stream: Streaming<wire::ServerMessage>,
     outbox: Outbox,
 ) -> Result<std::convert::Infallible, FollowError> {
-    let mut parts: Option<wire::Update> = None;
-    let mut size = 0;
-    let mut telling = Telling::default();
+    let reader = Reader {
+        node: follower.node.clone(),
+        stream,
+        outbox: outbox.clone(),
+        keeper: follower.keeper.urgent(),
+    };
+    let (mut updates, _reading) = reader.start();
     let mut noting = tokio::time::interval_at(Instant::now() + NOTE_INTERVAL, NOTE_INTERVAL);
     noting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = noting.tick() => follower.note_contact(),
-            message = stream.message() => {
-                let message = message?.ok_or(FollowError::Closed)?.message;
-                follower.node.contact.hears();
-                let part = match message {
-                    Some(FromServer::Update(part)) => part,
-                    Some(FromServer::Members(members)) => {
-                        follower.node.mesh.take_members(&mut telling, members);
-                        continue;
-                    }
-                    // A message of a newer build.
-                    None => continue,
-                };
-                size += part.upserts.iter().map(|entry| entry.record.len() + entry.key.len()).sum::<usize>();
-                if size > UPDATE_BYTES_MAX {
-                    return Err(FollowError::TooLarge);
-                }
-                let last = part.last;
-                match &mut parts {
-                    None => parts = Some(part),
-                    Some(update) => merge(update, part),
-                }
-                if last && let Some(update) = parts.take() {
-                    size = 0;
-                    let answer = apply(follower, update);
-                    let is_good = matches!(answer, ToServer::Ack(_));
-                    send(&outbox, answer).await?;
-                    if is_good {
-                        follower.keeper.offer(follower.holdings.image());
-                    }
+            update = updates.recv() => {
+                let answer = apply(follower, update.ok_or(FollowError::Closed)??).await;
+                let is_good = matches!(answer, ToServer::Ack(_));
+                send(&outbox, answer).await?;
+                if is_good {
+                    follower.keeper.offer(follower.holdings.image());
                 }
             }
             Some(report) = follower.catalogs.recv() => {
@@ -185,34 +163,18 @@ fn batch(first: Vec<u8>, more: &mut mpsc::Receiver<Vec<u8>>) -> Vec<Vec<u8>> {
     records
 }
 
-fn merge(update: &mut wire::Update, part: wire::Update) {
-    update.upserts.extend(part.upserts);
-    update.deletes.extend(part.deletes);
-    update.secrets.extend(part.secrets);
-    update.secret_deletes.extend(part.secret_deletes);
-    update.node_keys = update.node_keys.take().or(part.node_keys);
-    update.digest_after = part.digest_after;
-    update.cluster_id = part.cluster_id;
-    update.revision = part.revision;
-    update.last = part.last;
-}
-
 /// Applies an update and says how it went.
-fn apply(follower: &mut Follower, update: wire::Update) -> ToServer {
+async fn apply(follower: &mut Follower, update: wire::Update) -> ToServer {
     let started = Instant::now();
     let revision = update.revision;
-    let touched = match follower.holdings.take(update) {
-        Ok(touched) => touched,
+    let problems = match follower.take(update).await {
+        Ok(problems) => problems,
         Err(error) => {
             tracing::warn!(revision, %error, "an update cannot be taken; asking for a snapshot");
             let problem = wire::Problem { message: error.to_string(), ..wire::Problem::default() };
             return ToServer::Nack(wire::Nack { revision, problems: vec![problem], need_snapshot: true });
         }
     };
-    if touched.is_of_another_cluster {
-        follower.keeper.clear();
-    }
-    let problems = follower.serve(touched);
     if problems.is_empty() {
         let apply_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let digest = follower.holdings.digest().to_bytes().to_vec();
@@ -247,6 +209,6 @@ fn without_newline(mut record: Vec<u8>) -> Vec<u8> {
     record
 }
 
-async fn send(outbox: &Outbox, message: ToServer) -> Result<(), FollowError> {
+pub(super) async fn send(outbox: &Outbox, message: ToServer) -> Result<(), FollowError> {
     outbox.send(wire::NodeMessage { message: Some(message) }).await.map_err(|_| FollowError::Closed)
 }

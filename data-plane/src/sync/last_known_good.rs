@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gantry_node::seal::NodeSealKey;
+use gantry_wire::sync_v1::KeptUrgent;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -71,6 +72,8 @@ pub(crate) struct Beginning {
     pub(crate) holdings: Holdings,
     /// What is to be compiled; absent when nothing was kept.
     pub(crate) touched: Option<Touched>,
+    /// Bans that are in no configuration that was kept.
+    pub(crate) urgent: KeptUrgent,
     /// When the node last heard from a control plane, in milliseconds since 1970; 0: never, as far as is known.
     pub(crate) heard_at_ms: u64,
     pub(crate) keeper: Keeper,
@@ -84,7 +87,20 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-struct Shared {
+/// Keeps what it is given, without the pauses that configurations have.
+pub(crate) struct UrgentKeeper(Option<Arc<Shared>>);
+
+impl UrgentKeeper {
+    /// Keeps these bans, in place of those that were kept before.
+    pub(crate) fn keep(&self, urgent: KeptUrgent) {
+        if let Some(shared) = &self.0 {
+            shared.lock().urgent = Some(urgent);
+            shared.changed.notify_one();
+        }
+    }
+}
+
+pub(crate) struct Shared {
     next: Mutex<Next>,
     /// Told of each change of `next`.
     changed: Notify,
@@ -97,6 +113,8 @@ struct Next {
     image: Option<Image>,
     /// When a control plane was heard, in milliseconds since 1970.
     heard_at_ms: Option<u64>,
+    /// Bans that are in no configuration yet.
+    urgent: Option<KeptUrgent>,
     end: bool,
 }
 
@@ -108,7 +126,8 @@ pub(crate) async fn begin(
 ) -> Result<Beginning, KeepError> {
     if *how == LastKnownGood::Off {
         let holdings = Holdings::new(seal);
-        return Ok(Beginning { holdings, touched: None, heard_at_ms: 0, keeper: Keeper(None) });
+        let (urgent, keeper) = (KeptUrgent::default(), Keeper(None));
+        return Ok(Beginning { holdings, touched: None, urgent, heard_at_ms: 0, keeper });
     }
     let (how, data_dir) = (how.clone(), data_dir.to_owned());
     let found = tokio::task::spawn_blocking(move || {
@@ -119,10 +138,12 @@ pub(crate) async fn begin(
         let directory = Directory::new(&data_dir, key);
         let found = newest_of(&directory, &seal).map_err(KeepError::Directory)?;
         let heard_at_ms = found.2.max(directory.read_heard());
-        Ok::<_, KeepError>((directory, found.0, found.1, heard_at_ms))
+        let urgent = directory.read_urgent();
+        Ok::<_, KeepError>((directory, found.0, found.1, (urgent, heard_at_ms)))
     });
-    let (directory, holdings, touched, heard_at_ms) = found.await.map_err(|_| KeepError::Interrupted)??;
-    Ok(Beginning { holdings, touched, heard_at_ms, keeper: Keeper::start(directory) })
+    let (directory, holdings, touched, rest) = found.await.map_err(|_| KeepError::Interrupted)??;
+    let (urgent, heard_at_ms) = rest;
+    Ok(Beginning { holdings, touched, urgent, heard_at_ms, keeper: Keeper::start(directory) })
 }
 
 /// The newest file that can be used, read, and when its writer had last heard. Each that cannot is said in the log.
@@ -170,6 +191,11 @@ impl Keeper {
         self.change(|next| next.heard_at_ms = Some(now_ms()));
     }
 
+    /// Keeps bans that come ahead of the configuration.
+    pub(crate) fn urgent(&self) -> UrgentKeeper {
+        UrgentKeeper(self.0.as_ref().map(|running| running.shared.clone()))
+    }
+
     /// Keeps what still waits, and ends.
     pub(crate) async fn finish(self) {
         self.change(|next| next.end = true);
@@ -205,6 +231,7 @@ impl Shared {
         let mut next = self.lock();
         if !next.clear {
             next.image = next.image.take().or(failed.image);
+            next.urgent = next.urgent.take().or(failed.urgent);
         }
         next.clear |= failed.clear;
     }
@@ -216,7 +243,7 @@ async fn keep(directory: Arc<Directory>, shared: Arc<Shared>) {
         shared.changed.notified().await;
         let next = shared.take();
         let is_end = next.end;
-        if next.clear || next.image.is_some() || next.heard_at_ms.is_some() {
+        if next.clear || next.image.is_some() || next.heard_at_ms.is_some() || next.urgent.is_some() {
             let rest = write(&directory, &shared, next).await;
             if !is_end {
                 rest_unless_ended(&shared, rest).await;
@@ -235,6 +262,10 @@ async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next) -> Durat
         let write = || {
             if next.clear {
                 directory.clear()?;
+            }
+            // First: it is small, and no configuration has it.
+            if let Some(urgent) = &next.urgent {
+                directory.write_urgent(urgent)?;
             }
             if let Some(image) = &next.image {
                 directory.write(image, now_ms())?;
@@ -257,11 +288,12 @@ async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next) -> Durat
     }
 }
 
-/// Returns early when it is time to end; what waits then is written once more.
+/// Returns early when it is time to end, or when there is something urgent.
 async fn rest_unless_ended(shared: &Shared, rest: Duration) {
     let until = Instant::now() + rest;
     while tokio::time::timeout_at(until, shared.changed.notified()).await.is_ok() {
-        if shared.lock().end {
+        let next = shared.lock();
+        if next.end || next.urgent.is_some() {
             break;
         }
     }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bans::Who;
 use crate::config::Config;
 use crate::config::tenant::{Credential, Server};
 use crate::mcp::Era;
@@ -166,7 +167,7 @@ impl Discovery {
             let (node, reports) = (self.node.clone(), self.reports.clone());
             self.tasks.spawn(async move {
                 let mut link = Link::new(node, server);
-                stop.run_until_cancelled(keep_asking(&mut link, reports, bell)).await;
+                stop.run_until_cancelled(ask_while_free(&mut link, reports, bell)).await;
                 link.end_session().await;
             });
         }
@@ -192,6 +193,20 @@ impl Fingerprint {
             Some(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, value.expose()).as_ref().to_vec())
         };
         Fingerprint { spec: server.spec.clone(), credential: server.credential.as_ref().and_then(secret) }
+    }
+}
+
+/// Asks as long as the server is not banned; what is open to it then is dropped without a word to it.
+async fn ask_while_free(link: &mut Link, reports: mpsc::Sender<Report>, bell: Arc<Bell>) {
+    let (node, server) = (link.node.clone(), link.server.clone());
+    loop {
+        node.bans.until_free(&server.tenant, &server.name).await;
+        let banned = node.bans.leash(Who::server(&server.tenant, &server.name));
+        tokio::select! {
+            biased;
+            _ = banned => *link = Link::new(node.clone(), server.clone()),
+            () = keep_asking(link, reports.clone(), bell.clone()) => return,
+        }
     }
 }
 

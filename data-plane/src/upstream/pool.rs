@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bans::Who;
 use crate::config::Config;
 use crate::config::tenant::Server;
 use crate::rejection::Upstream;
@@ -65,6 +66,15 @@ impl SessionKey {
             digest: hasher.finalize().into(),
             client: client.map(str::to_owned),
         }
+    }
+}
+
+impl SessionKey {
+    /// Whom a ban would stop from using it. The session of a client is its id.
+    pub(crate) fn who(&self) -> Who {
+        let session = self.client.as_ref().and_then(|client| client.parse().ok());
+        let servers = vec![self.server.clone()];
+        Who { session, servers, ..Who::agent(&self.tenant, &self.agent, None) }
     }
 }
 
@@ -233,6 +243,11 @@ impl Pool {
             closing.spawn(async move { pooled.session.close().await });
         }
         while closing.join_next().await.is_some() {}
+    }
+
+    /// Takes out the sessions of whom is banned. One that is being opened is found the next time.
+    pub(crate) fn take_banned(&self, is_banned: impl Fn(&SessionKey) -> bool) -> Vec<Arc<Pooled>> {
+        self.take(|key, _| is_banned(key))
     }
 
     fn take(&self, unwanted: impl Fn(&SessionKey, &Arc<Pooled>) -> bool) -> Vec<Arc<Pooled>> {

@@ -92,6 +92,11 @@ impl Stdio {
         });
     }
 
+    /// Lets go of the shared processes of banned servers.
+    pub(crate) fn let_go(&self, is_banned: impl Fn(&TenantName, &ServerName) -> bool) {
+        self.programs.retain(|(tenant, name), _| !is_banned(tenant, name));
+    }
+
     /// The process of a server of the modern era: the one that runs, or a new one. After failures it waits, briefly.
     pub(crate) async fn modern(&self, server: &Server) -> Result<Arc<ModernProcess>, Upstream> {
         self.program(server)?.modern().await

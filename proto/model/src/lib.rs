@@ -5,6 +5,7 @@
 //! It does not know how things are stored, sent or enforced.
 
 pub mod admin;
+pub mod ban;
 pub mod catalog;
 pub mod digest;
 pub mod document;
@@ -20,6 +21,7 @@ pub mod resource;
 pub mod revision;
 pub mod secret;
 
+pub use ban::{Ban, BanTarget, SessionId};
 pub use catalog::{
     Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, SessionCarrier,
 };

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::admin::Admin;
+use crate::ban::{Ban, BanTarget};
 use crate::catalog::Catalog;
 use crate::enrolment::Enrolment;
 use crate::key::AgentKey;
@@ -58,6 +59,7 @@ pub struct Deletion {
     pub key: String,
     /// When.
     pub revision: Revision,
+    Ban(Arc<Ban>),
 }
 
 /// What a control-plane process proposed of late, so that proposing it again does not apply it twice.
@@ -146,6 +148,7 @@ pub enum RecordKind {
     Proposer,
     Admin,
     Deletions,
+    Ban,
 }
 
 const CLUSTER_KEY: &str = "@cluster";
@@ -155,9 +158,11 @@ const PROPOSER_PREFIX: &str = "@proposer/";
 const ADMIN_PREFIX: &str = "@admin/";
 /// The key of [`Deletions`] that are no tenant's.
 const DELETIONS_KEY: &str = "@deletions";
+/// Stands between tenant and target in the keys of bans.
+const BAN_SEGMENT: &str = "ban";
 
 impl RecordKind {
-    const ALL: [RecordKind; 12] = [
+    const ALL: [RecordKind; 13] = [
         RecordKind::Resource(Kind::Tenant),
         RecordKind::Resource(Kind::Server),
         RecordKind::Resource(Kind::Endpoint),
@@ -170,6 +175,7 @@ impl RecordKind {
         RecordKind::SealedSecret,
         RecordKind::TenantKey,
         RecordKind::Deletions,
+        RecordKind::Ban,
     ];
 
     fn segment(self) -> &'static str {
@@ -189,13 +195,14 @@ impl RecordKind {
             RecordKind::Proposer => PROPOSER_PREFIX,
             RecordKind::Admin => ADMIN_PREFIX,
             RecordKind::Deletions => "deletions",
+            RecordKind::Ban => BAN_SEGMENT,
         }
     }
 
     /// Whether nodes receive records of this kind. The others never leave the control plane in this form.
     pub fn is_for_nodes(self) -> bool {
         match self {
-            RecordKind::Resource(_) | RecordKind::AgentKey | RecordKind::Catalog => true,
+            RecordKind::Resource(_) | RecordKind::AgentKey | RecordKind::Catalog | RecordKind::Ban => true,
             RecordKind::SealedSecret
             | RecordKind::TenantKey
             | RecordKind::Cluster
@@ -251,6 +258,21 @@ impl RecordKey {
         RecordKey { tenant: Some(tenant.clone()), kind, name: name.to_string() }
     }
 
+    /// The key of a ban.
+    pub fn ban(tenant: &TenantName, target: &BanTarget) -> RecordKey {
+        RecordKey::of(tenant, RecordKind::Ban, target.key_name())
+    }
+
+    /// What the key of every ban of a tenant begins with.
+    pub fn bans_prefix(tenant: &TenantName) -> String {
+        format!("{tenant}/{BAN_SEGMENT}/")
+    }
+
+    /// Whether a key, as text, is that of a ban; cheaper than to read it.
+    pub fn is_of_ban(text: &str) -> bool {
+        text.split('/').nth(1) == Some(BAN_SEGMENT)
+    }
+
     /// What every key of a tenant begins with.
     pub fn tenant_prefix(tenant: &TenantName) -> String {
         format!("{tenant}/")
@@ -295,6 +317,7 @@ impl RecordValue {
             RecordValue::Proposer(proposer) => RecordKey::proposer(&proposer.id),
             RecordValue::Admin(admin) => RecordKey::admin(&admin.name),
             RecordValue::Deletions(deletions) => RecordKey::deletions(deletions.tenant.as_ref()),
+            RecordValue::Ban(ban) => RecordKey::ban(&ban.tenant, &ban.target),
         }
     }
 }
@@ -353,6 +376,10 @@ mod tests {
             let key = RecordKey::of(&tenant, kind, "x");
             assert_eq!(key.to_string().parse::<RecordKey>()?, key);
         }
+        let ban = RecordKey::ban(&tenant, &BanTarget::Agent("bot".parse()?));
+        assert_eq!((ban.to_string().as_str(), ban.to_string().parse()), ("acme/ban/agent/bot", Ok(ban)));
+        let is_ban = |text: &str| RecordKey::is_of_ban(text);
+        assert!(is_ban("acme/ban/tenant") && !is_ban("acme/agent/ban") && !is_ban("ban/agent/ban/x"));
         assert_eq!("@cluster".parse::<RecordKey>()?, RecordKey::cluster());
         for key in [
             RecordKey::proposer(&[7; 16]),

@@ -7,7 +7,9 @@ use gantry_model::admin::AdminChange;
 use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
-use gantry_model::{AgentKey, Approval, Catalog, Resource, ResourceId, Revision, ServerName, TenantName};
+use gantry_model::{
+    AgentKey, Approval, Ban, BanTarget, Catalog, Resource, ResourceId, Revision, ServerName, TenantName,
+};
 use prost::Message;
 
 use crate::convert::{WireError, bytes, name};
@@ -24,7 +26,7 @@ pub enum Command {
     Delete(Vec<ResourceId>),
     /// Adds an agent's key.
     PutKey(AgentKey),
-    /// Removes a key.
+    /// Removes a key. Read from logs of earlier builds; a key is banned instead.
     RevokeKey {
         /// The tenant of the agent.
         tenant: TenantName,
@@ -70,6 +72,15 @@ pub enum Command {
         revision: Revision,
         /// What is to be done.
         command: Box<Command>,
+    },
+    /// Stops somebody or something at once.
+    PutBan(Ban),
+    /// Ends that.
+    LiftBan {
+        /// The tenant.
+        tenant: TenantName,
+        /// What is stopped.
+        target: BanTarget,
     },
 }
 
@@ -188,6 +199,10 @@ impl From<&Command> for wire::Command {
                 revision: revision.0,
                 command: Some(Box::new(command.as_ref().into())),
             })),
+            Command::PutBan(ban) => To::PutBan(wire::PutBan { ban: Some(ban.into()) }),
+            Command::LiftBan { tenant, target } => {
+                To::LiftBan(wire::LiftBan { tenant: tenant.to_string(), target: Some(target.into()) })
+            }
         };
         wire::Command { command: Some(command), origin: None }
     }
@@ -237,6 +252,11 @@ impl TryFrom<&wire::Command> for Command {
                 let revision = Revision(expecting.revision);
                 Command::Expecting { revision, command: Box::new(command.try_into()?) }
             }
+            From::PutBan(put) => Command::PutBan(required("ban", &put.ban)?),
+            From::LiftBan(lift) => Command::LiftBan {
+                tenant: name("tenant", &lift.tenant)?,
+                target: required("target", &lift.target)?,
+            },
         })
     }
 }

@@ -37,6 +37,7 @@ impl From<&Record> for wire::Record {
             RecordValue::Proposer(proposer) => To::Proposer(proposer.as_ref().into()),
             RecordValue::Admin(admin) => To::Admin(admin.as_ref().into()),
             RecordValue::Deletions(deletions) => To::Deletions(deletions.as_ref().into()),
+            RecordValue::Ban(ban) => To::Ban(ban.as_ref().into()),
         };
         wire::Record { revision: record.revision.0, value: Some(value) }
     }
@@ -57,6 +58,7 @@ impl TryFrom<&wire::Record> for Record {
             From::Proposer(proposer) => RecordValue::Proposer(Arc::new(proposer.try_into()?)),
             From::Admin(admin) => RecordValue::Admin(Arc::new(admin.try_into()?)),
             From::Deletions(deletions) => RecordValue::Deletions(Arc::new(deletions.try_into()?)),
+            From::Ban(ban) => RecordValue::Ban(Arc::new(ban.try_into()?)),
         };
         Ok(Record { revision: Revision(record.revision), value })
     }

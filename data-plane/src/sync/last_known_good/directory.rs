@@ -11,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use gantry_model::Revision;
+use gantry_wire::sync_v1::KeptUrgent;
+use prost::Message;
 
 use super::contents::{self, Read, ReadError};
 use super::key::Key;
@@ -25,6 +27,10 @@ const FILES_KEPT: usize = 3;
 const SUFFIX: &str = ".bin";
 /// When a control plane was last heard.
 const HEARD_NAME: &str = "heard";
+/// Bans that came ahead of the configuration that has them.
+const URGENT_NAME: &str = "urgent";
+/// Most bytes of them: more than the longest message that brings any.
+const URGENT_BYTES_MAX: usize = 2 * gantry_wire::MESSAGE_BYTES_MAX;
 /// Where a file is written before it gets its name.
 const NEXT_NAME: &str = "next.tmp";
 /// The owner may read and write; nobody else anything.
@@ -114,6 +120,49 @@ impl Directory {
         }
     }
 
+    /// Bans that were in no configuration yet; none where there is nothing, or nothing that can be read. Blocks.
+    pub(super) fn read_urgent(&self) -> KeptUrgent {
+        let read = || {
+            let file = File::open(self.path.join(URGENT_NAME)).map_err(OpenError::Io)?;
+            let mut sealed = SealedReader::new(BufReader::new(file), &self.key, Content::Urgent)?;
+            let mut length = [0; 4];
+            sealed.read_exact(&mut length)?;
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if length > URGENT_BYTES_MAX {
+                return Err(OpenError::Damaged);
+            }
+            let mut encoded = vec![0; length];
+            sealed.read_exact(&mut encoded)?;
+            KeptUrgent::decode(encoded.as_slice()).map_err(|_| OpenError::Damaged)
+        };
+        match read() {
+            Ok(urgent) => urgent,
+            Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => KeptUrgent::default(),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the latest revocations cannot be read; a control plane has them");
+                KeptUrgent::default()
+            }
+        }
+    }
+
+    /// Keeps bans that are in no configuration yet. Blocks until they are durable.
+    pub(super) fn write_urgent(&self, urgent: &KeptUrgent) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        let next = self.path.join(NEXT_NAME);
+        remove_if_there(&next)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
+        let mut sealed = SealedWriter::new(file, &self.key, Content::Urgent)?;
+        let encoded = urgent.encode_to_vec();
+        let length =
+            u32::try_from(encoded.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        sealed.write_all(&length.to_be_bytes())?;
+        sealed.write_all(&encoded)?;
+        sealed.finish()?.sync_all()?;
+        fs::rename(&next, self.path.join(URGENT_NAME))?;
+        File::open(&self.path)?.sync_all()
+    }
+
     /// Notes when a control plane was heard. Not durable at once: a time that is lost counts as longer ago. Blocks.
     pub(super) fn write_heard(&self, heard_at_ms: u64) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
@@ -132,6 +181,7 @@ impl Directory {
             remove_if_there(&path)?;
         }
         remove_if_there(&self.path.join(HEARD_NAME))?;
+        remove_if_there(&self.path.join(URGENT_NAME))?;
         remove_if_there(&self.path.join(NEXT_NAME))
     }
 
@@ -187,6 +237,30 @@ mod tests {
         directory.write_heard(1)?;
         directory.clear()?;
         assert_eq!(fs::read_dir(data_dir.path().join(DIRECTORY_NAME))?.count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn bans_that_came_ahead_are_read_back_and_nothing_else_is_taken_for_them()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let data_dir = tempfile::tempdir()?;
+        let directory = Directory::new(data_dir.path(), Key::random()?);
+        assert_eq!(directory.read_urgent(), KeptUrgent::default());
+        let ban = gantry_wire::sync_v1::KeptBan {
+            revision: 7,
+            key: "acme/ban/tenant".into(),
+            record: vec![1].into(),
+        };
+        let urgent = KeptUrgent { cluster_id: "c".to_owned(), bans: vec![ban] };
+        directory.write_urgent(&urgent)?;
+        assert_eq!(directory.read_urgent(), urgent);
+        directory.write_heard(1)?;
+        let folder = data_dir.path().join(DIRECTORY_NAME);
+        fs::rename(folder.join(HEARD_NAME), folder.join(URGENT_NAME))?;
+        assert_eq!(directory.read_urgent(), KeptUrgent::default());
+        directory.write_urgent(&urgent)?;
+        directory.clear()?;
+        assert_eq!(fs::read_dir(folder)?.count(), 0);
         Ok(())
     }
 

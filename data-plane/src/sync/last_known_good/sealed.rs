@@ -38,6 +38,8 @@ pub(super) enum Content {
     Configuration = 1,
     /// When it last heard from a control plane.
     Heard = 2,
+    /// Bans that came ahead of the configuration.
+    Urgent = 3,
 }
 
 /// Why a file cannot be read.

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_model::digest::Digest;
-use gantry_model::record::{Record, RecordValue};
+use gantry_model::record::{Record, RecordKey, RecordValue};
 use gantry_model::resource::Resource;
-use gantry_model::{Revision, Secret};
+use gantry_model::{Ban, Revision, Secret};
 use gantry_node::seal::{Purpose, SealPublicKey, seal};
 use gantry_wire::sync_v1 as wire;
 use gantry_wire::sync_v1::node_message::Message as FromNode;
@@ -32,7 +32,17 @@ use super::follower::DEADLINE;
 
 /// What all members have.
 #[derive(Clone)]
-pub(super) struct Cluster(Arc<watch::Sender<State>>);
+pub(super) struct Cluster(Arc<watch::Sender<State>>, Arc<Lane>);
+
+/// What goes ahead of updates.
+#[derive(Default)]
+struct Lane {
+    urgent: watch::Sender<wire::Urgent>,
+    /// The revision of the latest that a node said is in force.
+    acked: watch::Sender<u64>,
+    /// While it is set, the end of each update is held back.
+    held: watch::Sender<bool>,
+}
 
 #[derive(Clone)]
 struct State {
@@ -83,17 +93,56 @@ impl Cluster {
             digests: BTreeMap::from([(1, Digest::default().to_bytes().to_vec())]),
             secrets: BTreeMap::new(),
         };
-        Cluster(Arc::new(watch::Sender::new(state)))
+        Cluster(Arc::new(watch::Sender::new(state)), Arc::default())
     }
 
     /// Applies a resource; returns its revision.
     pub(super) fn apply(&self, resource: Resource) -> Revision {
+        self.put(RecordValue::Resource(Arc::new(resource)))
+    }
+
+    /// Has a ban sent ahead of all updates, and puts it into the next ones.
+    pub(super) fn ban(&self, ban: Ban) -> Revision {
+        let key = RecordKey::ban(&ban.tenant, &ban.target).to_string();
+        let revision = self.put(RecordValue::Ban(Arc::new(ban)));
+        let record = self.0.borrow().entries[&key].clone();
+        let upserts = vec![wire::Entry { key, record }];
+        self.1.urgent.send_replace(wire::Urgent { revision: revision.0, upserts, ..wire::Urgent::default() });
+        revision
+    }
+
+    /// Takes a ban out of the next updates.
+    pub(super) fn lift(&self, ban: &Ban) -> Revision {
+        let key = RecordKey::ban(&ban.tenant, &ban.target).to_string();
         let mut revision = 0;
         self.0.send_modify(|state| {
             state.revision += 1;
             revision = state.revision;
-            let value = RecordValue::Resource(Arc::new(resource));
-            let record = Record { revision: Revision(revision), value };
+            state.entries.remove(&key);
+            state.changes.push((revision, key.clone()));
+            state.note_digest();
+        });
+        Revision(revision)
+    }
+
+    /// Waits until a node has in force what was sent ahead.
+    pub(super) async fn is_in_force(&self, revision: Revision) {
+        let mut acked = self.1.acked.subscribe();
+        let acked = tokio::time::timeout(DEADLINE, acked.wait_for(|acked| *acked >= revision.0)).await;
+        assert!(matches!(acked, Ok(Ok(_))), "it is not said to be in force");
+    }
+
+    /// Holds back the end of each update, or no longer.
+    pub(super) fn hold(&self, held: bool) {
+        self.1.held.send_replace(held);
+    }
+
+    fn put(&self, value: RecordValue) -> Revision {
+        let mut revision = 0;
+        self.0.send_modify(|state| {
+            state.revision += 1;
+            revision = state.revision;
+            let record = Record { revision: Revision(revision), value: value.clone() };
             let key = record.value.key().to_string();
             state.entries.insert(key.clone(), gantry_wire::encode_record(&record).into());
             state.changes.push((revision, key));
@@ -138,7 +187,10 @@ impl State {
     fn update(&self, from: u64, first_for: Option<&SealPublicKey>) -> wire::Update {
         let changed = |key: &String| self.changes.iter().any(|(at, changed)| *at > from && changed == key);
         let upserts = self.entries.iter().filter(|(key, _)| from == 0 || changed(key));
+        let gone =
+            self.changes.iter().filter(|(at, key)| from > 0 && *at > from && !self.entries.contains_key(key));
         let mut update = wire::Update {
+            deletes: gone.map(|(_, key)| key.clone()).collect(),
             from_revision: from,
             revision: self.revision,
             upserts: upserts
@@ -270,7 +322,8 @@ impl Sync for Service {
     ) -> Result<Response<Updates>, Status> {
         self.opened.send_modify(|opened| *opened += 1);
         let (sender, receiver) = mpsc::channel(1);
-        let service = self.clone();
+        let (service, urgent) = (self.clone(), sender.clone());
+        tokio::spawn(self.clone().urge(urgent));
         tokio::spawn(async move {
             let served = service.end.run_until_cancelled(service.serve(request.into_inner(), &sender)).await;
             if served.is_none() {
@@ -282,6 +335,46 @@ impl Sync for Service {
 }
 
 impl Service {
+    /// Sends what goes ahead, as it comes.
+    async fn urge(self, outbound: mpsc::Sender<Result<wire::ServerMessage, Status>>) {
+        let mut urgent = self.cluster.1.urgent.subscribe();
+        while urgent.changed().await.is_ok() {
+            let message = Some(ToNode::Urgent(urgent.borrow_and_update().clone()));
+            if outbound.send(Ok(wire::ServerMessage { message })).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends an update; its end only when nothing holds it back.
+    async fn send(
+        &self,
+        update: wire::Update,
+        inbound: &mut Streaming<wire::NodeMessage>,
+        outbound: &mpsc::Sender<Result<wire::ServerMessage, Status>>,
+    ) -> Option<()> {
+        let message = |update| Ok(wire::ServerMessage { message: Some(ToNode::Update(update)) });
+        let mut held = self.cluster.1.held.subscribe();
+        if *held.borrow_and_update() {
+            let end = wire::Update { upserts: Vec::new(), ..update.clone() };
+            outbound.send(message(wire::Update { last: false, ..update })).await.ok()?;
+            while *held.borrow_and_update() {
+                tokio::select! {
+                    changed = held.changed() => changed.ok()?,
+                    reported = inbound.message() => self.note(reported.ok()??.message),
+                }
+            }
+            return outbound.send(message(end)).await.ok();
+        }
+        outbound.send(message(update)).await.ok()
+    }
+
+    fn note(&self, message: Option<FromNode>) {
+        if let Some(FromNode::Urgent(ack)) = message {
+            self.cluster.1.acked.send_replace(ack.revision);
+        }
+    }
+
     /// Ends with `None` when the node left.
     async fn serve(
         &self,
@@ -296,13 +389,12 @@ impl Service {
         loop {
             let update = states.borrow_and_update().update(position, first_for.take());
             let to = update.revision;
-            let message = wire::ServerMessage { message: Some(ToNode::Update(update)) };
-            outbound.send(Ok(message)).await.ok()?;
+            self.send(update, &mut inbound, outbound).await?;
             loop {
                 match inbound.message().await.ok()??.message {
                     Some(FromNode::Ack(ack)) if ack.revision == to => break,
                     Some(FromNode::Nack(nack)) => panic!("refused: {nack:?}"),
-                    _ => {}
+                    other => self.note(other),
                 }
             }
             self.served.lock().expect("no thread panicked").push(Served { from: position, to });
@@ -311,7 +403,7 @@ impl Service {
                 tokio::select! {
                     changed = states.changed() => break changed.ok()?,
                     // What it reports is nobody's concern here.
-                    reported = inbound.message() => { reported.ok()??; }
+                    reported = inbound.message() => self.note(reported.ok()??.message),
                 }
             }
         }

@@ -1,114 +1,23 @@
 //! Tenants that set a bound to how long they are served by what a node last heard.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use gantry_model::Revision;
-use gantry_model::resource::{
-    AgentSpec, EndpointSpec, Resource, ServerSpec, Spec, Staleness, TenantSpec, Transport,
-};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::control_plane::{Cluster, Member};
+use super::asking::{ask, cluster, end_of, listen, open_stream, status};
+use super::control_plane::Member;
 use super::follower::{DEADLINE, Following};
-use crate::front::{Hold, sse};
-use crate::pipeline::{self, Inbound};
-use crate::reply::{Body, BodyError};
-use crate::route::EndpointPath;
+use crate::reply::BodyError;
 use crate::sync::last_known_good::LastKnownGood;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MODERN: &str = "2026-07-28";
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 const HOW: LastKnownGood = LastKnownGood::KeyInDataDir;
-
-fn tenant(name: &str, fail_closed_after_seconds: Option<u32>) -> Resource {
-    let staleness = Staleness { fail_closed_after_seconds };
-    let spec = Spec::Tenant(TenantSpec { description: String::new(), staleness });
-    resource(name, name, spec)
-}
-
-fn resource(tenant: &str, name: &str, spec: Spec) -> Resource {
-    Resource { tenant: tenant.parse().expect("a name"), name: name.parse().expect("a name"), spec }
-}
-
-/// Two tenants with an endpoint for anybody: `strict` sets a bound of a minute, `lenient` none.
-fn cluster() -> (Cluster, Revision) {
-    let cluster = Cluster::new("one");
-    let mut revision = Revision::NONE;
-    for (name, bound) in [("strict", Some(60)), ("lenient", None)] {
-        cluster.apply(tenant(name, bound));
-        let url = "http://127.0.0.1:1/mcp".parse().expect("a URL");
-        cluster.apply(resource(name, "server", Spec::Server(ServerSpec::new(Transport::Http { url }))));
-        cluster.apply(resource(name, "anonymous", Spec::Agent(AgentSpec::default())));
-        let mut endpoint = EndpointSpec::bare("server".parse().expect("a name"));
-        endpoint.anonymous = true;
-        revision = cluster.apply(resource(name, "tools", Spec::Endpoint(endpoint)));
-    }
-    (cluster, revision)
-}
-
-/// The answer to a request of an agent.
-async fn ask(node: &Following, tenant: &str, method: &str, mut params: Value) -> http::Response<Body> {
-    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
-    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    let request = http::Request::post("/")
-        .header("content-type", "application/json")
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", MODERN)
-        .header("mcp-method", method);
-    let (head, ()) = request.body(()).expect("a request").into_parts();
-    let path = EndpointPath { tenant, endpoint: "tools" };
-    pipeline::serve(&node.node, path, head, Inbound::of_message(Bytes::from(body.to_string()))).await
-}
-
-async fn status(node: &Following, tenant: &str) -> u16 {
-    ask(node, tenant, "tools/list", json!({})).await.status().as_u16()
-}
-
-async fn listen(node: &Following, tenant: &str) -> Body {
-    let wanted = json!({"notifications": {"toolsListChanged": true}});
-    let response = ask(node, tenant, "subscriptions/listen", wanted).await;
-    assert_eq!(response.headers()["content-type"], "text/event-stream", "{}", response.status());
-    response.into_body()
-}
-
-/// A stream of HTTP+SSE, whose messages come by other requests.
-async fn open_stream(node: &Following, tenant: &str) -> Body {
-    let places = Arc::new(Semaphore::new(1));
-    let hold = Hold {
-        connection: Arc::new(places.acquire_owned().await.expect("a place")),
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-    };
-    let (head, ()) = http::Request::get("/").body(()).expect("a request").into_parts();
-    let path = EndpointPath { tenant, endpoint: "tools" };
-    let response = sse::open(&node.node, path, &head, hold).await;
-    assert_eq!(response.status(), 200);
-    response.into_body()
-}
-
-/// How a stream ends.
-async fn end_of(stream: Body) -> Option<BodyError> {
-    let mut stream = pin!(stream);
-    loop {
-        match stream.frame().await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Some(error),
-            None => return None,
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_tenant_is_refused_once_the_silence_is_longer_than_it_allows_and_until_it_ends() -> Result {
@@ -131,7 +40,7 @@ async fn a_tenant_is_refused_once_the_silence_is_longer_than_it_allows_and_until
     node.node.contact.begin(now_ms - 59_500, now_ms);
     assert_eq!(status(&node, "strict").await, 200);
     let ended = timeout(DEADLINE, end_of(strict)).await?;
-    assert!(matches!(ended, Some(BodyError::Cut)), "{ended:?}");
+    assert!(matches!(ended, Some(BodyError::Cut(_))), "{ended:?}");
     let ended = timeout(DEADLINE, end_of(conversation)).await?;
     assert!(ended.is_none(), "{ended:?}");
 

@@ -1,0 +1,49 @@
+//! Telling a node of bans, ahead of the updates that bring them.
+//!
+//! Always holds: whoever is banned is told of at once, also between the parts of an update, and while one is unanswered;
+//! while the node does not read, bans become one message. What is told here stands in a later update too.
+
+use bytes::Bytes;
+use gantry_model::Revision;
+use gantry_wire::sync_v1::server_message::Message as ToNode;
+use gantry_wire::sync_v1::{Entry, ServerMessage, Urgent};
+
+use super::session::Outbound;
+use crate::feed;
+use crate::plane::Plane;
+
+/// Tells until the node is gone; from what it has, which is all up to `position`, or nothing that counts.
+pub(super) async fn tell(plane: &Plane, position: Option<Revision>, outbound: &Outbound) {
+    let mut news = plane.consensus.feed().subscribe_to_urgent();
+    let mut told = position;
+    loop {
+        news.borrow_and_update();
+        let urgent = plane.consensus.feed().urgent_since(told);
+        told = Some(urgent.revision);
+        // Also without a ban: what the node may have of another time of the cluster is then over.
+        if urgent.is_complete || !urgent.changes.is_empty() {
+            let message = Some(ToNode::Urgent(to_wire(urgent)));
+            if outbound.send(Ok(ServerMessage { message })).await.is_err() {
+                return;
+            }
+        }
+        // The feed lives as long as the process.
+        if news.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn to_wire(urgent: feed::Urgent) -> Urgent {
+    let mut message =
+        Urgent { revision: urgent.revision.0, complete: urgent.is_complete, ..Urgent::default() };
+    for change in urgent.changes {
+        match change.value {
+            Some(record) => {
+                message.upserts.push(Entry { key: change.key, record: Bytes::from_owner(record) });
+            }
+            None => message.deletes.push(change.key),
+        }
+    }
+    message
+}
