@@ -52,10 +52,15 @@ struct WaitFlags {
     timeout: Span,
 }
 
-impl WaitFlags {
+impl ReportFlags {
     /// How long to wait; `None`: not at all.
     pub(crate) fn deadline(&self) -> Option<Span> {
-        self.wait.then_some(self.timeout)
+        self.wait.wait.then_some(self.wait.timeout)
+    }
+
+    /// The form of the report.
+    pub(crate) fn format(&self) -> output::TextFormat {
+        self.output
     }
 }
 

@@ -45,6 +45,7 @@ use verb::delete::Delete;
 use verb::diff::Diff;
 use verb::get::Get;
 use verb::key::Key;
+use verb::node::Node;
 use verb::policy::Policy;
 use verb::revoke::Revoke;
 use verb::status::Status;
@@ -87,6 +88,8 @@ enum Verb {
     Audit(Audit),
     Connect(Connect),
     Status(Status),
+    #[command(subcommand)]
+    Node(Node),
     #[command(subcommand)]
     Cluster(Cluster),
     #[command(subcommand)]
@@ -142,6 +145,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Audit(verb) => verb.run().await,
             Verb::Connect(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
+            Verb::Node(verb) => verb.run().await,
             Verb::Cluster(verb) => verb.run().await,
             Verb::ControlPlane(verb) => verb.run().await,
             Verb::DataPlane(verb) => verb.run().await,

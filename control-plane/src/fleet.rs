@@ -15,6 +15,7 @@ mod progress;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod told;
 
 use std::time::Duration;
 
@@ -24,10 +25,11 @@ pub(crate) use acks::Lane;
 pub(crate) use failures::Failures;
 pub(crate) use flapping::Flapping;
 pub(crate) use node_id::{NodeId, NodeIdError};
-pub(crate) use nodes::{Arrival, FleetFull, NodeView, Nodes, Ticket};
+pub(crate) use nodes::{Arrival, FleetFull, Nodes, Ticket};
 pub(crate) use place::{Place, PlaceError};
 pub(crate) use progress::{Progress, Standing};
 pub(crate) use timeline::Timeline;
+pub(crate) use told::{NodeView, Problem};
 
 /// How long after its start a process does not know yet who is there: longer than any pause that a node makes before
 /// it connects again (15 s).

@@ -24,6 +24,7 @@ mod urgent;
 use std::sync::Arc;
 
 use gantry_model::{ResourceId, ServerName, TenantName};
+use gantry_node::tls::Caller;
 use gantry_wire::sync_v1::sync_server::Sync;
 use gantry_wire::sync_v1::{NodeMessage, ServerMessage};
 use tokio::sync::mpsc;
@@ -60,8 +61,11 @@ impl Sync for StreamService {
         let (outbound, messages) = mpsc::channel(PARTS_QUEUED_MAX);
         let plane = self.plane.clone();
         let certified = request.extensions().get::<CertifiedNode>().cloned();
+        // With TLS the connection is one of our own making.
+        let address = request.extensions().get::<Caller>().map(|caller| caller.address);
+        let proof = (certified, address.or(request.remote_addr()));
         self.plane.tasks.spawn(async move {
-            let ended = session::serve(&plane, certified, request.into_inner(), &outbound).await;
+            let ended = session::serve(&plane, proof, request.into_inner(), &outbound).await;
             if let Err(end) = ended {
                 tracing::info!(reason = %end, "a node's stream ends");
                 // A node that does not read learns by the end of the stream itself.

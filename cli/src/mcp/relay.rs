@@ -111,7 +111,7 @@ impl Relay {
             tokio::select! {
                 () = signals.next() => break false,
                 () = out.closed() => break false,
-                _ = revoked.wait_for(Option::is_some) => break false,
+                _ = revoked.wait_for(Option::is_some) => break true,
                 Some(done) = self.tasks.join_next_with_id() => {
                     let task = done.map_or_else(|error| error.id(), |(task, ())| task);
                     self.modern.remove(&task);
@@ -136,14 +136,11 @@ impl Relay {
         }
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.wire.farewell()).await;
         drop(out);
-        if let Some(failure) = revoked::failure(&revoked) {
-            return Err(failure);
-        }
         // It has nothing left to wait for but its reader.
         if ended {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
-        Ok(())
+        revoked::failure(&revoked).map_or(Ok(()), Err)
     }
 
     async fn take(&mut self, line: Line, out: &Out) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::admin::Admin;
-use crate::change::{self, Changed, WaitFlags, title};
+use crate::change::{self, Changed, ReportFlags, title};
 use crate::context::Access;
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
@@ -68,10 +68,7 @@ pub(crate) struct Named {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) reason: String,
     #[command(flatten)]
-    pub(crate) wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: TextFormat,
+    pub(crate) report: ReportFlags,
     #[command(flatten)]
     pub(crate) access: Access,
 }
@@ -86,10 +83,7 @@ pub(crate) struct Lifted {
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     #[command(flatten)]
-    wait: WaitFlags,
-    /// Form of the report.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: TextFormat,
+    report: ReportFlags,
     #[command(flatten)]
     access: Access,
 }
@@ -203,14 +197,16 @@ impl Named {
             output::say(&format!("it was revoked before, {}", because(ban)));
         }
         let what = title(sort.word(), &tenant, &self.name);
-        if self.output == TextFormat::Text {
+        if self.report.format() == TextFormat::Text {
             output::print(&format!("{change:<10} {what}\nrevision {}\n", answer.revision))?;
         }
-        let seen = match self.wait.deadline() {
-            Some(span) => Some(watch::until_in_force(&admin, answer.revision, span, self.output).await?),
+        let seen = match self.report.deadline() {
+            Some(span) => {
+                Some(watch::until_in_force(&admin, answer.revision, span, self.report.format()).await?)
+            }
             None => None,
         };
-        if self.output == TextFormat::Json {
+        if self.report.format() == TextFormat::Json {
             let result = json!({"kind": sort.word(), "tenant": tenant, "name": self.name, "change": change});
             let mut report = json!({"revision": answer.revision, "results": [result]});
             if let Some(seen) = &seen {
@@ -235,7 +231,7 @@ impl Lifted {
         let answer = admin.ask(admin.service().lift_revocation(request), &next).await?;
         let kind = sort.word().to_owned();
         let lifted = Changed { kind, tenant, name: self.name, change: "lifted" };
-        change::report(&admin, answer.revision, vec![lifted], &self.wait, self.output).await
+        change::report(&admin, answer.revision, vec![lifted], &self.report).await
     }
 }
 

@@ -1,13 +1,13 @@
 //! `gantry status`: the cluster, the revision that each node has, and what each server offers or why it does not.
 
-use gantry_wire::admin_v1::{NodeStatus, ServerStatus, StatusRequest, StatusResponse};
+use gantry_wire::admin_v1::{ServerStatus, StatusRequest, StatusResponse};
 use serde::Serialize;
 
 use crate::admin::Admin;
 use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::moment;
 use crate::output::{self, Format};
+use crate::verb::node::NodeView;
 
 /// Longest failure text in a table, in characters.
 const FAILURE_MAX: usize = 80;
@@ -34,18 +34,6 @@ struct ClusterView {
     resources: u32,
     nodes: Vec<NodeView>,
     servers: Vec<ServerView>,
-}
-
-#[derive(Debug, Serialize)]
-struct NodeView {
-    name: String,
-    build: String,
-    connected: bool,
-    acked_revision: u64,
-    lag: u64,
-    apply_us: u64,
-    records_dropped: u64,
-    last_error: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,34 +80,6 @@ impl From<&StatusResponse> for ClusterView {
             nodes: status.nodes.iter().map(|node| NodeView::new(node, status.revision)).collect(),
             servers: status.servers.iter().map(ServerView::from).collect(),
         }
-    }
-}
-
-impl NodeView {
-    fn new(node: &NodeStatus, revision: u64) -> NodeView {
-        NodeView {
-            name: node.node_id.clone(),
-            build: node.build.clone(),
-            connected: node.connected,
-            acked_revision: node.acked_revision,
-            lag: revision.saturating_sub(node.acked_revision),
-            apply_us: node.apply_us,
-            records_dropped: node.records_dropped,
-            last_error: node.last_error.clone(),
-        }
-    }
-
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            if self.connected { "connected" } else { "gone" }.to_owned(),
-            self.acked_revision.to_string(),
-            self.lag.to_string(),
-            moment::short(self.apply_us),
-            self.records_dropped.to_string(),
-            self.build.clone(),
-            output::first_line(&self.last_error, FAILURE_MAX),
-        ]
     }
 }
 
@@ -183,6 +143,8 @@ impl ClusterView {
 
 #[cfg(test)]
 mod tests {
+    use gantry_wire::admin_v1::NodeStatus;
+
     use super::*;
 
     #[test]

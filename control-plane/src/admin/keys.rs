@@ -75,6 +75,7 @@ pub(super) async fn revoke(call: &Call, request: RevokeKeyRequest) -> Result<Rev
     let target = BanTarget { target: Some(Target::Key(request.id)) };
     let request = RevokeRequest { tenant: request.tenant, target: Some(target), reason: String::new() };
     let revoked = revoke::revoke(call, request).await?;
+    Ok(RevokeKeyResponse { revision: revoked.revision })
 }
 
 fn random_key() -> Result<PresentedKey, crate::vault::CryptoError> {

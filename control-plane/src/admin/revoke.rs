@@ -64,10 +64,7 @@ pub(super) async fn revoke(call: &Call, request: RevokeRequest) -> Result<Revoke
     })
 }
 
-pub(super) fn list(
-    call: &Call,
-    request: &ListRevocationsRequest,
-) -> Result<ListRevocationsResponse, Status> {
+pub(super) fn list(call: &Call, request: &ListRevocationsRequest) -> Result<ListRevocationsResponse, Status> {
     let tenant: Option<TenantName> = parse_or_every("tenant", &request.tenant)?;
     let view = call.view();
     let bans = match &tenant {

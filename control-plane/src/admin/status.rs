@@ -7,14 +7,15 @@ use gantry_control_state::State;
 use gantry_model::record::RecordValue;
 use gantry_model::{Revision, ServerName, Spec, TenantName};
 use gantry_wire::admin_v1::{
-    NodeStanding, NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest, WaitAppliedResponse,
+    NodeProblem, NodeStanding, NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest,
+    WaitAppliedResponse,
 };
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::call::Call;
 use super::rejection::index;
-use crate::fleet::{Lane, NodeView, Progress, Standing};
+use crate::fleet::{Lane, NodeView, Problem, Progress, Standing};
 
 /// Longest wait; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -36,6 +37,7 @@ pub(super) async fn status(call: &Call) -> StatusResponse {
         };
     }
     let consensus = call.plane.consensus.status().await;
+    let own = consensus.voter.0;
     StatusResponse {
         cluster_id: call.plane.vault.cluster_id().to_owned(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,7 +47,7 @@ pub(super) async fn status(call: &Call) -> StatusResponse {
         log_last: consensus.last_log.unwrap_or(0),
         log_purged: consensus.purged.unwrap_or(0),
         resource_count: resources(&view.state),
-        nodes: nodes.map(node_status).collect(),
+        nodes: nodes.map(|node| node_status(node, own)).collect(),
         servers: servers(call, &view.state),
     }
 }
@@ -54,22 +56,41 @@ fn resources(state: &State) -> u32 {
     index(state.records().filter(|record| matches!(record.value, RecordValue::Resource(_))).count())
 }
 
-/// A node as those see it who are bound to tenants: the newest of their own revisions that it has.
+/// A node as those see it who are bound to tenants: the newest of their own revisions that it has, and nothing of what
+/// was seen of it, which may tell of others.
 fn bound_node_status(node: NodeView, revisions: &BTreeSet<Revision>) -> NodeStatus {
     let acked = revisions.range(..=node.acked).next_back().copied().unwrap_or(Revision::NONE);
-    let node = NodeView { acked, apply_us: 0, last_error: String::new(), records_dropped: 0, ..node };
-    node_status(node)
+    let (node_id, connected) = (node.node.to_string(), node.connected);
+    NodeStatus {
+        node_id,
+        build: node.seen.build,
+        connected,
+        acked_revision: acked.0,
+        ..NodeStatus::default()
+    }
 }
 
-fn node_status(node: NodeView) -> NodeStatus {
+/// `own`: the member that answers.
+fn node_status(node: NodeView, own: u64) -> NodeStatus {
+    let problem = |problem: Problem| NodeProblem {
+        tenant: problem.tenant,
+        resource: problem.resource,
+        message: problem.message,
+    };
     NodeStatus {
         node_id: node.node.to_string(),
-        build: node.build,
+        build: node.seen.build,
         connected: node.connected,
         acked_revision: node.acked.0,
-        apply_us: node.apply_us,
-        last_error: node.last_error,
-        records_dropped: node.records_dropped,
+        apply_us: node.seen.apply_us,
+        last_error: node.seen.last_error,
+        records_dropped: node.seen.records_dropped,
+        address: node.seen.address,
+        member: node.member.unwrap_or(own),
+        connected_at_ms: node.seen.connected_at_ms,
+        urgent_revision: node.urgent.0,
+        refused_revision: node.seen.refused.0,
+        problems: node.seen.problems.into_iter().map(problem).collect(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! row. A node that left is forgotten after [`GONE_KEPT`].
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,14 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::acks::Answers;
 use super::others::{Others, ToldNode};
+use super::told::{NodeView, Problem, Seen};
 use super::{NodeId, Place};
 
 /// Most nodes of one control-plane process. Each costs a stream; a larger fleet has more processes.
 pub(crate) const NODES_MAX: usize = 10_000;
 /// How long a node that left is still shown, so that whoever looks after an incident sees it.
 const GONE_KEPT: Duration = Duration::from_secs(3600);
-/// Longest message in characters: it is one cell of a table.
-pub(super) const MESSAGE_CHARS_MAX: usize = 512;
 
 /// A node that connects.
 #[derive(Debug, Clone)]
@@ -34,6 +34,10 @@ pub(crate) struct Arrival {
     pub(crate) seal_key: SealPublicKey,
     /// Its place in the mesh, if it takes part.
     pub(crate) place: Option<Place>,
+    /// From where its stream comes, where that is known.
+    pub(crate) address: Option<SocketAddr>,
+    /// In milliseconds since 1970.
+    pub(crate) connected_at_ms: u64,
 }
 
 /// One session of one node.
@@ -52,18 +56,6 @@ pub(crate) struct Ticket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{NODES_MAX} nodes are connected already")]
 pub(crate) struct FleetFull;
-
-/// A row, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodeView {
-    pub(crate) node: NodeId,
-    pub(crate) build: String,
-    pub(crate) connected: bool,
-    pub(crate) acked: Revision,
-    pub(crate) apply_us: u64,
-    pub(crate) last_error: String,
-    pub(crate) records_dropped: u64,
-}
 
 /// The table.
 #[derive(Debug, Default)]
@@ -85,7 +77,7 @@ struct Rows {
 
 #[derive(Debug)]
 struct Node {
-    build: String,
+    seen: Seen,
     session: u64,
     replaced: CancellationToken,
     place: Option<Place>,
@@ -95,9 +87,6 @@ struct Node {
     answers: Answers,
     /// It ended its last session on purpose.
     took_leave: bool,
-    apply_us: u64,
-    last_error: String,
-    records_dropped: u64,
 }
 
 impl Nodes {
@@ -113,7 +102,10 @@ impl Nodes {
         let replaced = CancellationToken::new();
         let node = rows.nodes.entry(arrival.node.clone()).or_insert_with(|| Node::new(now));
         node.replaced.cancel();
-        (node.build, node.session, node.replaced) = (arrival.build, session, replaced.clone());
+        (node.session, node.replaced) = (session, replaced.clone());
+        node.seen.build = arrival.build;
+        node.seen.address = arrival.address.map(|address| address.to_string()).unwrap_or_default();
+        node.seen.connected_at_ms = arrival.connected_at_ms;
         let was_member = node.place.is_some();
         node.place = arrival.place;
         let is_member = node.place.is_some();
@@ -150,8 +142,7 @@ impl Nodes {
     ) {
         self.update(ticket, |node| {
             node.answers.configuration.note(revision, now);
-            node.apply_us = apply_us;
-            node.last_error.clear();
+            node.seen.applied(apply_us);
             if provisioned {
                 node.provisioned = Some(ticket.seal_key);
             }
@@ -170,12 +161,17 @@ impl Nodes {
 
     /// Something went wrong with the node. Stays until it acknowledges an update.
     pub(crate) fn failed(&self, ticket: &Ticket, message: &str) {
-        self.update(ticket, |node| node.last_error = message.chars().take(MESSAGE_CHARS_MAX).collect());
+        self.update(ticket, |node| node.seen.failed(message));
+    }
+
+    /// The node refused a part of an update. Stays until it acknowledges one.
+    pub(crate) fn refused(&self, ticket: &Ticket, revision: Revision, problems: Vec<Problem>) {
+        self.update(ticket, |node| node.seen.refused(revision, problems));
     }
 
     /// How many audit records the node did not report for want of room, since it started.
     pub(crate) fn records_dropped(&self, ticket: &Ticket, count: u64) {
-        self.update(ticket, |node| node.records_dropped = count);
+        self.update(ticket, |node| node.seen.records_dropped = count);
     }
 
     /// Every row, in the order of the ids.
@@ -313,7 +309,7 @@ impl Rows {
 impl Node {
     fn new(now: Instant) -> Node {
         Node {
-            build: String::new(),
+            seen: Seen::default(),
             session: 0,
             replaced: CancellationToken::new(),
             place: None,
@@ -322,9 +318,6 @@ impl Node {
             provisioned: None,
             answers: Answers::default(),
             took_leave: false,
-            apply_us: 0,
-            last_error: String::new(),
-            records_dropped: 0,
         }
     }
 
@@ -338,26 +331,21 @@ impl Node {
             }
         });
         wire::FleetNode {
-            node_id: id.to_string(),
-            build: self.build.clone(),
             acked_revision: self.answers.configuration.newest().0,
             urgent_revision: self.answers.urgent.newest().0,
-            apply_us: self.apply_us,
-            last_error: self.last_error.clone(),
-            records_dropped: self.records_dropped,
             place,
+            ..self.seen.to_news(id)
         }
     }
 
     fn view(&self, id: &NodeId) -> NodeView {
         NodeView {
             node: id.clone(),
-            build: self.build.clone(),
+            member: None,
             connected: self.gone_at.is_none(),
             acked: self.answers.configuration.newest(),
-            apply_us: self.apply_us,
-            last_error: self.last_error.clone(),
-            records_dropped: self.records_dropped,
+            urgent: self.answers.urgent.newest(),
+            seen: self.seen.clone(),
         }
     }
 }

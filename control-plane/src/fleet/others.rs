@@ -13,7 +13,8 @@ use gantry_wire::sync_v1::Mesh;
 use tokio::time::Instant;
 
 use super::acks::Answers;
-use super::nodes::{MESSAGE_CHARS_MAX, NODES_MAX};
+use super::nodes::NODES_MAX;
+use super::told::Seen;
 use super::{NodeId, NodeView, Place, SETTLING};
 
 /// Members whose word is kept. A cluster has a handful.
@@ -53,7 +54,7 @@ impl Others {
             // Another member has refused what cannot be read already.
             let Ok(id) = node.node_id.parse::<NodeId>() else { continue };
             let known = before.remove(&id);
-            let node = ToldNode::read(&id, node, known.as_ref(), now);
+            let node = ToldNode::read((member, &id), &node, known.as_ref(), now);
             places_changed |= known.is_none_or(|known| known.place != node.place);
             nodes.insert(id, node);
         }
@@ -87,7 +88,12 @@ impl Others {
 const SILENT_KEPT: Duration = SETTLING;
 
 impl ToldNode {
-    fn read(id: &NodeId, node: wire::FleetNode, known: Option<&ToldNode>, now: Instant) -> ToldNode {
+    fn read(
+        (member, id): (u64, &NodeId),
+        node: &wire::FleetNode,
+        known: Option<&ToldNode>,
+        now: Instant,
+    ) -> ToldNode {
         let place = node.place.as_ref().and_then(|place| {
             let mesh = Mesh {
                 address: place.address.clone(),
@@ -106,12 +112,11 @@ impl ToldNode {
         }
         let view = NodeView {
             node: id.clone(),
-            build: node.build,
+            member: Some(member),
             connected: true,
             acked,
-            apply_us: node.apply_us,
-            last_error: node.last_error.chars().take(MESSAGE_CHARS_MAX).collect(),
-            records_dropped: node.records_dropped,
+            urgent: Revision(node.urgent_revision),
+            seen: Seen::of_news(node),
         };
         ToldNode { view, place, since: known.map_or(now, |known| known.since), answers }
     }

@@ -7,10 +7,18 @@ use gantry_node::seal::{NodeSealKey, SealPublicKey};
 use tokio::time::Instant;
 
 use super::nodes::NODES_MAX;
+use super::told::Seen;
 use super::*;
 
 fn arrival(node: &str, seal_key: SealPublicKey) -> Arrival {
-    Arrival { node: node.parse().expect("an id"), build: "1".to_owned(), seal_key, place: None }
+    Arrival {
+        node: node.parse().expect("an id"),
+        build: "1".to_owned(),
+        seal_key,
+        place: None,
+        address: Some(([192, 0, 2, 1], 7).into()),
+        connected_at_ms: 5,
+    }
 }
 
 fn seal_key() -> SealPublicKey {
@@ -93,12 +101,18 @@ fn a_node_that_connects_again_ends_its_older_session_which_then_changes_nothing(
     nodes.records_dropped(&new, 3);
     let expected = NodeView {
         node: "a".parse().expect("an id"),
-        build: "1".to_owned(),
+        member: None,
         connected: true,
         acked: Revision(1),
-        apply_us: 10,
-        last_error: String::new(),
-        records_dropped: 3,
+        urgent: Revision::NONE,
+        seen: Seen {
+            build: "1".to_owned(),
+            address: "192.0.2.1:7".to_owned(),
+            connected_at_ms: 5,
+            apply_us: 10,
+            records_dropped: 3,
+            ..Seen::default()
+        },
     };
     assert_eq!(nodes.list(now), vec![expected]);
     let restarted = nodes.enter(arrival("a", seal_key()), now)?;
@@ -111,10 +125,28 @@ fn an_error_stays_until_the_next_acknowledgement() -> Result<(), FleetFull> {
     let nodes = Nodes::default();
     let now = Instant::now();
     let ticket = nodes.enter(arrival("a", seal_key()), now)?;
+    let problem = |tenant: &str| Problem {
+        tenant: tenant.to_owned(),
+        resource: String::new(),
+        message: "bad".to_owned(),
+    };
+    let shown = |nodes: &Nodes| {
+        let seen = nodes.list(now).remove(0).seen;
+        (seen.last_error, seen.refused, seen.problems)
+    };
     nodes.failed(&ticket, "wrong");
-    assert_eq!(nodes.list(now)[0].last_error, "wrong");
-    nodes.acked(&ticket, Revision(1), 10, false, now);
-    assert_eq!(nodes.list(now)[0].last_error, "");
+    nodes.refused(&ticket, Revision(1), vec![problem("acme"), problem("globex")]);
+    let problems = vec![problem("acme"), problem("globex")];
+    assert_eq!(shown(&nodes), ("wrong".to_owned(), Revision(1), problems.clone()));
+    // Another member is told the same.
+    let other = Nodes::default();
+    other.told(2, nodes.news(), now);
+    assert_eq!(shown(&other), ("wrong".to_owned(), Revision(1), problems));
+    assert_eq!(other.list(now)[0].member, Some(2));
+    nodes.refused(&ticket, Revision(2), vec![problem("x"); 1_000]);
+    assert_eq!(shown(&nodes).2.len(), 64);
+    nodes.acked(&ticket, Revision(2), 10, false, now);
+    assert_eq!(shown(&nodes), (String::new(), Revision::NONE, Vec::new()));
     assert!(!nodes.enter(arrival("a", seal_key()), now)?.provisioned);
     Ok(())
 }

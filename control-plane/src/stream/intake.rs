@@ -14,7 +14,7 @@ use tonic::{Code, Streaming};
 
 use super::catalogs::ReportSender;
 use super::rejection::StreamEnd;
-use crate::fleet::Ticket;
+use crate::fleet::{self, Ticket};
 use crate::plane::Plane;
 
 /// Problems of a refused update that are shown; they often have one cause.
@@ -24,7 +24,7 @@ const PROBLEMS_SHOWN_MAX: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Applied { revision: Revision, digest: Vec<u8>, apply_us: u64 },
-    Refused { revision: Revision, message: String, need_snapshot: bool },
+    Refused { revision: Revision, message: String, problems: Vec<fleet::Problem>, need_snapshot: bool },
 }
 
 /// Reads what a node sends.
@@ -51,12 +51,12 @@ impl Intake<'_> {
         loop {
             let message = match self.inbound.message().await {
                 Ok(Some(message)) => message,
-                Ok(None) => return Ok(self.plane.fleet.nodes.takes_leave(self.ticket)),
-                Err(status) if status.code() == Code::Cancelled => {
-                    return Ok(self.plane.fleet.nodes.takes_leave(self.ticket));
-                }
                 // The connection broke: where the node is, is not known, and it may serve on.
-                Err(_) => return Ok(()),
+                Err(status) if status.code() != Code::Cancelled => return Ok(()),
+                Ok(None) | Err(_) => {
+                    self.plane.fleet.nodes.takes_leave(self.ticket);
+                    return Ok(());
+                }
             };
             let answer = match message.message {
                 Some(Message::Hello(_)) => return Err(StreamEnd::SecondHello),
@@ -115,8 +115,14 @@ fn refused(nack: Nack) -> Answer {
     Answer::Refused {
         revision: Revision(nack.revision),
         message: format!("revision {}: {}", nack.revision, shown.join("; ")),
+        problems: nack.problems.into_iter().map(problem).collect(),
         need_snapshot: nack.need_snapshot,
     }
+}
+
+fn problem(problem: Problem) -> fleet::Problem {
+    let Problem { tenant, resource, message } = problem;
+    fleet::Problem { tenant, resource, message }
 }
 
 fn describe(problem: &Problem) -> String {
@@ -145,9 +151,14 @@ mod tests {
             need_snapshot: false,
         };
         let message = "revision 7: a Policy x: bad; b Policy x: bad; c Policy x: bad; and 2 more".to_owned();
-        assert_eq!(refused(nack), Answer::Refused { revision: Revision(7), message, need_snapshot: false });
+        let problems: Vec<_> = nack.problems.iter().cloned().map(super::problem).collect();
+        assert_eq!((problems.len(), &*problems[4].tenant), (5, "e"));
+        let answer = Answer::Refused { revision: Revision(7), message, problems, need_snapshot: false };
+        assert_eq!(refused(nack), answer);
         let bare = Nack { revision: 8, problems: Vec::new(), need_snapshot: true };
         let message = "revision 8: the node asked for a snapshot".to_owned();
-        assert_eq!(refused(bare), Answer::Refused { revision: Revision(8), message, need_snapshot: true });
+        let problems = Vec::new();
+        let answer = Answer::Refused { revision: Revision(8), message, problems, need_snapshot: true };
+        assert_eq!(refused(bare), answer);
     }
 }

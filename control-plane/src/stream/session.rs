@@ -3,6 +3,7 @@
 //! Always holds: the row of the node is entered before the first update and left after the last; the writer sends an
 //! update only when the one before it was answered.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use gantry_node::seal::SealPublicKey;
 use gantry_wire::sync_v1::server_message::Message as ToNode;
 use gantry_wire::sync_v1::{Hello, NodeMessage, ServerMessage, node_message};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Status, Streaming};
 
 use super::catalogs;
@@ -26,7 +27,7 @@ use super::urgent;
 use crate::access::CertifiedNode;
 use crate::feed::View;
 use crate::fleet::{Arrival, Place, Ticket};
-use crate::plane::Plane;
+use crate::plane::{Plane, now_ms};
 use crate::vault::SecretError;
 
 /// How long a node may take to introduce itself.
@@ -38,6 +39,8 @@ const ANSWERS_QUEUED_MAX: usize = 4;
 /// Snapshots in a row that a node may refuse. The first repairs whatever a delta broke; if three do not help, the
 /// builds do not fit each other, and trying on would only keep both busy.
 const SNAPSHOTS_REFUSED_MAX: usize = 3;
+/// How long the end of a node's own side may come after that of this one.
+const FAREWELL_DEADLINE: Duration = Duration::from_millis(250);
 /// A message to a node.
 pub(super) type Outbound = mpsc::Sender<Result<ServerMessage, Status>>;
 
@@ -57,7 +60,7 @@ struct Writer<'a> {
 /// Serves a node until it leaves (`Ok`) or must be sent away.
 pub(super) async fn serve(
     plane: &Arc<Plane>,
-    certified: Option<CertifiedNode>,
+    (certified, address): (Option<CertifiedNode>, Option<SocketAddr>),
     mut inbound: Streaming<NodeMessage>,
     outbound: &Outbound,
 ) -> Result<(), StreamEnd> {
@@ -73,14 +76,15 @@ pub(super) async fn serve(
     reach(plane, &hello).await?;
     let seal_key = SealPublicKey::try_from(hello.seal_public_key.as_slice()).map_err(StreamEnd::SealKey)?;
     let place = hello.mesh.as_ref().map(|mesh| Place::read(&hello.incarnation, mesh)).transpose()?;
-    let arrival = Arrival { node: hello.node_id.parse()?, build: hello.build.clone(), seal_key, place };
+    let (node, build, connected_at_ms) = (hello.node_id.parse()?, hello.build.clone(), now_ms());
+    let arrival = Arrival { node, build, seal_key, place, address, connected_at_ms };
     let ticket = plane.fleet.nodes.enter(arrival, Instant::now())?;
     tracing::info!(node = %ticket.node, incarnation = hello.incarnation, build = hello.build, "a node connected");
     let ended = tokio::select! {
         biased;
         () = plane.stop.cancelled() => Err(StreamEnd::GoingDown),
         () = ticket.replaced.cancelled() => Err(StreamEnd::Replaced(ticket.node.clone())),
-        () = outbound.closed() => Ok(()),
+        () = closed(outbound) => Ok(()),
         ended = follow(plane, &ticket, &hello, inbound, outbound) => ended,
     };
     if let Err(end) = &ended {
@@ -88,6 +92,12 @@ pub(super) async fn serve(
     }
     plane.fleet.nodes.leave(&ticket, Instant::now());
     ended
+}
+
+/// The node reads no more. How it left, its own side of the stream says at about the same time.
+async fn closed(outbound: &Outbound) {
+    outbound.closed().await;
+    sleep(FAREWELL_DEADLINE).await;
 }
 
 async fn hello(inbound: &mut Streaming<NodeMessage>) -> Result<Hello, StreamEnd> {
@@ -130,11 +140,13 @@ async fn follow(
     let writer =
         Writer { plane, ticket, outbound, answers, position, provisioned: ticket.provisioned, refused: 0 };
     tokio::select! {
+        // Bans go before whatever is ready at the same time.
+        biased;
+        () = urgent::tell(plane, position, outbound) => Ok(()),
+        () = members::tell(plane, hello, outbound) => Ok(()),
         ended = intake.run() => ended,
         ended = writer.run() => ended,
         () = reports.record_into(plane) => Ok(()),
-        () = members::tell(plane, hello, outbound) => Ok(()),
-        () = urgent::tell(plane, position, outbound) => Ok(()),
     }
 }
 
@@ -267,9 +279,10 @@ impl Writer<'_> {
                     nodes.failed(self.ticket, &message);
                     return self.refuse().map(ControlFlow::Continue);
                 }
-                Some(Answer::Refused { message, .. }) => {
+                Some(Answer::Refused { message, problems, .. }) => {
                     // It has the entries of the update and serves an older form of some tenants.
                     nodes.failed(self.ticket, &message);
+                    nodes.refused(self.ticket, revision, problems);
                     self.provisioned |= provisions;
                     (self.position, self.refused) = (Some(revision), 0);
                     return Ok(ControlFlow::Continue(()));

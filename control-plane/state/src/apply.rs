@@ -156,10 +156,9 @@ impl Draft {
             (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
             (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
             (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
-            (
-                Kind::Tenant,
-                RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_),
-            ) => true,
+            (Kind::Tenant, RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_)) => {
+                true
+            }
             _ => false,
         };
         let keys: Vec<RecordKey> = self

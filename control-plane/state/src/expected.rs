@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use gantry_model::admin::AdminChange;
 use gantry_model::record::{Deletion, Deletions, RecordKey, RecordKind, RecordValue};
-use gantry_model::{Name, ResourceId, Revision, TenantName};
+use gantry_model::{BanTarget, Name, ResourceId, Revision, TenantName};
 use gantry_wire::Command;
 
 use crate::outcome::Refusal;
@@ -94,7 +94,16 @@ fn touched(command: &Command) -> Vec<(usize, RecordKey)> {
         Command::Bootstrap(_) | Command::RotateNodeKeys { .. } | Command::ChangeEnrolment(_) => {
             vec![(0, RecordKey::cluster())]
         }
-        Command::PutBan(ban) => vec![(0, RecordKey::ban(&ban.tenant, &ban.target))],
+        Command::PutBan(ban) => {
+            let target = match &ban.target {
+                BanTarget::Agent(agent) => Some(RecordKey::from(&ResourceId::agent(&ban.tenant, agent))),
+                BanTarget::Server(server) => Some(RecordKey::from(&ResourceId::server(&ban.tenant, server))),
+                BanTarget::Key(id) => Some(RecordKey::of(&ban.tenant, RecordKind::AgentKey, id)),
+                BanTarget::Session(_) | BanTarget::Tenant => None,
+            };
+            let own = RecordKey::ban(&ban.tenant, &ban.target);
+            [Some(own), target].into_iter().flatten().map(|key| (0, key)).collect()
+        }
         Command::LiftBan { tenant, target } => vec![(0, RecordKey::ban(tenant, target))],
         Command::Expecting { command, .. } => touched(command),
     }

@@ -182,9 +182,9 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked() -> Result {
     assert!(revoked.revision > created.revision);
     let keys = harness.admin.list_keys(listing).await?.into_inner().keys;
     assert_eq!((keys.len(), keys[0].revoked_at_ms > 0), (1, true));
-    let again = harness.admin.revoke_key(request).await?.into_inner();
+    let again = harness.admin.revoke_key(request.clone()).await?.into_inner();
     assert_eq!(again.revision, revoked.revision, "it stays as it was");
-    let unknown = RevokeKeyRequest { tenant: "acme".into(), id: "0000000000000000".into() };
+    let unknown = RevokeKeyRequest { id: "0000000000000000".into(), ..request.clone() };
     let unknown = harness.admin.revoke_key(unknown).await.map_err(|status| status.code());
     assert_eq!(unknown.err(), Some(Code::NotFound));
     harness.stop().await?;

@@ -38,7 +38,12 @@ async fn lift(harness: &mut Harness, target: Target) -> Result<u64> {
     Ok(harness.admin.lift_revocation(request).await?.into_inner().revision)
 }
 
-async fn wait(harness: &mut Harness, revision: u64, urgent: bool, timeout_ms: u32) -> Result<WaitAppliedResponse> {
+async fn wait(
+    harness: &mut Harness,
+    revision: u64,
+    urgent: bool,
+    timeout_ms: u32,
+) -> Result<WaitAppliedResponse> {
     let request = WaitAppliedRequest { revision, timeout_ms, urgent, each: true };
     Ok(harness.admin.wait_applied(request).await?.into_inner())
 }
@@ -55,7 +60,7 @@ async fn fill(harness: &mut Harness, entries: usize) -> Result {
         json!({"kind": "Agent", "tenant": "acme", "name": format!("agent-{index}"), "spec": spec})
     };
     let all: Vec<Value> = (0..entries).map(document).collect();
-    for set in all.chunks(2_500) {
+    for set in all.chunks(2_000) {
         harness.apply(set).await?;
     }
     Ok(())
@@ -125,7 +130,10 @@ async fn what_was_revoked_or_lifted_while_a_node_was_away_is_told_before_its_upd
     let urgent = connection.urgent().await?;
     assert!(urgent.revision >= lifted && !urgent.complete, "{urgent:?}");
     let keys: Vec<_> = urgent.upserts.iter().map(|entry| entry.key.as_str()).collect();
-    assert_eq!((keys, urgent.deletes), (vec!["acme/ban/agent/bot"], vec!["acme/ban/server/files".to_owned()]));
+    assert_eq!(
+        (keys, urgent.deletes),
+        (vec!["acme/ban/agent/bot"], vec!["acme/ban/server/files".to_owned()])
+    );
     let stands = wait(&mut harness, revoked, true, 1).await?;
     assert_eq!(stands.acked_count, 0, "nothing is answered yet");
     process.follow_to(&mut connection, lifted).await?;
@@ -153,7 +161,7 @@ async fn a_revocation_says_who_and_why_stays_as_it_was_and_is_lifted_once() -> R
     let tenant = revoke(&mut harness, Target::Tenant(WholeTenant {}), "").await?;
     let bans = listed(&mut harness).await?;
     let told: Vec<_> = bans.iter().map(|ban| (&*ban.by, &*ban.reason, ban.until_ms)).collect();
-    assert_eq!(told, [("admin", "leaked", 0), ("admin", "", 0)]);
+    assert_eq!(told, [("root", "leaked", 0), ("root", "", 0)]);
     assert!(!tenant.already && bans[0].at_ms > 0);
 
     lift(&mut harness, bot()).await?;

@@ -39,6 +39,7 @@ pub enum RecordValue {
     Proposer(Arc<Proposer>),
     Admin(Arc<Admin>),
     Deletions(Arc<Deletions>),
+    Ban(Arc<Ban>),
 }
 
 /// What was deleted of late, so that who expects a revision is told of it too. The tenants' own have none.
@@ -59,7 +60,6 @@ pub struct Deletion {
     pub key: String,
     /// When.
     pub revision: Revision,
-    Ban(Arc<Ban>),
 }
 
 /// What a control-plane process proposed of late, so that proposing it again does not apply it twice.
@@ -270,7 +270,9 @@ impl RecordKey {
 
     /// Whether a key, as text, is that of a ban; cheaper than to read it.
     pub fn is_of_ban(text: &str) -> bool {
-        text.split('/').nth(1) == Some(BAN_SEGMENT)
+        let mut parts = text.split('/').skip(1);
+        // The cluster's own records have no third part.
+        parts.next() == Some(BAN_SEGMENT) && parts.next().is_some()
     }
 
     /// What every key of a tenant begins with.
@@ -380,6 +382,10 @@ mod tests {
         assert_eq!((ban.to_string().as_str(), ban.to_string().parse()), ("acme/ban/agent/bot", Ok(ban)));
         let is_ban = |text: &str| RecordKey::is_of_ban(text);
         assert!(is_ban("acme/ban/tenant") && !is_ban("acme/agent/ban") && !is_ban("ban/agent/ban/x"));
+        assert!(
+            !is_ban("@admin/ban") && !is_ban("@proposer/ban"),
+            "what is the cluster's never goes to nodes"
+        );
         assert_eq!("@cluster".parse::<RecordKey>()?, RecordKey::cluster());
         for key in [
             RecordKey::proposer(&[7; 16]),

@@ -1,0 +1,121 @@
+//! What is shown of a node: a row for people, and the word of it for other members.
+//!
+//! Always holds: texts of a node are cut, and at most [`PROBLEMS_MAX`] of its problems are kept.
+
+use gantry_model::Revision;
+use gantry_wire::raft_v1 as wire;
+
+use super::NodeId;
+
+/// Longest message in characters: it is one cell of a table.
+pub(super) const MESSAGE_CHARS_MAX: usize = 512;
+/// Problems that are kept of a node; they often have one cause.
+const PROBLEMS_MAX: usize = 64;
+
+/// A row, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeView {
+    pub(crate) node: NodeId,
+    /// The member that it follows; `None`: this one.
+    pub(crate) member: Option<u64>,
+    pub(crate) connected: bool,
+    pub(crate) acked: Revision,
+    pub(crate) urgent: Revision,
+    pub(crate) seen: Seen,
+}
+
+/// What a node says of itself, and what is seen of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) build: String,
+    /// From where its stream comes; empty: not known.
+    pub(crate) address: String,
+    /// In milliseconds since 1970.
+    pub(crate) connected_at_ms: u64,
+    pub(crate) apply_us: u64,
+    pub(crate) last_error: String,
+    pub(crate) records_dropped: u64,
+    /// Of the latest update that it refused in part.
+    pub(crate) refused: Revision,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// What a node refused of an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) tenant: String,
+    /// Empty: the tenant as a whole.
+    pub(crate) resource: String,
+    pub(crate) message: String,
+}
+
+impl Seen {
+    /// Something went wrong with the node.
+    pub(super) fn failed(&mut self, message: &str) {
+        self.last_error = cut(message);
+    }
+
+    /// It refused a part of an update.
+    pub(super) fn refused(&mut self, revision: Revision, problems: Vec<Problem>) {
+        let problem = |problem: Problem| Problem {
+            tenant: cut(&problem.tenant),
+            resource: cut(&problem.resource),
+            message: cut(&problem.message),
+        };
+        self.problems = problems.into_iter().take(PROBLEMS_MAX).map(problem).collect();
+        self.refused = revision;
+    }
+
+    /// It has all of an update.
+    pub(super) fn applied(&mut self, apply_us: u64) {
+        self.apply_us = apply_us;
+        self.last_error.clear();
+        self.problems.clear();
+        self.refused = Revision::NONE;
+    }
+
+    /// What another member tells of a node.
+    pub(super) fn of_news(node: &wire::FleetNode) -> Seen {
+        let problem = |problem: &wire::FleetProblem| Problem {
+            tenant: problem.tenant.clone(),
+            resource: problem.resource.clone(),
+            message: problem.message.clone(),
+        };
+        let mut seen = Seen {
+            build: node.build.clone(),
+            address: cut(&node.address),
+            connected_at_ms: node.connected_at_ms,
+            apply_us: node.apply_us,
+            last_error: cut(&node.last_error),
+            records_dropped: node.records_dropped,
+            ..Seen::default()
+        };
+        seen.refused(Revision(node.refused_revision), node.problems.iter().map(problem).collect());
+        seen
+    }
+
+    /// The same for other members.
+    pub(super) fn to_news(&self, id: &NodeId) -> wire::FleetNode {
+        let problem = |problem: &Problem| wire::FleetProblem {
+            tenant: problem.tenant.clone(),
+            resource: problem.resource.clone(),
+            message: problem.message.clone(),
+        };
+        wire::FleetNode {
+            node_id: id.to_string(),
+            build: self.build.clone(),
+            address: self.address.clone(),
+            connected_at_ms: self.connected_at_ms,
+            apply_us: self.apply_us,
+            last_error: self.last_error.clone(),
+            records_dropped: self.records_dropped,
+            refused_revision: self.refused.0,
+            problems: self.problems.iter().map(problem).collect(),
+            ..wire::FleetNode::default()
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS_MAX).collect()
+}
