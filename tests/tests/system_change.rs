@@ -153,7 +153,7 @@ async fn every_kind_is_stored_as_it_was_written_and_reaches_the_node_before_appl
 
     // What was shown can be applied again, and changes nothing.
     let again = governed.admin(&["apply", "-f", "-"], &stored).await;
-    assert_eq!(again, report("unchanged", before + 2));
+    assert_eq!(again, report("unchanged", before + 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +182,9 @@ async fn a_difference_is_shown_until_it_is_applied_and_showing_it_changes_nothin
 "
     );
     assert_eq!((code, stdout), (3, expected));
-    assert_eq!(stderr, format!("apply it with `gantry apply -f {file}`\n"));
+    let at = before + 1;
+    let next = format!("apply just this with `gantry apply --expect {at} -f {file}`");
+    assert_eq!(stderr, format!("against revision {at} of what is stored; {next}\n"));
     assert_eq!(status(&governed).await["revision"], json!(before + 1));
 
     let applied = governed.admin(&["apply", "-f", file], "").await;
