@@ -27,6 +27,7 @@ mod message;
 mod network;
 mod peers;
 mod propose;
+mod reads;
 mod removed;
 mod runtime;
 #[cfg(test)]
@@ -54,13 +55,15 @@ use log::{Log, Remembered};
 use machine::Machine;
 use network::Network;
 use propose::Proposer;
+use reads::Reads;
 
-pub use answer::{AnswerError, StaleError};
+pub use answer::AnswerError;
 pub(crate) use directory::{is_made, make};
 pub use entry::DecodeError;
 pub use error::{ProposeError, StartError};
 pub use members::{ChangeError, MemberStatus, Membership, MembershipChange, MembershipVersion};
 pub use peers::{Answering, NoPeers, Peer, PeerError, Peers};
+pub use reads::StaleError;
 
 /// Longest encoded command: the catalog of a large server is 4 MiB, and this leaves room for its framing.
 pub const COMMAND_BYTES_MAX: usize = 5 * 1024 * 1024;
@@ -162,6 +165,7 @@ struct Inner {
     raft: Raft<Config>,
     peers: Arc<dyn Peers>,
     proposer: Proposer,
+    reads: Reads,
     store: Store,
     feed: Feed,
     /// Where a checkpoint is put that the leader hands over, by one task at a time.
@@ -240,6 +244,7 @@ impl Consensus {
             raft,
             peers: options.peers,
             proposer: Proposer::new(proposer),
+            reads: Reads::default(),
             incoming: tokio::sync::Mutex::new(store.incoming_checkpoint()),
             store,
             feed,

@@ -4,7 +4,6 @@
 //! in full changes nothing here.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use gantry_wire::raft_v1 as wire;
 use openraft::storage::Snapshot;
@@ -12,13 +11,7 @@ use thiserror::Error;
 
 use super::entry::{self, CheckpointFile, DecodeError};
 use super::message;
-use super::peers::Peer;
 use super::{Consensus, VoterId};
-
-/// How long a read may take to learn how far it has to go, and to get there: an election, twice.
-const READ_DEADLINE: Duration = Duration::from_secs(10);
-/// How long it is waited for news of a leader before another try.
-const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a question of another member has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -38,11 +31,6 @@ pub enum AnswerError {
     #[error("consensus is not running: {0}")]
     Stopped(String),
 }
-
-/// A read cannot be answered as of now.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("this member cannot be sure to have the newest state: {0}")]
-pub struct StaleError(pub String);
 
 impl From<DecodeError> for AnswerError {
     fn from(error: DecodeError) -> AnswerError {
@@ -100,51 +88,8 @@ impl Consensus {
         Ok(wire::CheckpointReply { vote: Some(entry::vote_to_wire(&reply.vote)) })
     }
 
-    /// Waits until this member has applied everything that was acknowledged before the call, wherever.
-    pub async fn catch_up(&self) -> Result<(), StaleError> {
-        let caught_up = tokio::time::timeout(READ_DEADLINE, async {
-            let mut metrics = self.inner.raft.server_metrics();
-            loop {
-                metrics.borrow_and_update();
-                if let Some(index) = self.ask_read_index().await {
-                    let wait = self.inner.raft.wait(Some(READ_DEADLINE));
-                    let applied = wait.applied_index_at_least(Some(index), "a read's index").await;
-                    return applied.map(|_| ()).map_err(|error| StaleError(error.to_string()));
-                }
-                if let Ok(Err(_)) = tokio::time::timeout(RETRY_INTERVAL, metrics.changed()).await {
-                    return Err(StaleError("consensus is not running".to_owned()));
-                }
-            }
-        });
-        let seconds = READ_DEADLINE.as_secs();
-        caught_up
-            .await
-            .unwrap_or_else(|_| Err(StaleError(format!("no leader with a quorum within {seconds} s"))))
-    }
-
-    /// Up to where a read as of now has to have the log applied; `None`: ask again.
-    async fn ask_read_index(&self) -> Option<u64> {
-        let (leader, address) = self.leader()?;
-        let outcome = if leader == self.inner.voter {
-            self.read_index().await
-        } else {
-            let peer = Peer { voter: Some(leader), address };
-            let question = wire::question::Question::ReadIndex(wire::ReadIndex {});
-            let question =
-                wire::Question { from: self.inner.voter.0, to: leader.0, question: Some(question) };
-            let reply = self.inner.peers.ask(peer, question, READ_DEADLINE).await.ok()?;
-            let Some(wire::reply::Reply::ReadIndex(reply)) = reply.reply else { return None };
-            reply.outcome?
-        };
-        match outcome {
-            wire::read_index_reply::Outcome::Index(index) => Some(index),
-            wire::read_index_reply::Outcome::NotLeader(_) | wire::read_index_reply::Outcome::Failed(_) => {
-                None
-            }
-        }
-    }
-
-    async fn read_index(&self) -> wire::read_index_reply::Outcome {
+    /// Up to where the log is committed, if this member leads and a quorum says so.
+    pub(super) async fn read_index(&self) -> wire::read_index_reply::Outcome {
         use openraft::error::{CheckIsLeaderError, RaftError};
         match self.inner.raft.get_read_log_id().await {
             Ok((read, _)) => wire::read_index_reply::Outcome::Index(read.map_or(0, |log_id| log_id.index)),

@@ -211,8 +211,7 @@ impl Consensus {
 
     /// Waits, for a while, until this member has applied a revision: whoever asked it then finds here what it wrote.
     async fn await_applied(&self, revision: Revision) {
-        let wait = self.inner.raft.wait(Some(APPLY_WAIT));
-        if wait.applied_index_at_least(Some(revision.0), "what was proposed").await.is_err() {
+        if tokio::time::timeout(APPLY_WAIT, self.applied(revision)).await.is_err() {
             tracing::debug!(%revision, "this member has not applied yet what it proposed");
         }
     }
