@@ -81,8 +81,14 @@ const EDGES: [Edges; 10] = [
         ],
         tests: &[],
     },
-    // The yardstick knows Gantry from outside only, as it knows nginx.
-    Edges { name: "gantry-loadtest", folder: "loadtest", code: &[], tests: &[] },
+    // The yardstick knows Gantry from outside only, as it knows nginx: by the protocol where it stands for a thousand
+    // nodes and for admins.
+    Edges {
+        name: "gantry-loadtest",
+        folder: "loadtest",
+        code: &["gantry-model", "gantry-node", "gantry-wire"],
+        tests: &[],
+    },
 ];
 
 /// A crate that others wrote and that only one part of ours may name.
