@@ -3,12 +3,13 @@
 //!
 //! What always holds: every answer is checked in full, a wrong answer is a failed call and never a
 //! fast one, and latency at a fixed rate counts from the moment at which a call was due.
-//! It knows Gantry only from outside, through its command line and its endpoint.
+//! It knows Gantry only from outside: its command line, its endpoints, and the protocol between its processes.
 #![doc = include_str!("../README.md")]
 
 pub mod bars;
 pub mod causes;
 pub mod compare;
+pub mod control;
 pub mod driver;
 pub mod figures;
 pub mod isolation;

@@ -12,6 +12,7 @@ use gantry_loadtest::{
         self, Options, Report,
         slots::{SLOTS, Slot},
     },
+    control::{self, Part},
     isolation, lists,
     pinning::Pinning,
     report, scenario, streams,
@@ -24,10 +25,14 @@ use gantry_loadtest::{
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The scenarios that exist.
-const SCENARIOS: [(&str, &str); 4] = [
+const SCENARIOS: [(&str, &str); 5] = [
     ("compare", "direct, nginx and Gantry interleaved: rate, latency, processor time, memory"),
-    ("isolation", "calls of healthy servers with and without calls to sick ones behind the same endpoint"),
-    ("lists", "processor time of a list of 300 tools beside that of a call"),
+    ("control", "the control plane: durable writes, changes on 1,000 nodes, a killed leader"),
+    (
+        "isolation",
+        "calls of healthy servers beside calls to sick ones, or to as many well ones, of the same endpoint",
+    ),
+    ("lists", "processor time of a list of 300 tools, in gzip and as it is, beside that of a call"),
     ("streams", "memory of many open listen streams, and how soon all hear of a change"),
 ];
 const EXIT_USAGE: u8 = 2;
@@ -47,9 +52,11 @@ struct CommandLine {
 enum Command {
     /// Scenario: direct, nginx and Gantry interleaved in one run.
     Compare(CompareArguments),
-    /// Scenario: healthy servers with and without sick ones behind the same endpoint.
+    /// Scenario: the control plane, in parts that can run singly.
+    Control(ControlArguments),
+    /// Scenario: calls of healthy servers beside calls to sick ones, or to as many well ones, of the same endpoint.
     Isolation(ScenarioArguments),
-    /// Scenario: lists of 300 tools and calls in one run.
+    /// Scenario: lists of 300 tools, in gzip and as they are, and calls in one run.
     Lists(ScenarioArguments),
     /// Scenario: many open listen streams.
     Streams(ScenarioArguments),
@@ -98,6 +105,18 @@ struct CompareArguments {
 }
 
 #[derive(Args)]
+struct ControlArguments {
+    #[command(flatten)]
+    scenario: ScenarioArguments,
+    /// Only this part; may be repeated.
+    #[arg(long = "only", value_name = "NAME", value_parser = parse_part)]
+    parts: Vec<Part>,
+    /// Nodes that subscribe [default: 1000, quick: 200].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+    nodes: Option<u32>,
+}
+
+#[derive(Args)]
 struct UpstreamArguments {
     /// Where to listen; port 0 for any.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -117,6 +136,7 @@ fn main() -> ExitCode {
     let command = CommandLine::parse().command;
     let outcome = match command {
         Command::Compare(arguments) => run_compare(&arguments),
+        Command::Control(arguments) => run_control(&arguments),
         Command::Isolation(arguments) => {
             // A turn has some fifty calls beyond its p99, in `--quick` twenty.
             run_scenario(&arguments, [10.0, 4.0], async |options, pinning, interrupted| {
@@ -169,6 +189,24 @@ fn run_compare(arguments: &CompareArguments) -> Result<ExitCode, Failure> {
     let report: Report = runtime()?
         .block_on(async { compare::run(&options, &pinning, interrupted()?).await.map_err(Failure::from) })?;
     finish(&arguments.scenario, &report, report.flat(), report.is_failure())
+}
+
+fn run_control(arguments: &ControlArguments) -> Result<ExitCode, Failure> {
+    let ControlArguments { scenario, parts, nodes } = arguments;
+    let (rounds, seconds, held_s, nodes_usual) =
+        if scenario.quick { (1, 3.0, 5.0, 200) } else { (3, 10.0, 60.0, 1_000) };
+    let options = control::Options {
+        parts: parts.clone(),
+        round_count: scenario.rounds.unwrap_or(rounds),
+        measured: scenario.seconds.unwrap_or(Duration::from_secs_f64(seconds)),
+        held: Duration::from_secs_f64(held_s),
+        node_count: nodes.unwrap_or(nodes_usual) as usize,
+        is_quick: scenario.quick,
+        gantry: gantry(scenario)?,
+    };
+    let report = shared_runtime()?
+        .block_on(async { control::run(&options, interrupted()?).await.map_err(Failure::from) })?;
+    finish(scenario, &report, report.flat(), report.is_failure())
 }
 
 /// Writes a report, and says how the program ends.
@@ -235,6 +273,11 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
+/// A thread for each core.
+fn shared_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
 /// Ends when this process is asked to end, so that it can end its own processes first.
 fn interrupted() -> std::io::Result<Interrupted> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -271,6 +314,12 @@ fn parse_delay(text: &str) -> Result<Duration, String> {
 fn parse_target(text: &str) -> Result<Name, String> {
     let known = Name::ALL.map(Name::key).join(", ");
     let found = Name::ALL.into_iter().find(|name| name.key() == text);
+    found.ok_or_else(|| format!("not one of {known}"))
+}
+
+fn parse_part(text: &str) -> Result<Part, String> {
+    let known = Part::ALL.map(Part::key).join(", ");
+    let found = Part::ALL.into_iter().find(|part| part.key() == text);
     found.ok_or_else(|| format!("not one of {known}"))
 }
 

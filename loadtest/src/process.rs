@@ -132,6 +132,15 @@ impl Process {
         ProcessError::NotReady { program: name.to_owned(), words }
     }
 
+    /// Kills it (SIGKILL) and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn kill(mut self) -> io::Result<ExitStatus> {
+        self.child.start_kill()?;
+        self.child.wait().await
+    }
+
     /// Asks it to end (SIGTERM, or the end of its input), and kills it if it does not.
     ///
     /// # Errors

@@ -32,14 +32,18 @@ pub struct Report {
     pub machine: Machine,
     /// Whether processes were pinned to cores.
     pub is_pinned: bool,
+    /// Who had which core, for people.
+    pub cores: &'static str,
     /// What was done, for people.
     pub run: String,
     /// What was asked for and measured, by name.
     pub facts: Vec<(&'static str, Value)>,
     /// The rows of the table.
-    pub rows: &'static [Row],
+    pub rows: Vec<Row>,
     /// The figures.
     pub figures: Figures,
+    /// What was not measured as it should be, and what should be known of the rest.
+    pub notes: Vec<String>,
     /// The first failures.
     pub failures: Vec<String>,
     /// The bars.
@@ -49,15 +53,21 @@ pub struct Report {
 impl Report {
     /// A report without figures.
     #[must_use]
-    pub fn new(scenario: &'static str, is_pinned: bool, rows: &'static [Row]) -> Self {
+    pub fn new(scenario: &'static str, is_pinned: bool, rows: &[Row]) -> Self {
+        let cores = match is_pinned {
+            true => "Gantry alone on core 0, driver and upstreams on core 1",
+            false => "NOT pinned (it takes two cores and taskset), so figures disturb each other",
+        };
         Self {
             scenario,
             machine: Machine::this(),
             is_pinned,
+            cores,
             run: String::new(),
             facts: Vec::new(),
-            rows,
+            rows: rows.to_vec(),
             figures: Figures::default(),
+            notes: Vec::new(),
             failures: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -100,18 +110,17 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "Machine: {}.", self.machine.describe())?;
-        let cores = match self.is_pinned {
-            true => "Gantry alone on core 0, driver and upstreams on core 1",
-            false => "NOT pinned (it takes two cores and taskset), so figures disturb each other",
-        };
-        writeln!(formatter, "Cores: {cores}.")?;
+        writeln!(formatter, "Cores: {}.", self.cores)?;
         writeln!(formatter, "Run: {}.", self.run)?;
         let mut table = Table::new(vec!["median (min-max)".to_owned(), self.scenario.to_owned()]);
-        for row in self.rows {
+        for row in &self.rows {
             let cell = with_range(self.figures.summary(row.figure), 1.0);
             table.push(vec![row.words.to_owned(), cell]);
         }
         writeln!(formatter, "\n{table}")?;
+        for note in &self.notes {
+            writeln!(formatter, "note: {note}")?;
+        }
         for failure in &self.failures {
             writeln!(formatter, "failed: {failure}")?;
         }

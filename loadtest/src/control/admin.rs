@@ -1,0 +1,159 @@
+//! An admin of the control plane under test: connections to a member, and changes made of documents.
+//!
+//! Always holds: a change that was refused is an error, never a fast success.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use gantry_model::document;
+use gantry_node::tls::{Connector, Expected, Presenter, Trust};
+use gantry_wire::{
+    MESSAGE_BYTES_MAX,
+    admin_v1::{
+        ApplyRequest, ChangeMembersRequest, ControlPlaneRole, CreateJoinTokenRequest, CreateKeyRequest,
+        ListMembersRequest, MembersResponse, NodeRole, RevokeKeyRequest, StatusRequest, StatusResponse,
+        WaitAppliedRequest, admin_client::AdminClient, change_members_request::Change,
+        create_join_token_request::Role,
+    },
+    resource_v1::Resource,
+};
+use serde_json::Value;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use super::ControlError;
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take; the service's own bound on a write is shorter.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How an admin reaches a member: its token, and whom it believes.
+#[derive(Clone)]
+pub(super) struct Access {
+    pub(super) address: SocketAddr,
+    pub(super) token: Arc<str>,
+    pub(super) trust: Arc<Trust>,
+}
+
+/// Shows a token with every call.
+#[derive(Clone)]
+pub(super) struct Bearer(MetadataValue<Ascii>);
+
+/// A connection to one member.
+#[derive(Clone)]
+pub(super) struct Admin {
+    client: AdminClient<InterceptedService<Channel, Bearer>>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Access").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+impl Admin {
+    /// Connects, with a connection of its own.
+    pub(super) async fn connect(access: &Access) -> Result<Self, ControlError> {
+        // Also for TLS: what is below the connection is the connector's.
+        let endpoint = Endpoint::from_shared(format!("http://{}", access.address))?;
+        let connector = Connector::new(Presenter::empty(), access.trust.clone(), Expected::ControlPlane)?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+        let channel = endpoint.connect_with_connector(connector).await?;
+        let mut token =
+            MetadataValue::try_from(format!("Bearer {}", access.token)).map_err(|_| ControlError::Token)?;
+        token.set_sensitive(true);
+        let client = AdminClient::with_interceptor(channel, Bearer(token))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client })
+    }
+
+    /// A token with which a member joins, once.
+    pub(super) async fn member_token(&mut self) -> Result<String, ControlError> {
+        self.join_token(Role::ControlPlane(ControlPlaneRole {})).await
+    }
+
+    /// A token with which the node of a name joins, once.
+    pub(super) async fn node_token(&mut self, name: &str) -> Result<String, ControlError> {
+        self.join_token(Role::Node(NodeRole { name: name.to_owned() })).await
+    }
+
+    async fn join_token(&mut self, role: Role) -> Result<String, ControlError> {
+        let request = CreateJoinTokenRequest { role: Some(role), ..CreateJoinTokenRequest::default() };
+        Ok(self.client.create_join_token(request).await?.into_inner().token)
+    }
+
+    /// Applies a set and returns its revision.
+    pub(super) async fn apply(&mut self, resources: Vec<Resource>) -> Result<u64, ControlError> {
+        let request = ApplyRequest { resources, ..ApplyRequest::default() };
+        let answer = self.client.apply(request).await?.into_inner();
+        match answer.problems.first() {
+            None => Ok(answer.revision),
+            Some(problem) => Err(ControlError::Refused(problem.message.clone())),
+        }
+    }
+
+    pub(super) async fn status(&mut self) -> Result<StatusResponse, ControlError> {
+        Ok(self.client.status(StatusRequest {}).await?.into_inner())
+    }
+
+    /// Waits until every connected node has a revision.
+    pub(super) async fn wait_applied(&mut self, revision: u64, wait: Duration) -> Result<(), ControlError> {
+        let timeout_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let request = WaitAppliedRequest { revision, timeout_ms, ..WaitAppliedRequest::default() };
+        let answer = self.client.wait_applied(request).await?.into_inner();
+        if answer.acked_count < answer.node_count || answer.node_count == 0 {
+            return Err(ControlError::Waited { what: "a change on the nodes" });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn members(&mut self) -> Result<MembersResponse, ControlError> {
+        Ok(self.client.list_members(ListMembersRequest {}).await?.into_inner())
+    }
+
+    pub(super) async fn promote(&mut self, voter: u64) -> Result<(), ControlError> {
+        let request = ChangeMembersRequest { expected: None, change: Some(Change::Promote(voter)) };
+        self.client.change_members(request).await?;
+        Ok(())
+    }
+
+    /// A new key of an agent: its id and its secret.
+    pub(super) async fn create_key(
+        &mut self,
+        tenant: &str,
+        agent: &str,
+    ) -> Result<(String, String), ControlError> {
+        let request = CreateKeyRequest {
+            tenant: tenant.to_owned(),
+            agent: agent.to_owned(),
+            ..CreateKeyRequest::default()
+        };
+        let key = self.client.create_key(request).await?.into_inner();
+        Ok((key.id, key.key))
+    }
+
+    /// Revokes a key and returns the revision.
+    pub(super) async fn revoke_key(&mut self, tenant: &str, id: &str) -> Result<u64, ControlError> {
+        let request =
+            RevokeKeyRequest { tenant: tenant.to_owned(), id: id.to_owned(), ..RevokeKeyRequest::default() };
+        Ok(self.client.revoke_key(request).await?.into_inner().revision)
+    }
+}
+
+/// A document as it is sent.
+pub(super) fn resource(document: Value) -> Result<Resource, ControlError> {
+    let resource = document::parse(document).map_err(|error| ControlError::Refused(error.to_string()))?;
+    Ok((&resource).into())
+}
