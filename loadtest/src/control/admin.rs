@@ -2,7 +2,12 @@
 //!
 //! Always holds: a change that was refused is an error, never a fast success.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gantry_model::document;
 use gantry_node::tls::{Connector, Expected, Presenter, Trust};
@@ -18,7 +23,7 @@ use gantry_wire::{
 };
 use serde_json::Value;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -30,6 +35,10 @@ use super::ControlError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may take; the service's own bound on a write is shorter.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long it is waited for room for another join token, and between two tries.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
+const TOKEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// How an admin reaches a member: its token, and whom it believes.
 #[derive(Clone)]
@@ -81,16 +90,32 @@ impl Admin {
 
     /// A token with which a member joins, once.
     pub(super) async fn member_token(&mut self) -> Result<String, ControlError> {
-        self.join_token(Role::ControlPlane(ControlPlaneRole {})).await
+        self.join_token(Role::ControlPlane(ControlPlaneRole {}), Duration::ZERO).await
     }
 
-    /// A token with which the node of a name joins, once.
-    pub(super) async fn node_token(&mut self, name: &str) -> Result<String, ControlError> {
-        self.join_token(Role::Node(NodeRole { name: name.to_owned() })).await
+    /// A token with which the node of a name joins, once, within `lifetime`; zero is the usual one. A cluster has 256
+    /// tokens at a time, those that were used and have not expired among them: it is waited for room.
+    pub(super) async fn node_token(
+        &mut self,
+        name: &str,
+        lifetime: Duration,
+    ) -> Result<String, ControlError> {
+        let began = Instant::now();
+        loop {
+            match self.join_token(Role::Node(NodeRole { name: name.to_owned() }), lifetime).await {
+                Err(ControlError::Status(status))
+                    if status.code() == Code::FailedPrecondition && began.elapsed() < TOKEN_TIMEOUT =>
+                {
+                    tokio::time::sleep(TOKEN_PAUSE).await;
+                }
+                answered => return answered,
+            }
+        }
     }
 
-    async fn join_token(&mut self, role: Role) -> Result<String, ControlError> {
-        let request = CreateJoinTokenRequest { role: Some(role), ..CreateJoinTokenRequest::default() };
+    async fn join_token(&mut self, role: Role, lifetime: Duration) -> Result<String, ControlError> {
+        let expires_in_seconds = lifetime.as_secs();
+        let request = CreateJoinTokenRequest { role: Some(role), expires_in_seconds };
         Ok(self.client.create_join_token(request).await?.into_inner().token)
     }
 

@@ -22,6 +22,8 @@ use super::{
 
 /// How many nodes join at one time.
 const JOINING_MAX: usize = 16;
+/// How long a token counts that is used at once: as short as tokens are, so that there is room for the next.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(2);
 /// How many nodes connect at a time when a fleet starts.
 const STARTING_STEP: usize = 50;
 /// Between those.
@@ -168,7 +170,8 @@ async fn join(
     folder: &Path,
 ) -> Result<Membership, ControlError> {
     let text = subscriber::name(number);
-    let token = JoinToken::parse(&admin.node_token(&text).await?).map_err(|_| ControlError::Token)?;
+    let token =
+        JoinToken::parse(&admin.node_token(&text, TOKEN_LIFETIME).await?).map_err(|_| ControlError::Token)?;
     let name: Name = text.parse().map_err(|_| ControlError::Token)?;
     let file = folder.join(&text);
     Ok(Membership::join_as_node(&token, &name, &access.address.to_string(), file).await?)

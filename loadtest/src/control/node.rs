@@ -71,7 +71,10 @@ impl Site {
 impl Node {
     /// Starts a node of this name, which `admin` lets join; it serves when this returns.
     pub(super) async fn start(site: &Site, admin: &mut Admin, name: &str) -> Result<Self, ControlError> {
-        write_secret(&site.folder.join(format!("{name}-token")), &admin.node_token(name).await?)?;
+        write_secret(
+            &site.folder.join(format!("{name}-token")),
+            &admin.node_token(name, Duration::ZERO).await?,
+        )?;
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut node = Self { site: site.clone(), name: name.to_owned(), address: free, process: None };
         node.restart().await?;

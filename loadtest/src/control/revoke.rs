@@ -148,7 +148,10 @@ async fn refused(
                 return Err(ControlError::Waited { what: "the refusal of a revoked key" });
             }
             Ok(()) => tokio::time::sleep(CALL_PAUSE).await,
-            Err(CallError::Status { status: StatusCode::UNAUTHORIZED, .. }) => return Ok(Instant::now()),
+            // A node that knows of the revocation says so; one that has forgotten the key does not know it.
+            Err(CallError::Status { status: StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, .. }) => {
+                return Ok(Instant::now());
+            }
             Err(failure) => return Err(failure.into()),
         }
     }
