@@ -228,9 +228,10 @@ fn an_unknown_scenario_prints_those_that_exist() -> TestResult {
     assert_eq!(output.status.code(), Some(2));
     let expected = "error: there is no scenario \"comparison\"; there are:\n  \
                     compare    direct, nginx and Gantry interleaved: rate, latency, processor time, memory\n  \
-                    isolation  calls of healthy servers with and without calls to sick ones behind the same \
-                    endpoint\n  \
-                    lists      processor time of a list of 300 tools beside that of a call\n  \
+                    control    the control plane: durable writes, changes on 1,000 nodes, a killed leader\n  \
+                    isolation  calls of healthy servers beside calls to sick ones, or to as many well ones, of the \
+                    same endpoint\n  \
+                    lists      processor time of a list of 300 tools, in gzip and as it is, beside that of a call\n  \
                     streams    memory of many open listen streams, and how soon all hear of a change\n";
     assert_eq!(String::from_utf8(output.stderr)?, expected);
     Ok(())
