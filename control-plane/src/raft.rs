@@ -208,14 +208,11 @@ impl Consensus {
             Ok(()) => Self::start_on(options, opened, feed, proposer).await,
             Err(error) => Err(error),
         };
-        match started {
-            Ok(consensus) => Ok(consensus),
-            Err(error) => {
-                // Gives the directory back; the first error is the one to tell.
-                let _ = store.close().await;
-                Err(error)
-            }
+        if started.is_err() {
+            // Gives the directory back; the first error is the one to tell.
+            let _ = store.close().await;
         }
+        started
     }
 
     /// Starts on an open store, as the proposer of this name, which no other start has.
