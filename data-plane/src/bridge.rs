@@ -1,8 +1,9 @@
 //! Carrying messages between hops that do not speak alike: other eras, other transports, several servers at once.
 //!
-//! Always holds: a legacy session is served at its home, a parked call where it is parked, everything else where it
-//! came; a node that is gone takes only what was under way on it. What policy allows was decided before.
+//! Always holds: a legacy session is served at its home, an answer where it is waited for, a parked call where it is
+//! parked, everything else where it came; a node that is gone takes only what was under way on it. What policy allows was decided before.
 
+pub(crate) mod asked;
 pub(crate) mod call;
 pub(crate) mod handoff;
 pub(crate) mod home;
@@ -55,10 +56,18 @@ pub(crate) async fn serve(node: &Arc<Node>, outgoing: Outgoing) -> Result<Respon
             Err(Unserved::Failed(rejection)) => Err(rejection),
         };
     }
-    if let Some(Session::Bridged(bridged)) = outgoing.received.session.as_ref().map(|known| &known.session)
-        && let Some(response) = serve_at_home(node, bridged, &outgoing).await?
-    {
-        return Ok(response);
+    if let Some(Session::Bridged(bridged)) = outgoing.received.session.as_ref().map(|known| &known.session) {
+        let asker = match request {
+            Some(Kind::Response { id }) => asked::mark_in(id),
+            _ => None,
+        };
+        let elsewhere = match asker {
+            Some(asker) => asked::answer(node, bridged, asker, &outgoing).await?,
+            None => serve_at_home(node, bridged, &outgoing).await?,
+        };
+        if let Some(response) = elsewhere {
+            return Ok(response);
+        }
     }
     serve_here(node, outgoing).await
 }

@@ -15,9 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bridge::asked;
 use crate::bridge::outlet::Outlet;
 use crate::mcp::object::quote;
 use crate::mcp::session::Bridged;
+use crate::mesh::Peer;
 use crate::reply::event;
 
 /// Sessions that a node is the home of at once. Beyond, the one unused for longest is forgotten.
@@ -32,12 +34,16 @@ const STREAM_MESSAGES_MAX: usize = 64;
 pub(crate) const WATCHES_MAX: usize = 256;
 
 /// The sessions that this node is the home of.
-#[derive(Default)]
-pub(crate) struct Homes(DashMap<String, Arc<Home>>);
+pub(crate) struct Homes {
+    me: Peer,
+    homes: DashMap<String, Arc<Home>>,
+}
 
 /// One session at its home.
 pub(crate) struct Home {
     pub(crate) bridged: Bridged,
+    /// What stands for this node in the ids of its questions.
+    mark: String,
     level: Mutex<Option<String>>,
     stream: Mutex<Option<mpsc::Sender<Bytes>>>,
     asks: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
@@ -65,43 +71,51 @@ pub(crate) enum AskError {
 }
 
 impl Homes {
+    /// No sessions yet, on the node of this name.
+    pub(crate) fn new(me: &Peer) -> Homes {
+        Homes { me: me.clone(), homes: DashMap::new() }
+    }
+
     /// The session, made if this node has not seen it.
     pub(crate) fn get(&self, bridged: &Bridged) -> Arc<Home> {
-        if self.0.len() >= HOMES_MAX && !self.0.contains_key(&bridged.nonce) {
+        if self.homes.len() >= HOMES_MAX && !self.homes.contains_key(&bridged.nonce) {
             let oldest =
-                self.0.iter().min_by_key(|entry| *lock(&entry.used)).map(|entry| entry.key().clone());
-            oldest.and_then(|oldest| self.0.remove(&oldest));
+                self.homes.iter().min_by_key(|entry| *lock(&entry.used)).map(|entry| entry.key().clone());
+            oldest.and_then(|oldest| self.homes.remove(&oldest));
         }
-        let home =
-            self.0.entry(bridged.nonce.clone()).or_insert_with(|| Arc::new(Home::new(bridged.clone())));
+        let home = self
+            .homes
+            .entry(bridged.nonce.clone())
+            .or_insert_with(|| Arc::new(Home::new(bridged.clone(), &self.me)));
         *lock(&home.used) = Instant::now();
         home.clone()
     }
 
     /// Forgets the sessions whose clients were quiet for so long.
     pub(crate) fn sweep(&self, quiet: Duration, now: Instant) {
-        self.0.retain(|_, home| !home.is_quiet(quiet, now));
+        self.homes.retain(|_, home| !home.is_quiet(quiet, now));
     }
 
     /// Whether the client of a session was quiet for so long; of one that is not known here, nothing is heard.
     pub(crate) fn is_quiet(&self, nonce: &str, quiet: Duration, now: Instant) -> bool {
-        self.0.get(nonce).is_none_or(|home| home.is_quiet(quiet, now))
+        self.homes.get(nonce).is_none_or(|home| home.is_quiet(quiet, now))
     }
 
     /// Forgets all sessions.
     pub(crate) fn clear(&self) {
-        self.0.clear();
+        self.homes.clear();
     }
 
     /// Forgets a session.
     pub(crate) fn remove(&self, bridged: &Bridged) {
-        self.0.remove(&bridged.nonce);
+        self.homes.remove(&bridged.nonce);
     }
 }
 
 impl Home {
-    fn new(bridged: Bridged) -> Home {
+    fn new(bridged: Bridged, me: &str) -> Home {
         Home {
+            mark: asked::mark(&bridged.nonce, me),
             bridged,
             level: Mutex::default(),
             stream: Mutex::default(),
@@ -167,7 +181,7 @@ impl Home {
         params: Option<&str>,
     ) -> Result<Bytes, AskError> {
         // Its own by the number, and never mistaken for a server's.
-        let id = quote(&format!("gantry/{}", self.next_ask.fetch_add(1, Ordering::Relaxed)));
+        let id = asked::id(&self.mark, self.next_ask.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = oneshot::channel();
         {
             let mut asks = lock(&self.asks);
