@@ -243,7 +243,7 @@ async fn request(
     {
         return subscribe(node, &outgoing, home, uri, (server, inner), id);
     }
-    let pass = node.upstreams.health(&server).admit().await?;
+    let pass = server.health.admit().await?;
     let cancelled = node.leaving.child_token();
     if let Some(home) = &home {
         home.begin(id.0.clone(), cancelled.clone());

@@ -1,7 +1,8 @@
 //! The compiled configuration: what a node holds of the control plane's state, ready for requests.
 //!
 //! Always holds: a [`Config`] never changes; a new one replaces it by one pointer swap, so a request sees one
-//! revision from its first stage to its last. A tenant that cannot be compiled keeps its last good form.
+//! revision from its first stage to its last. A tenant that cannot be compiled keeps its last good form. Two that
+//! follow each other share what did not change, so one changed tenant costs the same however many there are.
 
 pub(crate) mod endpoint;
 pub(crate) mod greeting;
@@ -12,11 +13,13 @@ pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod view;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use gantry_model::{Revision, TenantName};
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use crate::config::tenant::Tenant;
 use crate::mcp::seal::Keyring;
@@ -26,10 +29,15 @@ pub(crate) struct Config {
     /// The change up to which it is complete.
     pub(crate) revision: Revision,
     /// The tenants by name.
-    pub(crate) tenants: HashMap<TenantName, Arc<Tenant>>,
+    pub(crate) tenants: HashTrieMapSync<TenantName, Arc<Tenant>>,
+    /// Those that are refused after a silence of all control planes, by how long it may be.
+    pub(crate) fail_closed: RedBlackTreeSetSync<(Duration, TenantName)>,
     /// Keys that all nodes share; absent until the first snapshot came.
     pub(crate) keys: Option<Arc<NodeKeys>>,
 }
+
+/// The tenants that are not what they were in the configuration before.
+pub(crate) type Changed = BTreeSet<TenantName>;
 
 /// Keys that all nodes of a cluster share.
 pub(crate) struct NodeKeys {
@@ -42,6 +50,34 @@ pub(crate) struct NodeKeys {
 impl Config {
     /// What a node serves before it heard from the control plane: nobody.
     pub(crate) fn empty() -> Config {
-        Config { revision: Revision::NONE, tenants: HashMap::new(), keys: None }
+        Config {
+            revision: Revision::NONE,
+            tenants: HashTrieMapSync::new_sync(),
+            fail_closed: RedBlackTreeSetSync::new_sync(),
+            keys: None,
+        }
+    }
+
+    /// The same at another revision, to be changed. Costs the same however much there is.
+    pub(crate) fn at(&self, revision: Revision, keys: Option<Arc<NodeKeys>>) -> Config {
+        Config { revision, tenants: self.tenants.clone(), fail_closed: self.fail_closed.clone(), keys }
+    }
+
+    /// Puts a tenant in place of what has its name.
+    pub(crate) fn put(&mut self, tenant: Tenant) {
+        self.remove(&tenant.name);
+        if let Some(after) = tenant.fail_closed_after {
+            self.fail_closed.insert_mut((after, tenant.name.clone()));
+        }
+        self.tenants.insert_mut(tenant.name.clone(), Arc::new(tenant));
+    }
+
+    /// Takes a tenant out.
+    pub(crate) fn remove(&mut self, name: &TenantName) {
+        let bound = self.tenants.get(name).and_then(|tenant| tenant.fail_closed_after);
+        if let Some(after) = bound {
+            self.fail_closed.remove_mut(&(after, name.clone()));
+        }
+        self.tenants.remove_mut(name);
     }
 }

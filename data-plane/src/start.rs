@@ -173,11 +173,12 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     })
 }
 
-/// Lets go of sessions that nobody uses, now and then.
+/// Lets go of what nobody uses, now and then.
 async fn sweep(node: Arc<Node>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
         let work = async {
             bridge::sweep::sweep(&node.homes, &node.upstreams.pool, Instant::now()).await;
+            node.upstreams.stdio.sweep(&node.config());
             // What was being opened when somebody was banned.
             enforce(&node).await;
         };

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bans::Configured;
-use crate::config::Config;
 use crate::config::holdings::{Holdings, Problem, Touched, UpdateError};
+use crate::config::{Changed, Config};
 use crate::node::Node;
 use crate::start::Proof;
 use crate::sync::choice::Choice;
@@ -49,6 +49,7 @@ const CHANGES_AT_ONCE_MAX: usize = 64;
 /// An update that was taken in, ready to be served.
 struct Taken {
     config: Config,
+    changed: Changed,
     problems: Vec<Problem>,
     bans: Configured,
     is_of_another_cluster: bool,
@@ -58,8 +59,8 @@ impl Taken {
     fn of(holdings: &mut Holdings, before: &Config, touched: Touched) -> Taken {
         let is_of_another_cluster = touched.is_of_another_cluster;
         let bans = holdings.bans(&touched);
-        let (config, problems) = holdings.compile(before, touched);
-        Taken { config, problems, bans, is_of_another_cluster }
+        let (config, changed, problems) = holdings.compile(before, touched);
+        Taken { config, changed, problems, bans, is_of_another_cluster }
     }
 }
 
@@ -146,14 +147,14 @@ impl Follower {
     }
 
     fn put_in_force(&mut self, taken: Taken) -> (Revision, Vec<Problem>) {
-        let Taken { config, problems, bans, is_of_another_cluster } = taken;
+        let Taken { config, changed, problems, bans, is_of_another_cluster } = taken;
         if is_of_another_cluster {
             self.keeper.clear();
         }
         let revision = config.revision;
         self.node.bans.configure(self.holdings.cluster_id(), revision, bans);
-        self.node.upstreams.reconcile(&config);
-        self.discovery.reconcile(&config);
+        self.node.upstreams.reconcile(&self.node.config(), &config, &changed);
+        self.discovery.reconcile(&config, &changed);
         self.node.swap(config);
         for Problem { tenant, message } in &problems {
             tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");
@@ -163,7 +164,7 @@ impl Follower {
 
     /// Notes when a control plane was heard, where a start without one will want to know.
     fn note_contact(&self) {
-        if self.node.config().tenants.values().any(|tenant| tenant.fail_closed_after.is_some()) {
+        if !self.node.config().fail_closed.is_empty() {
             self.keeper.heard();
         }
     }

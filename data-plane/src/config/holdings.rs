@@ -18,7 +18,7 @@ use prost::Message;
 use crate::bans::Configured;
 use crate::config::image::{Entries, Image, Kept, SecretsByTenant};
 use crate::config::tenant::{Secrets, Tenant};
-use crate::config::{Config, NodeKeys};
+use crate::config::{Changed, Config, NodeKeys};
 use crate::mcp::seal::Keyring;
 
 /// Records of all tenants, as received.
@@ -46,6 +46,8 @@ struct Keys {
 pub(crate) struct Touched {
     /// The tenants that are to be compiled anew.
     tenants: BTreeSet<TenantName>,
+    /// What is not among the records any more is gone, whoever had it.
+    is_whole: bool,
     /// Nothing is left of what there was, not even its cluster.
     pub(crate) is_of_another_cluster: bool,
 }
@@ -153,6 +155,7 @@ impl Holdings {
         let (from, to) = (Revision(update.from_revision), Revision(update.revision));
         let mut touched = Touched::default();
         if from == Revision::NONE {
+            touched.is_whole = true;
             touched.is_of_another_cluster =
                 self.cluster_id != update.cluster_id && !self.cluster_id.is_empty();
             touched.tenants.extend(self.tenants());
@@ -208,28 +211,30 @@ impl Holdings {
         touched.tenants.iter().map(of_tenant).collect()
     }
 
-    /// The configuration with the touched tenants compiled anew. A tenant that fails keeps its form of `before`, if
-    /// that is of the same cluster.
-    pub(crate) fn compile(&mut self, before: &Config, touched: Touched) -> (Config, Vec<Problem>) {
+    /// The configuration with the touched tenants compiled anew, and which ones may be others now. A tenant that fails
+    /// keeps its form of `before`, if that is of the same cluster.
+    pub(crate) fn compile(&mut self, before: &Config, touched: Touched) -> (Config, Changed, Vec<Problem>) {
+        let mut wanted = &touched.tenants | &std::mem::take(&mut self.stale);
+        if touched.is_whole {
+            // Also one whose last record an update took that was refused after that.
+            wanted.extend(before.tenants.keys().cloned());
+        }
         let none = Config::empty();
         let before = if touched.is_of_another_cluster { &none } else { before };
         let mut problems = Vec::new();
-        let mut tenants = before.tenants.clone();
-        let wanted = &touched.tenants | &std::mem::take(&mut self.stale);
+        let mut config = before.at(self.revision, self.keys.as_ref().map(|keys| keys.in_use.clone()));
         for name in &wanted {
             let key = RecordKey::tenant_prefix(name);
             let records = self.entries.range(key.clone()..).take_while(|(found, _)| found.starts_with(&key));
             let mut records = records.map(|(_, (_, record))| record).peekable();
             if records.peek().is_none() {
-                tenants.remove(name);
+                config.remove(name);
                 continue;
             }
             let none = Secrets::new();
             let secrets = self.secrets.get(name).unwrap_or(&none);
             match Tenant::build(name, records, secrets, before.tenants.get(name).map(Arc::as_ref)) {
-                Ok(tenant) => {
-                    tenants.insert(name.clone(), Arc::new(tenant));
-                }
+                Ok(tenant) => config.put(tenant),
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                     let message = format!("{error}{}", cause.unwrap_or_default());
@@ -238,8 +243,7 @@ impl Holdings {
                 }
             }
         }
-        let keys = self.keys.as_ref().map(|keys| keys.in_use.clone());
-        (Config { revision: self.revision, tenants, keys }, problems)
+        (config, wanted, problems)
     }
 
     fn tenants(&self) -> impl Iterator<Item = TenantName> {

@@ -25,6 +25,7 @@ use crate::config::tool::Tool;
 use crate::config::view::View;
 use crate::limiter::Limiter;
 use crate::mcp::Era;
+use crate::upstream::health::Health;
 
 /// A tenant, ready for requests.
 pub(crate) struct Tenant {
@@ -62,6 +63,8 @@ pub(crate) struct Server {
     pub(crate) offer: Option<Arc<Offer>>,
     /// How the credential is sent, and the credential itself once its secret was put.
     pub(crate) credential: Option<Credential>,
+    /// The same as long as the server is where it was, and has as many places.
+    pub(crate) health: Arc<Health>,
 }
 
 /// A credential towards a server.
@@ -255,9 +258,10 @@ fn build_servers(
 ) -> Result<HashMap<ServerName, Arc<Server>>, TenantError> {
     let mut servers = HashMap::with_capacity(parts.servers.len());
     for (name, spec) in &parts.servers {
-        let kept =
-            before.and_then(|before| before.servers.get(name)).and_then(|server| server.offer.as_ref());
-        let offer = parts.catalogs.get(name).map(|catalog| match kept {
+        let kept = before.and_then(|before| before.servers.get(name));
+        let health = kept.map(|server| &server.health).filter(|health| health.is_of(spec));
+        let health = health.cloned().unwrap_or_else(|| Arc::new(Health::new(name, spec)));
+        let offer = parts.catalogs.get(name).map(|catalog| match kept.and_then(|kept| kept.offer.as_ref()) {
             Some(kept) if kept.catalog.as_ref() == catalog.as_ref() => kept.clone(),
             _ => Arc::new(Offer::compile(catalog.clone())),
         });
@@ -277,6 +281,7 @@ fn build_servers(
             spec_digest: digest_of(spec),
             offer,
             credential,
+            health,
         };
         servers.insert(name.clone(), Arc::new(server));
     }

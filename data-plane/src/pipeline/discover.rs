@@ -174,7 +174,7 @@ fn find(
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::ResourceTemplatesList => {
             let view = view(node, caller)?;
             let list = view.list(method).ok_or_else(unknown)?;
-            Subject::Here(page(node, caller, era, list, params)?)
+            Subject::Here(page(caller, era, list, params)?)
         }
         Method::ToolsCall => {
             let name = required("name", &params.name)?;
@@ -228,7 +228,7 @@ fn required<'a>(field: &str, value: &'a Option<String>) -> Result<&'a str, Rejec
 }
 
 /// The result of a list method: a page, and what follows it.
-fn page(node: &Node, caller: &Caller, era: Era, list: &List, params: &Params) -> Result<Made, Rejection> {
+fn page(caller: &Caller, era: Era, list: &List, params: &Params) -> Result<Made, Rejection> {
     let invalid =
         || Rejection::InvalidParams("the cursor is not one of this list; ask from its start".to_owned());
     let keys = caller.config.keys.as_ref().ok_or(Rejection::NotReady)?;
@@ -255,7 +255,7 @@ fn page(node: &Node, caller: &Caller, era: Era, list: &List, params: &Params) ->
         // Private: the list depends on who asks.
         tail.push_str(&format!(r#","resultType":"complete","ttlMs":{LIST_TTL_MS},"cacheScope":"private""#));
     }
-    let away = |server: &&Arc<Server>| server.offer.is_none() || node.upstreams.is_away(server);
+    let away = |server: &&Arc<Server>| server.offer.is_none() || server.health.is_away();
     let away = caller.endpoint.servers.iter().filter(away).map(|server| quote(server.name.as_str()));
     let away = away.collect::<Vec<_>>().join(",");
     if !away.is_empty() {

@@ -96,7 +96,7 @@ pub(super) async fn forward(
     };
     let timeout = Duration::from_millis(u64::from(server.spec.timeout_ms));
     let deadline = (!is_stream(&outgoing.received)).then(|| sent + timeout);
-    let pass = node.upstreams.health(&server).admit().await?;
+    let pass = server.health.admit().await?;
     let (response, permit) = pass.judge(relay::relay(node, &server, session, &outgoing).await)?;
     // A stream that lives as long as its client listens keeps no call from the server.
     let response = if deadline.is_some() { response.map(|body| body.holding(permit)) } else { response };

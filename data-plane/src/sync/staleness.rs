@@ -39,20 +39,20 @@ pub(super) async fn watch(node: Arc<Node>, stop: CancellationToken) {
 /// Ends the streams of tenants that are stale now; returns when the next will be.
 fn look(node: &Node, refused: &mut BTreeSet<TenantName>) -> Option<Duration> {
     let (config, silence) = (node.config(), node.contact.silence());
-    let mut next: Option<Duration> = None;
+    let mut next = None;
     let mut now = BTreeSet::new();
-    for tenant in config.tenants.values() {
-        let Some(after) = tenant.fail_closed_after else { continue };
-        if silence < after {
-            let left = after.saturating_sub(silence);
-            next = Some(next.map_or(left, |next| next.min(left)));
-            continue;
+    for (after, name) in &config.fail_closed {
+        if silence < *after {
+            next = Some(after.saturating_sub(silence));
+            break;
         }
-        tenant.live.cut();
-        if !refused.contains(&tenant.name) {
-            tracing::warn!(tenant = %tenant.name, ?after, "no control plane is heard for longer than the tenant allows: its calls are refused, its streams are ended");
+        if let Some(tenant) = config.tenants.get(name) {
+            tenant.live.cut();
         }
-        now.insert(tenant.name.clone());
+        if !refused.contains(name) {
+            tracing::warn!(tenant = %name, ?after, "no control plane is heard for longer than the tenant allows: its calls are refused, its streams are ended");
+        }
+        now.insert(name.clone());
     }
     for tenant in refused.difference(&now) {
         tracing::info!(%tenant, "the tenant is served again");

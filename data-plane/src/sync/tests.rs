@@ -2,6 +2,7 @@
 
 mod asking;
 mod control_plane;
+mod cost;
 mod follower;
 mod last_known_good;
 mod members;

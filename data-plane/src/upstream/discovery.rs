@@ -20,13 +20,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bans::Who;
-use crate::config::Config;
 use crate::config::tenant::{Credential, Server};
+use crate::config::{Changed, Config};
 use crate::mcp::Era;
 use crate::node::Node;
 use crate::upstream::client::AskError;
 use crate::upstream::discovery::link::Link;
-use crate::upstream::health::is_of_transport;
+use crate::upstream::health::{Health, is_of_transport};
 
 /// How long a server may take for each question.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,8 +126,16 @@ pub(crate) fn is_of_other_era(asked: Era, code: i64) -> bool {
 pub(crate) struct Discovery {
     node: Arc<Node>,
     reports: mpsc::Sender<Report>,
-    running: HashMap<(TenantName, ServerName), (Fingerprint, CancellationToken)>,
+    running: HashMap<TenantName, HashMap<ServerName, Asking>>,
     tasks: JoinSet<()>,
+}
+
+/// A task that asks a server.
+struct Asking {
+    fingerprint: Fingerprint,
+    /// Whom it tells whether the server answers.
+    health: Arc<Health>,
+    stop: CancellationToken,
 }
 
 /// What the answer of a server depends on.
@@ -142,46 +150,62 @@ impl Discovery {
         Discovery { node, reports, running: HashMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Starts, ends and restarts tasks so that they fit a new configuration.
-    pub(crate) fn reconcile(&mut self, config: &Config) {
-        let mut wanted = HashMap::new();
-        for server in config.tenants.values().flat_map(|tenant| tenant.servers.values()) {
-            wanted.insert((server.tenant.clone(), server.name.clone()), server.clone());
-        }
-        self.running.retain(|key, (fingerprint, stop)| {
-            let keep = wanted.get(key).is_some_and(|server| Fingerprint::of(server) == *fingerprint);
-            if !keep {
-                stop.cancel();
-                self.node.discovery.tasks.remove(key);
-            }
-            keep
-        });
-        for (key, server) in wanted {
-            if self.running.contains_key(&key) {
-                continue;
-            }
-            let stop = CancellationToken::new();
-            let bell = Arc::new(Bell::default());
-            self.node.discovery.tasks.insert(key.clone(), bell.clone());
-            self.running.insert(key, (Fingerprint::of(&server), stop.clone()));
-            let (node, reports) = (self.node.clone(), self.reports.clone());
-            self.tasks.spawn(async move {
-                let mut link = Link::new(node, server);
-                stop.run_until_cancelled(ask_while_free(&mut link, reports, bell)).await;
-                link.end_session().await;
+    /// Starts, ends and restarts tasks so that they fit a new configuration, in which these tenants are others.
+    pub(crate) fn reconcile(&mut self, config: &Config, changed: &Changed) {
+        for name in changed {
+            let mut running = self.running.remove(name).unwrap_or_default();
+            let none = HashMap::new();
+            let wanted = config.tenants.get(name).map_or(&none, |tenant| &tenant.servers);
+            running.retain(|server, asking| {
+                let keep = wanted.get(server).is_some_and(|server| asking.is_of(server));
+                if !keep {
+                    asking.stop.cancel();
+                    self.node.discovery.tasks.remove(&(name.clone(), server.clone()));
+                }
+                keep
             });
+            for (server, wanted) in wanted {
+                if !running.contains_key(server) {
+                    running.insert(server.clone(), self.ask(wanted.clone()));
+                }
+            }
+            if !running.is_empty() {
+                self.running.insert(name.clone(), running);
+            }
         }
         while self.tasks.try_join_next().is_some() {}
     }
 
+    /// Starts the task of a server.
+    fn ask(&mut self, server: Arc<Server>) -> Asking {
+        let (stop, bell) = (CancellationToken::new(), Arc::new(Bell::default()));
+        let key = (server.tenant.clone(), server.name.clone());
+        self.node.discovery.tasks.insert(key, bell.clone());
+        let (fingerprint, health) = (Fingerprint::of(&server), server.health.clone());
+        let asking = Asking { fingerprint, health, stop: stop.clone() };
+        let (node, reports) = (self.node.clone(), self.reports.clone());
+        self.tasks.spawn(async move {
+            let mut link = Link::new(node, server);
+            stop.run_until_cancelled(ask_while_free(&mut link, reports, bell)).await;
+            link.end_session().await;
+        });
+        asking
+    }
+
     /// Ends every task, and the sessions with servers as far as they end soon.
     pub(crate) async fn stop(mut self) {
-        for (_, stop) in self.running.values() {
-            stop.cancel();
+        for asking in self.running.values().flat_map(HashMap::values) {
+            asking.stop.cancel();
         }
         let ending = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(STOP_TIMEOUT, ending).await;
         self.tasks.shutdown().await;
+    }
+}
+
+impl Asking {
+    fn is_of(&self, server: &Server) -> bool {
+        Arc::ptr_eq(&self.health, &server.health) && self.fingerprint == Fingerprint::of(server)
     }
 }
 
@@ -217,7 +241,7 @@ async fn keep_asking(link: &mut Link, reports: mpsc::Sender<Report>, bell: Arc<B
         let rung = bell.rung.load(Ordering::Acquire);
         let began = Instant::now();
         let asked = probe::ask_all(link).await;
-        tell_health(&node, &server, &asked);
+        tell_health(&server, &asked);
         let found = asked.as_ref().ok().cloned();
         let (report, pause) = match asked {
             Ok(catalog) => {
@@ -252,8 +276,8 @@ async fn keep_asking(link: &mut Link, reports: mpsc::Sender<Report>, bell: Arc<B
 }
 
 /// Agents' calls may go to a server again as soon as it answers the gateway.
-fn tell_health(node: &Node, server: &Server, asked: &Result<Catalog, AskError>) {
-    let health = node.upstreams.health(server);
+fn tell_health(server: &Server, asked: &Result<Catalog, AskError>) {
+    let health = &server.health;
     match asked {
         Err(AskError::Server(failure)) if is_of_transport(failure) => health.unanswered(),
         Ok(_) | Err(AskError::Server(_) | AskError::Refused { .. }) => health.answered(),

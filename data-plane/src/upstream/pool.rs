@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bans::Who;
-use crate::config::Config;
 use crate::config::tenant::Server;
+use crate::config::{Changed, Config};
 use crate::rejection::Upstream;
 use crate::upstream::Upstreams;
 use crate::upstream::exchange::Event;
@@ -189,15 +189,15 @@ impl Pool {
         self.end(self.take(|key, _| is_of(key))).await;
     }
 
-    /// Ends the sessions of servers that are no longer what they were.
-    pub(crate) fn reconcile(&self, config: &Config) -> Vec<Arc<Pooled>> {
+    /// Takes out the sessions of servers and agents that are gone with a change of these tenants.
+    pub(crate) fn reconcile(&self, config: &Config, changed: &Changed) -> Vec<Arc<Pooled>> {
         let known = |key: &SessionKey| {
             let tenant = config.tenants.get(&key.tenant);
             tenant.is_some_and(|tenant| {
                 tenant.servers.contains_key(&key.server) && tenant.agents.contains_key(&key.agent)
             })
         };
-        self.take(|key, _| !known(key))
+        self.take(|key, _| changed.contains(&key.tenant) && !known(key))
     }
 
     /// Takes out what nobody used for long. `is_gone` says of a client's session whether it is over.

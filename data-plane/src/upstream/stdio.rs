@@ -84,12 +84,15 @@ impl Stdio {
         Stdio { allowed, programs: DashMap::new(), yard: Yard::default() }
     }
 
-    /// Lets go of the shared processes that the configuration does not want any more; calls under way end first.
-    pub(crate) fn reconcile(&self, config: &Config) {
-        self.programs.retain(|(tenant, name), program| {
-            let server = config.tenants.get(tenant).and_then(|tenant| tenant.servers.get(name));
-            server.is_some_and(|server| program.is_of(&server.spec))
-        });
+    /// Lets go of a server's shared process when the configuration does not want it any more; calls under way end first.
+    pub(crate) fn reconcile(&self, before: &Server, config: &Config) {
+        let key = (before.tenant.clone(), before.name.clone());
+        self.programs.remove_if(&key, |key, program| !program.is_wanted(key, config));
+    }
+
+    /// The same for all servers: a request under an older configuration may have brought one back.
+    pub(crate) fn sweep(&self, config: &Config) {
+        self.programs.retain(|key, program| program.is_wanted(key, config));
     }
 
     /// Lets go of the shared processes of banned servers.
@@ -148,6 +151,11 @@ impl Program {
             modern: Mutex::new(None),
             yard,
         })
+    }
+
+    fn is_wanted(&self, (tenant, name): &(TenantName, ServerName), config: &Config) -> bool {
+        let server = config.tenants.get(tenant).and_then(|tenant| tenant.servers.get(name));
+        server.is_some_and(|server| self.is_of(&server.spec))
     }
 
     fn is_of(&self, spec: &ServerSpec) -> bool {

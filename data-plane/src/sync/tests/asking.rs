@@ -23,13 +23,13 @@ use crate::route::EndpointPath;
 
 const MODERN: &str = "2026-07-28";
 
-fn tenant(name: &str, fail_closed_after_seconds: Option<u32>) -> Resource {
+pub(super) fn tenant(name: &str, fail_closed_after_seconds: Option<u32>) -> Resource {
     let staleness = Staleness { fail_closed_after_seconds };
     let spec = Spec::Tenant(TenantSpec { description: String::new(), staleness });
     resource(name, name, spec)
 }
 
-fn resource(tenant: &str, name: &str, spec: Spec) -> Resource {
+pub(super) fn resource(tenant: &str, name: &str, spec: Spec) -> Resource {
     Resource { tenant: tenant.parse().expect("a name"), name: name.parse().expect("a name"), spec }
 }
 

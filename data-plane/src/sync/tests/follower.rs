@@ -48,24 +48,8 @@ impl Following {
         how: &LastKnownGood,
         control_planes: Vec<String>,
     ) -> Result<Following, KeepError> {
-        let seal = Arc::new(NodeSealKey::generate().expect("a key"));
-        let beginning = last_known_good::begin(how, data_dir, seal.clone()).await?;
-        let (record_sender, records) = mpsc::channel(64);
-        let audit = Audit::start(data_dir, "node", "incarnation", record_sender).expect("an audit file");
-        let (mesh, _) = Mesh::alone("node");
-        let node = Arc::new(Node::new(audit, Upstreams::new(false), Wakeup::default(), mesh, true));
-        let (report_sender, catalogs) = mpsc::channel(64);
-        let (applied_sender, applied) = watch::channel(Revision::NONE);
-        let identity = Identity {
-            node_id: "node".to_owned(),
-            incarnation: "incarnation".to_owned(),
-            control_planes: Choice::of(control_planes).expect("there is one"),
-            proof: Proof::Token(Secret::new("token".to_owned())),
-        };
-        let discovery = Discovery::new(node.clone(), report_sender);
-        let channels = Channels { catalogs, records, applied: applied_sender };
-        let follower = Follower::new(identity, node.clone(), seal, discovery, channels, beginning);
-        let stop = CancellationToken::new();
+        let (follower, applied) = follower(data_dir, how, control_planes).await?;
+        let (node, stop) = (follower.node.clone(), CancellationToken::new());
         let task = tokio::spawn(follower.run(stop.clone()));
         Ok(Following { node, applied, stop, task })
     }
@@ -93,4 +77,29 @@ impl Following {
         self.task.abort();
         let _ = self.task.await;
     }
+}
+
+/// A node that does not run yet, and where it says how far it is.
+pub(super) async fn follower(
+    data_dir: &Path,
+    how: &LastKnownGood,
+    control_planes: Vec<String>,
+) -> Result<(Follower, watch::Receiver<Revision>), KeepError> {
+    let seal = Arc::new(NodeSealKey::generate().expect("a key"));
+    let beginning = last_known_good::begin(how, data_dir, seal.clone()).await?;
+    let (record_sender, records) = mpsc::channel(64);
+    let audit = Audit::start(data_dir, "node", "incarnation", record_sender).expect("an audit file");
+    let (mesh, _) = Mesh::alone("node");
+    let node = Arc::new(Node::new(audit, Upstreams::new(false), Wakeup::default(), mesh, true));
+    let (report_sender, catalogs) = mpsc::channel(64);
+    let (applied_sender, applied) = watch::channel(Revision::NONE);
+    let identity = Identity {
+        node_id: "node".to_owned(),
+        incarnation: "incarnation".to_owned(),
+        control_planes: Choice::of(control_planes).expect("there is one"),
+        proof: Proof::Token(Secret::new("token".to_owned())),
+    };
+    let discovery = Discovery::new(node.clone(), report_sender);
+    let channels = Channels { catalogs, records, applied: applied_sender };
+    Ok((Follower::new(identity, node, seal, discovery, channels, beginning), applied))
 }

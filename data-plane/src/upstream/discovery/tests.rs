@@ -159,7 +159,8 @@ impl Harness {
         let mut harness =
             Harness { conduct, node, discovery, reports, url, _peer: peer, _directory: directory };
         harness.configure(None);
-        harness.discovery.reconcile(&harness.node.config());
+        let config = harness.node.config();
+        harness.discovery.reconcile(&config, &config.tenants.keys().cloned().collect());
         harness
     }
 
@@ -171,8 +172,9 @@ impl Harness {
         let records: Vec<_> = values.map(|value| Record { revision: Revision::NONE, value }).collect();
         let name: TenantName = "acme".parse().expect("a name");
         let tenant = Tenant::build(&name, records.iter(), &HashMap::new(), None).expect("a tenant");
-        let tenants = HashMap::from([(name, Arc::new(tenant))]);
-        self.node.swap(Config { tenants, ..Config::empty() });
+        let mut config = Config::empty();
+        config.put(tenant);
+        self.node.swap(config);
     }
 
     /// The next report, which is recorded when it has a catalog.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::mcp::message::Method;
 use crate::upstream::exchange::{Ask, Exchange};
+use crate::upstream::health::Health;
 use crate::upstream::session::{AskFailure, LegacySession, Opening};
 use crate::upstream::stdio::probe::Probed;
 use crate::upstream::stdio::session::StdioSession;
@@ -63,10 +64,12 @@ fn modern(more: &str) -> String {
 fn server(script: &str) -> Server {
     let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("{PRELUDE}\n{script}")];
     let transport = Transport::Stdio { command, environment: BTreeMap::new() };
+    let (name, spec) = ("script".parse().expect("a name"), ServerSpec::new(transport));
     Server {
         tenant: "tenant".parse().expect("a name"),
-        name: "script".parse().expect("a name"),
-        spec: ServerSpec::new(transport),
+        health: Arc::new(Health::new(&name, &spec)),
+        name,
+        spec,
         spec_digest: [0; 32],
         uri: None,
         offer: None,
