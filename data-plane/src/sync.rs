@@ -19,7 +19,6 @@ use gantry_model::Revision;
 use gantry_node::seal::NodeSealKey;
 use gantry_wire::sync_v1 as wire;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bans::Configured;
@@ -187,14 +186,13 @@ impl Follower {
     async fn follow(mut self, stop: CancellationToken) {
         let watching = tokio::spawn(staleness::watch(self.node.clone(), stop.clone()));
         while !stop.is_cancelled() {
-            let started = Instant::now();
             let ended = stop.run_until_cancelled(connection::follow(&mut self)).await;
             if self.node.contact.lost() {
                 self.note_contact();
             }
             let Some(error) = ended else { break };
             let control_plane = self.identity.control_planes.current().to_owned();
-            let pause = self.identity.control_planes.failed(started.elapsed());
+            let pause = self.identity.control_planes.failed();
             let next = self.identity.control_planes.current();
             tracing::warn!(%control_plane, %error, %next, ?pause, "the stream ended; trying again");
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;

@@ -180,7 +180,7 @@ async fn one_session_is_cut_by_the_id_that_the_audit_shows_and_the_other_goes_on
     assert!(breaks(&mut calling).await);
     let add = json!({"a": 1, "b": 2});
     let (status, code, message, _) = refusal(&mut agent, &cut.call("add", add.clone())).await;
-    let expected = (403, json!(-31410), json!("the session is revoked; another may be begun"));
+    let expected = (404, json!(-31410), json!("the session is revoked; another may be begun"));
     assert_eq!((status, code, message), expected);
     assert_eq!(agent.ask(&other.call("add", add)).await.expect("an answer").status, 200);
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::admin::Admin;
 use crate::change::{self, Changed, ReportFlags, title};
-use crate::context::Access;
+use crate::context::{Access, AdminAccess};
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
 use crate::output::{self, Format, TextFormat, visible};
@@ -171,14 +171,14 @@ impl Sort {
     }
 
     /// A tenant names itself.
-    fn tenant(self, name: &str, given: Option<&str>, access: &Access) -> Result<String, Failure> {
+    fn tenant(self, name: &str, given: Option<&str>, access: &AdminAccess) -> Result<String, Failure> {
         match (self, given) {
             (Sort::Tenant, Some(given)) if given != name => Err(Failure::usage(
                 format!("tenant {name} is not of tenant {given}"),
                 format!("`gantry revoke tenant {name}`"),
             )),
             (Sort::Tenant, _) => Ok(name.to_owned()),
-            (_, given) => access.resolve()?.tenant_or(given),
+            (_, given) => access.tenant_or(given),
         }
     }
 }
@@ -186,8 +186,9 @@ impl Sort {
 impl Named {
     /// Revokes it.
     pub(crate) async fn run(self, sort: Sort) -> Result<Exit, Failure> {
-        let tenant = sort.tenant(&self.name, self.tenant.as_deref(), &self.access)?;
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let access = self.access.resolve()?;
+        let tenant = sort.tenant(&self.name, self.tenant.as_deref(), &access)?;
+        let admin = Admin::connect(&access).await?;
         let target = Some(sort.target(&self.name));
         let request = RevokeRequest { tenant: tenant.clone(), target, reason: self.reason.clone() };
         let next = format!("`gantry get agents --tenant {tenant}`, `gantry key ls --tenant {tenant}`");
@@ -223,8 +224,9 @@ impl Named {
 
 impl Lifted {
     async fn run(self, sort: Sort) -> Result<Exit, Failure> {
-        let tenant = sort.tenant(&self.name, self.tenant.as_deref(), &self.access)?;
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let access = self.access.resolve()?;
+        let tenant = sort.tenant(&self.name, self.tenant.as_deref(), &access)?;
+        let admin = Admin::connect(&access).await?;
         let target = Some(sort.target(&self.name));
         let request = LiftRevocationRequest { tenant: tenant.clone(), target };
         let next = format!("`gantry revoke ls --tenant {tenant}` lists what is revoked");

@@ -183,18 +183,18 @@ fn failed(peer: Peer, status: &Status) -> PeerError {
 
 /// Where the connection failed, `tonic` hides why among the sources.
 fn reason(status: &Status) -> String {
-    let mut reasons = vec![status.message().to_owned()];
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        reasons.push(error.to_string());
-        source = error.source();
-    }
+    let mut reasons = Vec::new();
     // Layers repeat what is below them, or say nothing.
-    let all = std::mem::take(&mut reasons);
-    for reason in all {
+    let mut add = |reason: String| {
         if reason != "transport error" && !reasons.contains(&reason) {
             reasons.push(reason);
         }
+    };
+    add(status.message().to_owned());
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        add(error.to_string());
+        source = error.source();
     }
     reasons.join(": ")
 }

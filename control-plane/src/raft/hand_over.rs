@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gantry_wire::raft_v1 as wire;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::members::{CHANGE_DEADLINE, ChangeError, MembershipChange, Metrics, matched};
@@ -75,18 +76,35 @@ impl Consensus {
         }
     }
 
-    /// Hands over to the voter that has most of the log; nothing when this member does not lead or is alone.
+    /// Hands over to the voter that has most of the log, of those that answer; nothing when this member does not lead or
+    /// is alone.
     pub async fn hand_over_to_any(&self) -> Result<(), ChangeError> {
         let metrics = self.inner.raft.metrics().borrow().clone();
         if metrics.current_leader != Some(self.inner.voter.0) {
             return Ok(());
         }
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let others = voters.iter().copied().filter(|voter| *voter != self.inner.voter.0).map(VoterId);
-        match others.max_by_key(|voter| matched(&metrics, *voter)) {
-            Some(voter) => self.change_here(MembershipChange::HandOver(voter), None).await.map(|_| ()),
-            None => Ok(()),
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().filter(|voter| *voter != self.inner.voter.0).collect();
+        if voters.is_empty() {
+            return Ok(());
         }
+        // In an idle cluster one that is gone has as much of the log as the others.
+        let mut asking = JoinSet::new();
+        for voter in voters {
+            let Some(member) = membership.get_node(&voter) else { continue };
+            let peer = Peer { voter: Some(VoterId(voter)), address: member.address.clone() };
+            let question = wire::question::Question::ReadIndex(wire::ReadIndex {});
+            let question = wire::Question { from: self.inner.voter.0, to: voter, question: Some(question) };
+            let asked = self.inner.peers.ask(peer, question, Duration::from_millis(ELECTION_MS_MAX));
+            asking.spawn(async move { asked.await.is_ok().then_some(VoterId(voter)) });
+        }
+        let there = asking.join_all().await.into_iter().flatten();
+        let Some(voter) = there.max_by_key(|voter| matched(&metrics, *voter)) else {
+            return Err(ChangeError::Refused(
+                "no other voter answers; this member goes on leading".to_owned(),
+            ));
+        };
+        self.change_here(MembershipChange::HandOver(voter), None).await.map(|_| ())
     }
 
     pub(super) fn is_handing_over(&self) -> bool {

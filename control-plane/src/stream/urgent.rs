@@ -22,7 +22,8 @@ pub(super) async fn tell(plane: &Plane, position: Option<Revision>, outbound: &O
         told = Some(urgent.revision);
         // Also without a ban: what the node may have of another time of the cluster is then over.
         if urgent.is_complete || !urgent.changes.is_empty() {
-            let message = Some(ToNode::Urgent(to_wire(urgent)));
+            let cluster_id = plane.vault.cluster_id().to_owned();
+            let message = Some(ToNode::Urgent(to_wire(urgent, cluster_id)));
             if outbound.send(Ok(ServerMessage { message })).await.is_err() {
                 return;
             }
@@ -34,9 +35,9 @@ pub(super) async fn tell(plane: &Plane, position: Option<Revision>, outbound: &O
     }
 }
 
-fn to_wire(urgent: feed::Urgent) -> Urgent {
+fn to_wire(urgent: feed::Urgent, cluster_id: String) -> Urgent {
     let mut message =
-        Urgent { revision: urgent.revision.0, complete: urgent.is_complete, ..Urgent::default() };
+        Urgent { revision: urgent.revision.0, complete: urgent.is_complete, cluster_id, ..Urgent::default() };
     for change in urgent.changes {
         match change.value {
             Some(record) => {

@@ -1,7 +1,8 @@
 //! What makes up the bans in force: those of the configuration, and those that came ahead of it.
 //!
 //! Always holds: of two words on one target the later counts, by revision; what came ahead is forgotten as soon as the
-//! configuration has it.
+//! configuration has it. Revisions of two clusters are not compared: what comes ahead of the first configuration of
+//! another cluster is in force beside that of the one before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use super::{Configured, UnreadableBan, Who};
 /// The layers.
 #[derive(Default)]
 pub(super) struct Layers {
-    /// Of whose configuration the rest is.
+    /// Of whose configuration `revision` and `configured` are; empty before the first.
     cluster_id: String,
     revision: Revision,
     configured: HashMap<TenantName, Vec<Arc<Ban>>>,
-    /// By the key of the ban's record. All of them are later than `revision`.
+    /// Whose control plane said what is ahead.
+    ahead_of: String,
+    /// By the key of the ban's record. All of them are later than `revision`, where both are of one cluster.
     ahead: BTreeMap<String, Ahead>,
 }
 
@@ -51,8 +54,10 @@ impl Layers {
         let read = |entry: wire::Entry| Ok((entry.key.clone(), Some((entry.record.clone(), ban_of(entry)?))));
         let upserts = urgent.upserts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let deletes = urgent.deletes.into_iter().map(|key| (key, None));
+        self.hear(&urgent.cluster_id);
         if urgent.complete {
-            self.ahead.clear();
+            // A member that is behind the one before knows all up to its own revision only.
+            self.ahead.retain(|_, ahead| ahead.revision > revision);
         }
         for (key, ban) in upserts.into_iter().chain(deletes) {
             self.put_ahead(revision, key, ban);
@@ -64,12 +69,11 @@ impl Layers {
     pub(super) fn configure(&mut self, cluster_id: &str, revision: Revision, touched: Configured) -> bool {
         let mut is_changed = false;
         if self.cluster_id != cluster_id {
-            is_changed |= !self.ahead.is_empty() && !self.cluster_id.is_empty();
-            if is_changed {
-                self.ahead.clear();
-            }
+            is_changed |= !self.configured.is_empty();
+            self.configured.clear();
             self.cluster_id = cluster_id.to_owned();
         }
+        is_changed |= self.hear(cluster_id);
         self.revision = revision;
         for (tenant, bans) in touched {
             let before = self.configured.get(&tenant).map(Vec::as_slice).unwrap_or_default();
@@ -90,7 +94,7 @@ impl Layers {
             key: key.clone(),
             record: ahead.ban.as_ref().map(|(record, _)| record.clone()).unwrap_or_default(),
         };
-        wire::KeptUrgent { cluster_id: self.cluster_id.clone(), bans: self.ahead.iter().map(kept).collect() }
+        wire::KeptUrgent { cluster_id: self.ahead_of.clone(), bans: self.ahead.iter().map(kept).collect() }
     }
 
     pub(super) fn restore(&mut self, kept: wire::KeptUrgent) -> Result<(), UnreadableBan> {
@@ -98,6 +102,7 @@ impl Layers {
         if kept.cluster_id != self.cluster_id {
             return Ok(());
         }
+        self.hear(&kept.cluster_id);
         for wire::KeptBan { revision, key, record } in kept.bans {
             let ban = match record.is_empty() {
                 true => None,
@@ -111,7 +116,8 @@ impl Layers {
     pub(super) fn in_force(&self) -> InForce {
         let mut in_force = InForce::default();
         let is_superseded = |ban: &&Arc<Ban>| {
-            !self.ahead.is_empty()
+            self.is_of_one_cluster()
+                && !self.ahead.is_empty()
                 && self.ahead.contains_key(&RecordKey::ban(&ban.tenant, &ban.target).to_string())
         };
         let configured = self.configured.values().flatten().filter(|ban| !is_superseded(ban));
@@ -120,9 +126,25 @@ impl Layers {
         in_force
     }
 
+    /// What another cluster said before means nobody any more. Says whether there was any.
+    fn hear(&mut self, cluster_id: &str) -> bool {
+        if self.ahead_of == cluster_id {
+            return false;
+        }
+        self.ahead_of = cluster_id.to_owned();
+        let had_any = !self.ahead.is_empty();
+        self.ahead.clear();
+        had_any
+    }
+
+    /// Whether what is ahead and the configuration have revisions that can be compared.
+    fn is_of_one_cluster(&self) -> bool {
+        self.ahead_of == self.cluster_id
+    }
+
     fn put_ahead(&mut self, revision: Revision, key: String, ban: Option<(Bytes, Arc<Ban>)>) {
         // What the configuration has already, or will have had by then.
-        if revision <= self.revision && !self.cluster_id.is_empty() {
+        if revision <= self.revision && self.is_of_one_cluster() {
             return;
         }
         if self.ahead.get(&key).is_none_or(|known| known.revision <= revision) {

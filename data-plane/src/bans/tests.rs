@@ -34,6 +34,7 @@ fn urgent(revision: u64, banned: &[BanTarget], lifted: &[BanTarget]) -> wire::Ur
         upserts: banned.iter().map(|target| entry(target.clone(), revision)).collect(),
         deletes: lifted.iter().map(key).collect(),
         complete: false,
+        cluster_id: "c".to_owned(),
     }
 }
 
@@ -77,15 +78,43 @@ fn the_same_word_twice_and_an_old_one_change_nothing() {
 }
 
 #[test]
-fn all_bans_take_the_place_of_what_came_before_and_another_cluster_has_none_of_them() {
+fn all_bans_take_the_place_of_what_came_up_to_their_revision() {
     let bans = Bans::default();
-    bans.take(urgent(90, &[agent("bot")], &[])).expect("taken");
-    let all = wire::Urgent { complete: true, ..urgent(9, &[agent("eve")], &[]) };
-    bans.take(all).expect("taken");
+    bans.take(urgent(8, &[agent("bot")], &[])).expect("taken");
+    let all = |revision| wire::Urgent { complete: true, ..urgent(revision, &[agent("eve")], &[]) };
+    bans.take(all(9)).expect("taken");
     assert_eq!(refused(&bans), ["eve"]);
     bans.configure("c", Revision(8), Configured::new());
     assert_eq!(refused(&bans), ["eve"]);
-    bans.configure("d", Revision(3), configured(&[]));
+    // A member that is behind knows nothing of what another one said before.
+    bans.take(urgent(20, &[agent("bot")], &[])).expect("taken");
+    bans.take(all(15)).expect("taken");
+    assert_eq!(refused(&bans), ["bot", "eve"]);
+}
+
+#[test]
+fn revisions_of_two_clusters_are_not_compared() {
+    let bans = Bans::default();
+    bans.configure("c", Revision(80), configured(&[agent("eve")]));
+    bans.take(urgent(90, &[agent("bot")], &[])).expect("taken");
+    assert_eq!(refused(&bans), ["bot", "eve"]);
+    // Younger by its revision: it is in force at once, and lifts nothing of the other.
+    let of_another = wire::Urgent {
+        cluster_id: "d".to_owned(),
+        complete: true,
+        ..urgent(3, &[agent("bot")], &[agent("eve")])
+    };
+    bans.take(of_another).expect("taken");
+    assert_eq!((refused(&bans), bans.ahead().cluster_id), (vec!["bot", "eve"], "d".to_owned()));
+    // It is there still when the first configuration of that cluster is older, and the other's are gone.
+    bans.configure("d", Revision(2), Configured::new());
+    assert_eq!(refused(&bans), ["bot"]);
+    bans.configure("d", Revision(3), Configured::new());
+    assert_eq!(refused(&bans), [""; 0]);
+    // What was ahead in one cluster is not in another.
+    bans.configure("c", Revision(1), Configured::new());
+    bans.take(urgent(2, &[agent("bot")], &[])).expect("taken");
+    bans.configure("d", Revision(1), Configured::new());
     assert_eq!(refused(&bans), [""; 0]);
 }
 
@@ -153,7 +182,7 @@ fn a_record_that_is_no_ban_is_refused_and_changes_nothing() {
     let bans = Bans::default();
     let misplaced = wire::Entry { key: "acme/ban/agent/eve".to_owned(), ..entry(agent("bot"), 1) };
     for upsert in [misplaced, wire::Entry { key: "acme/ban/tenant".to_owned(), record: vec![1, 2].into() }] {
-        let urgent = wire::Urgent { upserts: vec![upsert], complete: true, ..wire::Urgent::default() };
+        let urgent = wire::Urgent { upserts: vec![upsert], complete: true, ..urgent(0, &[], &[]) };
         assert!(bans.take(urgent).is_err());
     }
     assert_eq!(refused(&bans), [""; 0]);

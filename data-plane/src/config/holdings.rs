@@ -30,7 +30,8 @@ pub(crate) struct Holdings {
     cluster_id: String,
     secrets: SecretsByTenant,
     keys: Option<Keys>,
-    /// Tenants that are served in an older form; they are tried again with every update.
+    /// Tenants that are served in an older form, or of which nothing is left but that; they are tried again with every
+    /// update.
     stale: BTreeSet<TenantName>,
 }
 
@@ -150,10 +151,20 @@ impl Holdings {
         Ok(touched)
     }
 
-    /// Takes a whole update (its parts merged).
+    /// Takes a whole update (its parts merged). What one that fails has touched is compiled with the next.
     pub(crate) fn take(&mut self, update: wire::Update) -> Result<Touched, UpdateError> {
-        let (from, to) = (Revision(update.from_revision), Revision(update.revision));
         let mut touched = Touched::default();
+        match self.take_into(update, &mut touched) {
+            Ok(()) => Ok(touched),
+            Err(error) => {
+                self.stale.append(&mut touched.tenants);
+                Err(error)
+            }
+        }
+    }
+
+    fn take_into(&mut self, update: wire::Update, touched: &mut Touched) -> Result<(), UpdateError> {
+        let (from, to) = (Revision(update.from_revision), Revision(update.revision));
         if from == Revision::NONE {
             touched.is_whole = true;
             touched.is_of_another_cluster =
@@ -193,10 +204,10 @@ impl Holdings {
         }
         self.revision = to;
         self.cluster_id = update.cluster_id;
-        Ok(touched)
+        Ok(())
     }
 
-    /// The bans of the tenants that an update touched.
+    /// The bans of the tenants that an update touched, or one before that failed.
     pub(crate) fn bans(&self, touched: &Touched) -> Configured {
         let of_tenant = |tenant: &TenantName| {
             let prefix = RecordKey::bans_prefix(tenant);
@@ -208,7 +219,7 @@ impl Holdings {
             });
             (tenant.clone(), bans.collect())
         };
-        touched.tenants.iter().map(of_tenant).collect()
+        touched.tenants.union(&self.stale).map(of_tenant).collect()
     }
 
     /// The configuration with the touched tenants compiled anew, and which ones may be others now. A tenant that fails
@@ -332,3 +343,6 @@ fn read_node_keys(encoded: Secret<Vec<u8>>) -> Result<Keys, UpdateError> {
 fn of_wire(sealed: wire::SealedToNode) -> Sealed {
     Sealed { encapsulated_key: sealed.encapsulated_key, ciphertext: sealed.ciphertext }
 }
+
+#[cfg(test)]
+mod tests;

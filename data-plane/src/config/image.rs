@@ -41,6 +41,19 @@ pub(crate) struct Kept {
 }
 
 impl Image {
+    /// Of nothing.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Image {
+        Image {
+            cluster_id: String::new(),
+            revision: Revision::NONE,
+            digest: Digest::default(),
+            entries: Entries::default(),
+            secrets: SecretsByTenant::default(),
+            node_keys: Arc::new(Secret::new(Vec::new())),
+        }
+    }
+
     /// The records as they came, by key.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Bytes> {
         self.entries.values().map(|(encoded, _)| encoded)

@@ -29,11 +29,13 @@ impl Unserved {
         }
     }
 
-    /// One server that is stopped is a failure of the call, as the others of servers are.
+    /// One server that is stopped is a failure of the call, as the others of servers are. A session that is over is not
+    /// found: by that clients know that they are to begin another (MCP 2025-11-25, transports, session management).
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Unserved::NoConfiguration | Unserved::Stale => StatusCode::SERVICE_UNAVAILABLE,
             Unserved::Revoked(BanTarget::Server(_)) => StatusCode::OK,
+            Unserved::Revoked(BanTarget::Session(_)) => StatusCode::NOT_FOUND,
             Unserved::Revoked(_) => StatusCode::FORBIDDEN,
         }
     }

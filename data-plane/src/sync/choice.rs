@@ -3,7 +3,7 @@
 //! Always holds: it stays where it is while that works; after a failure it goes to another one, each as likely, where
 //! there is another. The pause is anything from nothing to a bound that doubles with each failure in a row, up to
 //! [`PAUSE_MAX`] (full jitter): a thousand nodes that lose their control plane at one moment do not come back at one.
-//! Only a stream that lasted for [`STEADY`] ends the row, so nobody is hammered who takes nodes and sends them away.
+//! Only an update that was taken ends the row, so nobody is hammered who takes nodes and sends them away.
 
 use std::time::Duration;
 
@@ -14,8 +14,6 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Most of any pause: how late a node may notice that its control plane is back, and what a thousand nodes cost that
 /// ask one which is not.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a stream lasts that was a good one: it brought an update. Who takes nodes and sends them away is not.
-const STEADY: Duration = Duration::from_millis(500);
 /// Doublings after which the bound is reached.
 const DOUBLINGS_MAX: u32 = 6;
 
@@ -48,16 +46,17 @@ impl Choice {
         &self.addresses[self.current]
     }
 
-    /// It could not be reached, or its stream ended after `lasted`. Goes to another, and returns how long to wait
-    /// before it is asked.
-    pub(super) fn failed(&mut self, lasted: Duration) -> Duration {
-        self.failed_by(lasted, random)
+    /// It brought an update, which was taken.
+    pub(super) fn worked(&mut self) {
+        self.failures = 0;
     }
 
-    fn failed_by(&mut self, lasted: Duration, mut random: impl FnMut() -> u64) -> Duration {
-        if lasted >= STEADY {
-            self.failures = 0;
-        }
+    /// It could not be reached, or its stream ended. Goes to another, and returns how long to wait before it is asked.
+    pub(super) fn failed(&mut self) -> Duration {
+        self.failed_by(random)
+    }
+
+    fn failed_by(&mut self, mut random: impl FnMut() -> u64) -> Duration {
         let others = self.addresses.len() - 1;
         if others > 0 {
             self.current = (self.current + 1 + below(others, random())) % self.addresses.len();
@@ -106,7 +105,7 @@ mod tests {
         let mut choice = three();
         for _ in 0..200 {
             let before = choice.current().to_owned();
-            choice.failed(Duration::ZERO);
+            choice.failed();
             assert_ne!(choice.current(), before);
             seen.insert((before, choice.current().to_owned()));
         }
@@ -115,19 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_pause_doubles_up_to_its_bound_and_begins_anew_after_a_good_stream() {
+    fn the_longest_pause_doubles_up_to_its_bound_and_begins_anew_after_an_update() {
         // The last number below any bound, and no other address, so that each random number is a pause.
-        let longest = |choice: &mut Choice, lasted| {
-            let most = choice.failures;
-            let bound = (PAUSE_FIRST * 2_u32.pow(if lasted >= STEADY { 0 } else { most })).min(PAUSE_MAX);
-            choice.failed_by(lasted, || bound.as_micros() as u64)
+        let longest = |choice: &mut Choice| {
+            let bound = (PAUSE_FIRST * 2_u32.pow(choice.failures)).min(PAUSE_MAX);
+            choice.failed_by(|| bound.as_micros() as u64)
         };
         let mut choice = Choice::of(vec!["a".to_owned()]).expect("there is one");
-        let pauses: Vec<_> = (0..9).map(|_| longest(&mut choice, Duration::ZERO).as_millis()).collect();
+        let pauses: Vec<_> = (0..9).map(|_| longest(&mut choice).as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
-        assert_eq!(longest(&mut choice, STEADY).as_millis(), 100);
-        assert_eq!(longest(&mut choice, STEADY / 2).as_millis(), 200);
-        assert_eq!(choice.failed_by(Duration::ZERO, || 0), Duration::ZERO);
+        choice.worked();
+        assert_eq!([longest(&mut choice).as_millis(), longest(&mut choice).as_millis()], [100, 200]);
+        assert_eq!(choice.failed_by(|| 0), Duration::ZERO);
         assert_eq!(choice.current(), "a");
     }
 }

@@ -135,6 +135,7 @@ async fn run(
                 let is_good = matches!(answer, ToServer::Ack(_));
                 send(&outbox, answer).await?;
                 if is_good {
+                    follower.identity.control_planes.worked();
                     follower.keeper.offer(follower.holdings.image());
                 }
             }

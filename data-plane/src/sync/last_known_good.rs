@@ -1,9 +1,9 @@
 //! What a node needs to start without a control plane: what it last served, on its disk, sealed.
 //!
 //! Always holds: what is kept was acknowledged; nothing of it stands on the disk unencrypted; requests never wait for
-//! it. At most one file is written at a time, at most one a second, and writing takes at most a twentieth of the time:
-//! what comes meanwhile replaces what waits. Files that cannot be written cost the next start, not this one, and are
-//! tried again.
+//! it. At most one file is written at a time. Of configurations it is at most one a second, and writing them takes at
+//! most a twentieth of the time: what comes meanwhile replaces what waits. Files that cannot be written cost the next
+//! start, not this one, and are tried again.
 //!
 //! It is no record of what was served when: updates that follow each other quickly leave one file.
 
@@ -87,6 +87,21 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+/// Before these moments nothing of the sort is written.
+struct Rest {
+    anything: Instant,
+    configuration: Instant,
+}
+
+/// What there is to do.
+enum Due {
+    Now(Next),
+    At(Instant),
+    /// When something comes.
+    Later,
+    End,
+}
+
 /// Keeps what it is given, without the pauses that configurations have.
 pub(crate) struct UrgentKeeper(Option<Arc<Shared>>);
 
@@ -116,6 +131,13 @@ struct Next {
     /// Bans that are in no configuration yet.
     urgent: Option<KeptUrgent>,
     end: bool,
+}
+
+impl Next {
+    /// Whether there is nothing to write.
+    fn is_nothing(&self) -> bool {
+        !self.clear && self.image.is_none() && self.heard_at_ms.is_none() && self.urgent.is_none()
+    }
 }
 
 /// Finds what was kept. Blocks as long as the disk takes, aside.
@@ -219,11 +241,26 @@ impl Shared {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be done now. An end stays one.
-    fn take(&self) -> Next {
+    /// What is to be done now; before an end, everything. What is due is taken.
+    fn due(&self, rest: &Rest, now: Instant) -> Due {
         let mut next = self.lock();
         let end = next.end;
-        std::mem::replace(&mut *next, Next { end, ..Next::default() })
+        if next.is_nothing() {
+            return if end { Due::End } else { Due::Later };
+        }
+        if !end && now < rest.anything {
+            return Due::At(rest.anything);
+        }
+        let image = match end || now >= rest.configuration {
+            true => None,
+            false => next.image.take(),
+        };
+        let waits = image.is_some();
+        let due = std::mem::replace(&mut *next, Next { end, image, ..Next::default() });
+        match due.is_nothing() && waits {
+            true => Due::At(rest.configuration),
+            false => Due::Now(due),
+        }
     }
 
     /// What could not be done is to be done still, unless something newer came.
@@ -239,25 +276,23 @@ impl Shared {
 
 /// Writes one file after the other until it is to end.
 async fn keep(directory: Arc<Directory>, shared: Arc<Shared>) {
+    let now = Instant::now();
+    let mut rest = Rest { anything: now, configuration: now };
     loop {
-        shared.changed.notified().await;
-        let next = shared.take();
-        let is_end = next.end;
-        if next.clear || next.image.is_some() || next.heard_at_ms.is_some() || next.urgent.is_some() {
-            let rest = write(&directory, &shared, next).await;
-            if !is_end {
-                rest_unless_ended(&shared, rest).await;
-            }
-        }
-        if is_end {
-            return;
+        match shared.due(&rest, Instant::now()) {
+            Due::Now(next) => write(&directory, &shared, next, &mut rest).await,
+            // Also when something comes, which may be due before.
+            Due::At(moment) => drop(tokio::time::timeout_at(moment, shared.changed.notified()).await),
+            Due::Later => shared.changed.notified().await,
+            Due::End => return,
         }
     }
 }
 
-/// Writes what is next; returns how long to rest. What cannot be written waits again.
-async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next) -> Duration {
+/// Writes what is next, and says how long to rest. What cannot be written waits again, unless this was the end.
+async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next, rest: &mut Rest) {
     let (started, directory) = (Instant::now(), directory.clone());
+    let (is_end, is_configuration) = (next.end, next.image.is_some());
     let write = move || {
         let write = || {
             if next.clear {
@@ -274,35 +309,65 @@ async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next) -> Durat
         };
         (write(), next)
     };
-    match tokio::task::spawn_blocking(write).await {
-        Ok((Ok(()), _)) => REST_MIN.max(started.elapsed() * REST_FACTOR),
+    let written = tokio::task::spawn_blocking(write).await;
+    let now = Instant::now();
+    match written {
+        Ok((Ok(()), _)) if is_configuration => {
+            rest.configuration = now + REST_MIN.max((now - started) * REST_FACTOR);
+        }
+        Ok((Ok(()), _)) => {}
         Ok((Err(error), next)) => {
             tracing::error!(%error, "last-known-good cannot be written: a node that starts now has to find a control plane");
-            shared.put_back(next);
-            REST_AFTER_FAILURE
+            if !is_end {
+                shared.put_back(next);
+            }
+            rest.anything = now + REST_AFTER_FAILURE;
         }
         Err(error) => {
             tracing::error!(%error, "writing last-known-good broke off");
-            REST_AFTER_FAILURE
+            rest.anything = now + REST_AFTER_FAILURE;
         }
     }
-}
-
-/// Returns early when it is time to end, or when there is something urgent.
-async fn rest_unless_ended(shared: &Shared, rest: Duration) {
-    let until = Instant::now() + rest;
-    while tokio::time::timeout_at(until, shared.changed.notified()).await.is_ok() {
-        let next = shared.lock();
-        if next.end || next.urgent.is_some() {
-            break;
-        }
-    }
-    // Whatever came meanwhile, its notice was taken here.
-    shared.changed.notify_one();
 }
 
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(next: Next) -> Shared {
+        Shared { next: Mutex::new(next), changed: Notify::new() }
+    }
+
+    #[test]
+    fn bans_do_not_wait_for_a_configuration_nor_end_its_rest() {
+        let now = Instant::now();
+        let rest = Rest { anything: now, configuration: now + REST_MIN };
+        let (image, urgent) = (Some(Image::empty()), Some(KeptUrgent::default()));
+        let shared = shared(Next { image, urgent, ..Next::default() });
+        let Due::Now(bans) = shared.due(&rest, now) else { panic!("they are due") };
+        assert_eq!((bans.image.is_none(), bans.urgent), (true, Some(KeptUrgent::default())));
+        assert!(matches!(shared.due(&rest, now), Due::At(moment) if moment == rest.configuration));
+        let Due::Now(later) = shared.due(&rest, rest.configuration) else { panic!("it is due") };
+        assert!(later.image.is_some());
+        assert!(matches!(shared.due(&rest, now), Due::Later));
+    }
+
+    #[test]
+    fn after_a_failure_everything_waits_and_an_end_does_not() {
+        let now = Instant::now();
+        let rest = Rest { anything: now + REST_AFTER_FAILURE, configuration: now + REST_AFTER_FAILURE };
+        let (image, urgent) = (Some(Image::empty()), Some(KeptUrgent::default()));
+        let shared = shared(Next { image, urgent, ..Next::default() });
+        assert!(matches!(shared.due(&rest, now), Due::At(moment) if moment == rest.anything));
+        shared.lock().end = true;
+        let Due::Now(last) = shared.due(&rest, now) else { panic!("everything is due") };
+        assert_eq!((last.image.is_some(), last.urgent.is_some()), (true, true));
+        assert!(matches!(shared.due(&rest, now), Due::End));
+    }
 }

@@ -91,9 +91,9 @@ impl Reader {
             return Ok(());
         }
         tracing::info!(revision, count, "revocations are in force");
-        send(&self.outbox, ToServer::Urgent(wire::UrgentAck { revision })).await?;
+        // Before the answer, which may find nobody there any more.
         self.keeper.keep(self.node.bans.ahead());
-        Ok(())
+        send(&self.outbox, ToServer::Urgent(wire::UrgentAck { revision })).await
     }
 }
 

@@ -1,12 +1,12 @@
 //! Audit records of a process: from a queue to a file, by a thread of its own, and a copy of each to whoever reports them.
 //!
-//! Always holds: records are written in the order in which their entries were closed, a record
-//! waits a few milliseconds for its turn. A record that cannot be written is counted and said in the log. Files rotate by
-//! size; the oldest go.
+//! Always holds: records are written in the order in which their entries were closed; a record waits a few milliseconds
+//! for its turn. What cannot be written is said in the log, with its size. Files rotate by size, and the oldest go; where
+//! that fails, the current file grows on and nothing is lost by it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 
 /// Size at which a file is put aside, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How much more is written to a full file before it is tried once more to put it aside.
+const RETRY_BYTES: u64 = 1024 * 1024;
 /// Files kept besides the current one: 2 GiB of records in all.
 const FILES_KEPT: u32 = 7;
 /// Bytes collected before they are written even though more records wait.
@@ -41,6 +43,8 @@ struct Log {
     path: PathBuf,
     file: File,
     size: u64,
+    /// The size at which it is put aside.
+    full_at: u64,
 }
 
 impl Writer {
@@ -88,35 +92,53 @@ fn next_batch(records: &mut mpsc::Receiver<Vec<u8>>, report: &mut impl FnMut(Vec
 
 impl Log {
     fn open(path: PathBuf) -> io::Result<Log> {
-        let mut options = OpenOptions::new();
-        options.create(true).append(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
+        let file = open(&path)?;
         let size = file.metadata()?.len();
-        Ok(Log { path, file, size })
+        Ok(Log { path, file, size, full_at: FILE_BYTES_MAX })
     }
 
     fn append(&mut self, batch: &[u8]) -> io::Result<()> {
-        if self.size >= FILE_BYTES_MAX {
-            self.rotate()?;
+        if self.size >= self.full_at
+            && let Err(error) = self.rotate()
+        {
+            self.full_at = self.size + RETRY_BYTES;
+            tracing::error!(path = %self.path.display(), %error, "the audit file is full and cannot be put aside; it grows on");
         }
         self.file.write_all(batch)?;
         self.size += batch.len() as u64;
         Ok(())
     }
 
+    /// Puts the file aside. The next one is there before: without one, nothing is moved.
     fn rotate(&mut self) -> io::Result<()> {
         let aside = |number: u32| self.path.with_extension(format!("jsonl.{number}"));
-        for number in (1..FILES_KEPT).rev() {
-            match std::fs::rename(aside(number), aside(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        let next = self.path.with_extension("jsonl.new");
+        let file = open(&next)?;
+        // Where it is not, it was put aside before, and the next one did not take its place.
+        if self.path.try_exists()? {
+            for number in (1..FILES_KEPT).rev() {
+                rename_if_there(&aside(number), &aside(number + 1))?;
             }
+            std::fs::rename(&self.path, aside(1))?;
         }
-        std::fs::rename(&self.path, aside(1))?;
-        *self = Log::open(self.path.clone())?;
+        std::fs::rename(next, &self.path)?;
+        (self.file, self.size, self.full_at) = (file, 0, FILE_BYTES_MAX);
         Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
     }
 }
 
@@ -137,6 +159,33 @@ mod tests {
         assert_eq!(read("audit.jsonl.1")?, format!("{FILES_KEPT}\n"));
         assert_eq!(read(&format!("audit.jsonl.{FILES_KEPT}"))?, "1\n");
         assert_eq!(std::fs::read_dir(folder.path())?.count(), FILES_KEPT as usize + 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_full_file_that_cannot_be_put_aside_grows_on_and_no_other_is_touched() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        let read = |name: &str| std::fs::read_to_string(path(name));
+        let mut log = Log::open(path("audit.jsonl"))?;
+        std::fs::write(path("audit.jsonl.1"), "older\n")?;
+        // What is in the way of the next file.
+        std::fs::create_dir(path("audit.jsonl.new"))?;
+        for number in 0..3 {
+            log.size = FILE_BYTES_MAX + RETRY_BYTES * number;
+            log.append(format!("{number}\n").as_bytes())?;
+        }
+        assert_eq!(
+            (read("audit.jsonl")?, read("audit.jsonl.1")?),
+            ("0\n1\n2\n".to_owned(), "older\n".to_owned())
+        );
+        std::fs::remove_dir(path("audit.jsonl.new"))?;
+        log.append(b"3\n")?;
+        assert_eq!(read("audit.jsonl")?, "0\n1\n2\n3\n", "it is not tried with every batch");
+        log.size += RETRY_BYTES;
+        log.append(b"4\n")?;
+        let files = [read("audit.jsonl")?, read("audit.jsonl.1")?, read("audit.jsonl.2")?];
+        assert_eq!(files, ["4\n", "0\n1\n2\n3\n", "older\n"]);
         Ok(())
     }
 }

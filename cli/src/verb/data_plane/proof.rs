@@ -91,7 +91,8 @@ impl ProofFlags {
     }
 }
 
-/// Asks one control plane after the other; the first that says no has said it for all of them.
+/// Asks one control plane after the other; the first that says no has said it for all of them. One that cannot be
+/// reached, or cannot say just now, has not: but the token may have been used up then.
 async fn join(
     token: &JoinToken,
     name: &Name,
@@ -105,7 +106,7 @@ async fn join(
                 output::say(&format!("joined the cluster {} as node {name}", membership.cluster()));
                 return Ok(membership);
             }
-            Err(error @ JoinError::Reach { .. }) => failed = Some(error),
+            Err(error) if error.may_pass() => failed = Some(error),
             Err(error) => return Err(not_joined(&error)),
         }
     }

@@ -298,6 +298,24 @@ async fn a_leader_hands_over_and_commands_go_on() {
 }
 
 #[tokio::test]
+async fn a_leader_that_goes_down_hands_over_to_a_voter_that_is_there() {
+    // Each of the two others is the one that is gone once: by their logs no one can tell.
+    for gone in [TWO, THREE] {
+        let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+        apply(&cluster.member(ONE), "before").await;
+        for member in [TWO, THREE] {
+            has(&cluster.member(member), &["before"]).await;
+        }
+        cluster.down(gone).await;
+        let leader = cluster.member(ONE);
+        leader.hand_over_to_any().await.expect("handed over");
+        let other = if gone == TWO { THREE } else { TWO };
+        assert_eq!(cluster.leader_among(other, &[TWO, THREE]).await, other);
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_hand_over_goes_on_when_whoever_asked_for_it_goes_away() {
     let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
     let leader = cluster.member(ONE);

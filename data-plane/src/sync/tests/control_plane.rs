@@ -107,7 +107,12 @@ impl Cluster {
         let revision = self.put(RecordValue::Ban(Arc::new(ban)));
         let record = self.0.borrow().entries[&key].clone();
         let upserts = vec![wire::Entry { key, record }];
-        self.1.urgent.send_replace(wire::Urgent { revision: revision.0, upserts, ..wire::Urgent::default() });
+        self.1.urgent.send_replace(wire::Urgent {
+            revision: revision.0,
+            upserts,
+            cluster_id: self.0.borrow().id.clone(),
+            ..wire::Urgent::default()
+        });
         revision
     }
 

@@ -11,7 +11,7 @@ use gantry_wire::enrol_v1::enrol_client::EnrolClient;
 use gantry_wire::enrol_v1::join_request::Joiner;
 use gantry_wire::enrol_v1::{JoinRequest, JoinResponse, JoiningMember};
 use rustls::pki_types::CertificateDer;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{AnswerError, FileError, Membership, ReachError, connect, file, read};
 use crate::identity::PeerName;
@@ -59,6 +59,23 @@ pub enum JoinError {
     /// The certificate cannot be kept.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl JoinError {
+    /// Whether another member may say otherwise: this one was not reached, or could not say.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            JoinError::Reach { .. } => true,
+            JoinError::Refused(status) => matches!(
+                status.code(),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted
+            ),
+            JoinError::Request(_) | JoinError::Answer(_) | JoinError::SealKey(_) | JoinError::File(_) => {
+                false
+            }
+        }
+    }
 }
 
 impl Membership {
