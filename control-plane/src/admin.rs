@@ -8,6 +8,7 @@
 
 mod admins;
 mod apply;
+mod backup;
 mod call;
 mod catalog;
 mod credential;
@@ -26,16 +27,21 @@ mod status;
 mod subject;
 mod tools;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use gantry_wire::admin_v1::admin_server::Admin;
 use gantry_wire::admin_v1::*;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::plane::Plane;
 use call::Call;
 use subject::Asked;
+
+/// The parts of a backup.
+type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupResponse, Status>> + Send>>;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -66,6 +72,7 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type BackupStream = BackupStream;
     type TailRecordsStream = ReceiverStream<Result<TailRecordsResponse, Status>>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
@@ -269,5 +276,10 @@ impl Admin for AdminService {
     ) -> Result<Response<DeleteAdminResponse>, Status> {
         let (call, request) = self.enter(request).await?;
         admins::delete(&call, &request).await.map(Response::new)
+    }
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupStream>, Status> {
+        let (call, request) = self.enter(request).await?;
+        backup::backup(&call, &request).map(Response::new)
     }
 }

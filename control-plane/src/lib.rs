@@ -8,6 +8,7 @@ pub mod store;
 mod access;
 mod admin;
 mod audit;
+mod backup;
 mod ca;
 mod enrol;
 mod fleet;
@@ -27,8 +28,12 @@ mod vault;
 
 pub use access::TOKEN_BYTES_MIN;
 pub use audit::AuditError;
+pub use backup::{BackupFacts, FileError, RestoreError, Restored, check as check_backup, restore};
 pub use ca::{CaError, CertifyError};
 pub use options::{MemberOptions, MemberProof, Options, OptionsError};
 pub use start::{ControlPlane, Failure, ShutdownError, StartError, start};
 pub use transport::{SecureError, Transport};
-pub use vault::{CryptoError, FoundError, KeyFileError, NotOurs, UnsealError};
+pub use vault::{
+    BackupKey, BackupKeyError, BackupRecipient, CryptoError, FoundError, KeyFileError, NotOurs, RefoundError,
+    UnsealError,
+};

@@ -28,15 +28,18 @@ use crate::raft::{self, VoterId};
 use crate::start::{CONSENSUS_DIRECTORY, StartError};
 use crate::store::WriteError;
 use crate::transport::SecureError;
-use crate::vault::KeyFileError;
+use crate::vault::{KEY_FILE_NAME, KeyFileError};
 
 pub use found::found;
+pub(crate) use found::keep_founder;
 pub use join::join;
 
 /// Below the data directory: the certificate.
 const IDENTITY: &str = "identity";
 /// Below the data directory: the addresses.
 const PLACE: &str = "member.json";
+/// What a member's directory consists of, and no other directory has; the certificate last.
+pub(crate) const DIRECTORY_PARTS: [&str; 4] = [KEY_FILE_NAME, CONSENSUS_DIRECTORY, PLACE, IDENTITY];
 
 /// A member, as its directory has it.
 #[derive(Debug, Clone)]
@@ -172,6 +175,12 @@ impl Member {
             join: self.place.contacts.clone(),
         }
     }
+}
+
+/// Refuses a directory in which there is anything of a member.
+pub(crate) fn refuse_used(data_dir: &Path) -> Result<(), MakeError> {
+    let is_used = DIRECTORY_PARTS.iter().any(|part| data_dir.join(part).exists());
+    if is_used { Err(MakeError::Used(data_dir.to_owned())) } else { Ok(()) }
 }
 
 async fn keep_place(data_dir: &Path, place: &Place) -> Result<(), MakeError> {

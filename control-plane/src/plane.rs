@@ -19,6 +19,9 @@ pub(crate) const SNAPSHOT_BUILDS_MAX: usize = 4;
 /// Tails of the audit records at one time. They are for people; a collector reads the nodes' files.
 pub(crate) const TAILS_MAX: usize = 64;
 
+/// Backups that are made at one time: each holds a view of the state, and seals as fast as its reader reads.
+pub(crate) const BACKUPS_MAX: usize = 2;
+
 /// What the services share.
 #[derive(Debug)]
 pub(crate) struct Plane {
@@ -33,6 +36,8 @@ pub(crate) struct Plane {
     pub(crate) snapshot_builds: Semaphore,
     /// Room for [`TAILS_MAX`].
     pub(crate) tails: Arc<Semaphore>,
+    /// Room for [`BACKUPS_MAX`].
+    pub(crate) backups: Arc<Semaphore>,
     /// Cancelled when the process is to end.
     pub(crate) stop: CancellationToken,
     /// Every task that a service spawns; awaited at the end.

@@ -58,7 +58,8 @@ use propose::Proposer;
 use reads::Reads;
 
 pub use answer::AnswerError;
-pub(crate) use directory::{is_made, make};
+pub use directory::BeginError;
+pub(crate) use directory::{Founder, begin_with, is_made, make};
 pub use entry::DecodeError;
 pub use error::{ProposeError, StartError};
 pub use members::{ChangeError, MemberStatus, Membership, MembershipChange, MembershipVersion};

@@ -27,7 +27,7 @@ use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::options::{MemberOptions, Options, OptionsError};
-use crate::plane::{Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
+use crate::plane::{BACKUPS_MAX, Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
 use crate::raft::{self, Consensus, ProposeError, VoterId};
 use crate::revoked::{self, revocations};
 use crate::services::{DRAIN_DEADLINE, serve, supervise};
@@ -42,6 +42,7 @@ pub(crate) use facts::open_vault;
 pub(crate) const ONLY_VOTER: VoterId = VoterId(1);
 /// Where consensus keeps its data, below the data directory.
 pub(crate) const CONSENSUS_DIRECTORY: &str = "consensus";
+
 /// A running control plane. End it with [`ControlPlane::shutdown`]; dropping it leaves it running.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -223,6 +224,7 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
         fleet,
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),
+        backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
         stop: stop.clone(),
         tasks: tasks.clone(),
     });

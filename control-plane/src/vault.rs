@@ -10,15 +10,18 @@
 //!   the store, checkpoints and backups never hold a secret;
 //! - every seal binds its place (cluster, tenant, credential, version, data key version): a record that is moved or
 //!   rolled back to another place does not open;
-//! - a secret leaves only sealed to one node's key, [`Vault::release`]; nothing here returns one to a person.
+//! - a secret leaves only sealed to one node's key, [`Vault::release`], or within a backup, sealed to the operator's;
+//!   nothing here returns one to a person.
 //!
 //! It stores nothing and proposes nothing. It does not lock memory or forbid core dumps: that needs `unsafe` or the
 //! operator (`LimitCORE=0`).
 
 mod authority;
+mod backup_key;
 mod envelope;
 mod key_file;
 mod node_keys;
+mod refound;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,9 +41,14 @@ use envelope::Key;
 use key_file::KeyFile;
 use node_keys::NodeKeySet;
 
+pub use backup_key::{BackupKey, BackupKeyError, BackupRecipient};
+pub(crate) use backup_key::{BackupSeal, SealedBackupKey};
 pub(crate) use envelope::fill_random;
 pub use envelope::{CryptoError, NotOurs};
+pub(crate) use key_file::KEY_FILE_NAME;
 pub use key_file::KeyFileError;
+pub use refound::RefoundError;
+pub(crate) use refound::Refounded;
 
 /// Longest secret in bytes. It is sent as one header, and servers commonly refuse headers beyond 8 to 16 KiB.
 pub(crate) const SECRET_BYTES_MAX: usize = 16 * 1024;
@@ -158,13 +166,16 @@ impl Vault {
     /// Makes the facts of a new cluster: its id, its root key, the keys that its nodes share. The key file in
     /// `directory` is made when it is not there. Blocks. Nothing is decided before the facts are committed.
     pub(crate) fn found(directory: &Path) -> Result<Cluster, FoundError> {
+        Vault::found_with(directory, &NodeKeySet::random()?)
+    }
+
+    fn found_with(directory: &Path, keys: &NodeKeySet) -> Result<Cluster, FoundError> {
         let key_file = KeyFile::read_or_make(directory)?;
         let mut id = [0; CLUSTER_ID_BYTES];
         fill_random(&mut id)?;
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let root = Key::random()?;
         let wrapped = key_file.key.seal(&purpose_of_root(&id, &key_file.id), &root.to_secret())?;
-        let keys = NodeKeySet::random()?;
         let node_keys = root.seal(&purpose_of_node_keys(&id, keys.generation()), &keys.encode())?;
         let new = NewAuthority::make(&id, SystemTime::now())?;
         let authority = authority::seal(&root, &id, new.certificate, &new.key)?;
@@ -195,9 +206,15 @@ impl Vault {
             .open(&purpose, cluster.root_nonce, &cluster.root_wrapped)
             .and_then(|root| Key::of_bytes(root.expose()).ok_or(NotOurs))
             .map_err(damaged("root key"))?;
-        let node_keys = open_node_keys(&root, cluster).map_err(damaged("node keys"))?;
-        let agent_keys = node_keys.ok_or(UnsealError::NodeKeys)?.agent_key_hasher();
-        Ok(Vault { cluster_id: cluster.id.as_str().into(), root, agent_keys })
+        let vault = Vault::with_root(cluster, root).map_err(damaged("node keys"))?;
+        vault.ok_or(UnsealError::NodeKeys)
+    }
+
+    /// `None`: the keys of the nodes open, and are not whole.
+    fn with_root(cluster: &Cluster, root: Key) -> Result<Option<Vault>, NotOurs> {
+        let keys = open_node_keys(&root, cluster)?;
+        let cluster_id = cluster.id.as_str().into();
+        Ok(keys.map(|keys| Vault { cluster_id, root, agent_keys: keys.agent_key_hasher() }))
     }
 
     /// The key file in `directory`, sealed to a member that joins. Blocks.

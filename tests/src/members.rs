@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::dev::{command, sibling};
 use crate::eventually::eventually;
-use crate::process::{Finished, ProcessError, Running, Stream, run};
+use crate::process::{Finished, ProcessError, Running, Stream, run, run_with_input};
 
 /// A debug build on a busy machine takes seconds to start, and an election three.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ pub struct Member {
     pub number: u64,
     /// Where it serves admins and nodes.
     pub address: SocketAddr,
+    /// Where the other members reach it.
+    pub peer_address: String,
     folder: PathBuf,
     running: Running,
 }
@@ -103,6 +105,7 @@ impl Members {
         Ok(Member {
             number: ready["member"].as_u64().ok_or("a number")?,
             address: ready["address"].as_str().ok_or("an address")?.parse()?,
+            peer_address: ready["peer_address"].as_str().ok_or("where it is reached")?.to_owned(),
             folder: self.path(name),
             running,
         })
@@ -112,11 +115,21 @@ impl Members {
 impl Member {
     /// An admin verb at this member, over TLS.
     pub async fn admin(&self, members: &Members, arguments: &[&str]) -> Result<Finished, Error> {
+        self.admin_with_input(members, arguments, "").await
+    }
+
+    /// An admin verb that reads its standard input.
+    pub async fn admin_with_input(
+        &self,
+        members: &Members,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<Finished, Error> {
         let mut command = members.gantry(arguments)?;
         command.args(["--admin", &self.address.to_string()]);
         command.arg("--token-file").arg(self.folder.join("admin-token"));
         command.arg("--ca").arg(self.folder.join("ca.pem"));
-        Ok(run(command, DEADLINE).await?)
+        Ok(run_with_input(command, input.as_bytes(), DEADLINE).await?)
     }
 
     /// Who leads as far as this member knows, and who the members are: number and role.

@@ -242,9 +242,7 @@ pub(crate) fn control_failed(error: &gantry_control_plane::StartError, listen_fl
         StartError::Listen { .. } | StartError::Options(_) => {
             &format!("stop what listens there, or name another address with `{listen_flag} 127.0.0.1:PORT`")
         }
-        StartError::Consensus(_) => {
-            "stop the process that uses the directory, or name another with `--data-dir DIR`"
-        }
+        StartError::Consensus(error) => error.way_back(),
         StartError::CutOff(_) => "empty the directory, or name another with `--data-dir DIR`",
         StartError::DataDirectory { .. }
         | StartError::Found(_)

@@ -1,7 +1,9 @@
 //! `gantry cluster`: what concerns the cluster as a whole.
 
+mod backup;
 mod make;
 mod members;
+mod restore;
 mod token;
 
 use gantry_wire::admin_v1::RotateNodeKeysRequest;
@@ -34,6 +36,12 @@ pub(crate) enum Cluster {
     Replace(members::Replace),
     /// Let another voter lead; writes wait for a few seconds meanwhile.
     Transfer(members::Change),
+    /// Make the key that opens backups, and show whom to make them for.
+    BackupKey(backup::MakeKey),
+    /// Write the whole cluster into one sealed file, while it runs.
+    Backup(backup::Backup),
+    /// Make a new cluster of a backup, without the old one.
+    Restore(restore::Restore),
 }
 
 /// `gantry cluster rotate-keys`.
@@ -62,6 +70,9 @@ impl Cluster {
             Cluster::Remove(change) => change.run(members::remove).await,
             Cluster::Replace(replace) => replace.run().await,
             Cluster::Transfer(change) => change.run(members::transfer).await,
+            Cluster::BackupKey(make) => make.run(),
+            Cluster::Backup(backup) => backup.run().await,
+            Cluster::Restore(restore) => restore.run().await,
         }
     }
 }

@@ -125,7 +125,7 @@ impl Run {
         tokio::select! {
             error = plane.failed() => Err(Failure::error(
                 format!("the control plane died: {}", chain(&error)),
-                "read the log above, then start it again: what was acknowledged is stored",
+                "read the log above, make room or mend the disk, then start it again: what was acknowledged is stored",
             )),
             () = signals.next() => {
                 output::say("stopping; once more to stop at once");

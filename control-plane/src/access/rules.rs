@@ -75,6 +75,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("ListAdmins", Permission::Administer, "list admins"),
     rule("RotateAdminToken", Permission::Own, "rotate tokens"),
     rule("DeleteAdmin", Permission::Administer, "delete admins"),
+    rule("Backup", Permission::Operate, "back the cluster up"),
 ];
 
 /// The rule of a call; `None`: nobody may.

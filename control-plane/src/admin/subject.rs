@@ -218,6 +218,14 @@ impl Asked for ListAdminsRequest {
     }
 }
 
+impl Asked for BackupRequest {
+    fn subject(&self) -> Subject {
+        // Whoever has the key of this one can read everything.
+        let recipient = self.recipient.parse::<crate::vault::BackupRecipient>();
+        of("", &[("recipient", &recipient.map(|recipient| recipient.short()).unwrap_or_default())])
+    }
+}
+
 macro_rules! about_nothing {
     ($($request:ty),*) => {
         $(impl Asked for $request {

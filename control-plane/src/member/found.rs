@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use gantry_control_state::State;
 use gantry_model::identity::{MemberId, PeerName};
 use gantry_node::membership::Membership;
 use gantry_node::tls::CertificateRequest;
@@ -15,6 +16,7 @@ use crate::feed::Feed;
 use crate::raft::{self, Consensus, Formation};
 use crate::start::{CONSENSUS_DIRECTORY, ONLY_VOTER, StartError, make_directory, open_vault};
 use crate::transport::SecureError;
+use crate::vault::Vault;
 
 /// Founds a cluster of one voter in `data_dir`. A directory in which a control plane ran that had no name for itself
 /// becomes that of its first member.
@@ -39,13 +41,23 @@ async fn certify(
     place: &Place,
 ) -> Result<(MemberId, Membership), MakeError> {
     let vault = open_vault(consensus, data_dir, true).await?;
-    let ca = Ca::open(&vault, &consensus.feed().latest().state).map_err(SecureError::from)?;
+    keep_founder(&vault, &consensus.feed().latest().state, data_dir, place).await
+}
+
+/// Makes the founder's part of its directory: its addresses, and its certificate last.
+pub(crate) async fn keep_founder(
+    vault: &Vault,
+    state: &State,
+    directory: &Path,
+    place: &Place,
+) -> Result<(MemberId, Membership), MakeError> {
+    let ca = Ca::open(vault, state).map_err(SecureError::from)?;
     let id = MemberId::new(ONLY_VOTER.0).ok_or(SecureError::Member(ONLY_VOTER.0))?;
     let name = PeerName::control_plane(ca.cluster().clone(), id);
     let (request, certified) = certify_as(&ca, &name).map_err(SecureError::from)?;
-    keep_place(data_dir, place).await?;
+    keep_place(directory, place).await?;
     let authorities = [ca.certificate().clone()];
-    let kept = Membership::keep(&request, certified, &authorities, data_dir.join(IDENTITY)).await?;
+    let kept = Membership::keep(&request, certified, &authorities, directory.join(IDENTITY)).await?;
     Ok((id, kept))
 }
 

@@ -9,7 +9,7 @@ use gantry_model::identity::Party;
 use gantry_node::membership::{JoinedMember, Membership};
 use gantry_node::token::JoinToken;
 
-use super::{IDENTITY, MakeError, Member, Place, keep_place};
+use super::{IDENTITY, MakeError, Member, Place, keep_place, refuse_used};
 use crate::raft::{self, VoterId};
 use crate::start::{CONSENSUS_DIRECTORY, StartError, make_directory};
 use crate::vault::Vault;
@@ -22,10 +22,7 @@ pub async fn join(
     address: &str,
     mut place: Place,
 ) -> Result<Member, MakeError> {
-    let is_used = [IDENTITY, CONSENSUS_DIRECTORY, "kek"].iter().any(|name| data_dir.join(name).exists());
-    if is_used {
-        return Err(MakeError::Used(data_dir.to_owned()));
-    }
+    refuse_used(data_dir)?;
     make_directory(data_dir.to_owned()).await?;
     let joined = Membership::join_as_member(token, address, data_dir.join(IDENTITY)).await?;
     let JoinedMember { membership, key_file, members } = joined;

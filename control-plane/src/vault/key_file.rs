@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::envelope::{CryptoError, KEY_BYTES, Key};
 
 /// The file's name in the data directory.
-const KEY_FILE_NAME: &str = "kek";
+pub(crate) const KEY_FILE_NAME: &str = "kek";
 /// Where it is written before it gets that name.
 const KEY_FILE_NEXT_NAME: &str = "kek.tmp";
 /// The owner may read and write; nobody else anything.

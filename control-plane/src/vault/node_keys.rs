@@ -58,6 +58,15 @@ impl NodeKeySet {
         Ok(self)
     }
 
+    /// For a cluster that is made of another one's state: the same key for hashes, which were stored, and a new seal key.
+    pub(super) fn refounded(self) -> Result<NodeKeySet, CryptoError> {
+        let mut set = self.next()?;
+        for mut old in set.0.seal_keys.drain(1..) {
+            old.key.zeroize();
+        }
+        Ok(set)
+    }
+
     /// Of the newest seal key.
     pub(super) fn generation(&self) -> u32 {
         self.0.seal_keys.first().map_or(0, |newest| newest.generation)

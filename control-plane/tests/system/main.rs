@@ -3,6 +3,7 @@
 
 mod admin;
 mod admins;
+mod backup;
 mod catalog;
 mod cluster;
 mod enrol;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_node::bearer::{Bearer, BearerError};
+use gantry_node::membership::causes;
 use gantry_node::tls::TlsError;
 use gantry_wire::sync_v1::node_message::Message as ToServer;
 use gantry_wire::sync_v1::sync_client::SyncClient;
@@ -41,8 +42,8 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
-    #[error("the control plane cannot be reached: {0}")]
-    Connect(#[source] tonic::transport::Error),
+    #[error("the control plane cannot be reached: {}", causes(.0))]
+    Connect(tonic::transport::Error),
     #[error("the node has no usable token: {0}")]
     Token(#[from] BearerError),
     #[error("TLS cannot be set up: {0}")]

@@ -256,8 +256,8 @@ fn until_renewal(peer: &Peer, now: SystemTime, share: f64) -> Duration {
     renewal.saturating_sub(now.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// What `tonic` says hides why.
-fn causes(error: &tonic::transport::Error) -> String {
+/// Why no connection came about: what `tonic` says hides it.
+pub fn causes(error: &tonic::transport::Error) -> String {
     let mut causes = Vec::new();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {

@@ -34,7 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 39] = [
+const OPENERS: [(&str, &str); 44] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -47,7 +47,9 @@ const OPENERS: [(&str, &str); 39] = [
         "stores headers of an imported file as credentials, and looks up the key it made",
     ),
     ("cli/src/mcp/transport.rs", "sends the agent key with each call"),
+    ("cli/src/verb/cluster/backup.rs", "writes the operator's new backup key into a file of its own"),
     ("cli/src/verb/cluster/make.rs", "joins with a token"),
+    ("cli/src/verb/cluster/restore.rs", "reads the operator's backup key from its file"),
     ("cli/src/verb/control_plane.rs", "writes the admin token into its file, which only its owner can read"),
     ("cli/src/verb/credential.rs", "sends what was read from standard input to the vault"),
     (
@@ -58,12 +60,18 @@ const OPENERS: [(&str, &str); 39] = [
     ("control-plane/src/access/identity.rs", "compares the presented admin token with the stored hash"),
     ("control-plane/src/admin/admins.rs", "shows a new admin token to who made it, once"),
     ("control-plane/src/admin/enrolment.rs", "shows a new join token to who made it, once"),
+    (
+        "control-plane/src/backup/file.rs",
+        "puts the root key into a backup, which is sealed as a whole, and back",
+    ),
     ("control-plane/src/ca.rs", "makes the authority's signing key of what the vault opened"),
     ("control-plane/src/admin/credential.rs", "refuses a secret that no header could carry"),
     ("control-plane/src/admin/keys.rs", "shows a new agent key to who made it, once"),
     ("control-plane/src/options.rs", "refuses tokens that are too short, or the same"),
     ("control-plane/src/peer/client.rs", "shows the peer token to the other members with each call"),
     ("control-plane/src/vault.rs", "the vault"),
+    ("control-plane/src/vault/backup_key.rs", "the vault: seals a backup's own key to the operator's"),
+    ("control-plane/src/vault/refound.rs", "the vault: opens what the old cluster sealed, to seal it anew"),
     ("control-plane/src/vault/envelope.rs", "the vault: encrypts and decrypts"),
     (
         "control-plane/src/vault/node_keys.rs",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_control_plane::member::{self, MakeError, Member, Place};
 use gantry_node::token::JoinToken;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::address::host_and_port;
 use crate::context::read_secret;
@@ -47,10 +47,10 @@ pub(crate) struct Join {
 
 /// Where a member is.
 #[derive(Debug, clap::Args)]
-struct PlaceFlags {
+pub(super) struct PlaceFlags {
     /// Where everything is stored; made here. Back up its file `kek` apart from the rest.
     #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     /// Where admins and nodes will connect, by TLS; port 0 takes a free one at each start.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
@@ -63,8 +63,18 @@ struct PlaceFlags {
     advertise: Option<String>,
 }
 
+/// What is said of a directory that has become a member's.
+pub(super) struct Told {
+    /// What was done, in one sentence.
+    pub(super) first: String,
+    /// Lines after what to try next.
+    pub(super) last: String,
+    /// What the JSON form has besides.
+    pub(super) more: Vec<(&'static str, Value)>,
+}
+
 impl PlaceFlags {
-    fn resolve(&self) -> Result<Place, Failure> {
+    pub(super) fn resolve(&self) -> Result<Place, Failure> {
         let advertise = self.advertise.as_deref();
         let advertise = advertise.map(|text| host_and_port("address", "--advertise", text)).transpose()?;
         let (peer_listen, advertise) = match (self.peer_listen, advertise) {
@@ -102,7 +112,8 @@ impl Init {
         let made = made.map_err(|error| not_made(&error, "the cluster is not founded"))?;
         let files = AdminFiles::make(data_dir, &made)?;
         let first = format!("Founded the cluster {}; this is member {}.", made.membership.cluster(), made.id);
-        report(self.output, &first, "", data_dir, &made, &files)
+        let told = Told { first, last: String::new(), more: Vec::new() };
+        told.report(self.output, data_dir, &made, &files)
     }
 }
 
@@ -119,35 +130,40 @@ impl Join {
         let made = made.map_err(|error| not_made(&error, "this member does not join"))?;
         let files = AdminFiles::make(data_dir, &made)?;
         let first = format!("Joined the cluster {} as member {}.", made.membership.cluster(), made.id);
-        let vote = format!("  gantry cluster add {}   (at any member: to let it vote)\n", made.id);
-        report(self.output, &first, &vote, data_dir, &made, &files)
+        let last = format!("  gantry cluster add {}   (at any member: to let it vote)\n", made.id);
+        Told { first, last, more: Vec::new() }.report(self.output, data_dir, &made, &files)
     }
 }
 
-fn report(
-    format: TextFormat,
-    first: &str,
-    last: &str,
-    data_dir: &Path,
-    made: &Member,
-    files: &AdminFiles,
-) -> Result<Exit, Failure> {
-    output::print(&match format {
-        TextFormat::Text => {
-            let quoted = shell_words::quote(&data_dir.to_string_lossy()).into_owned();
-            format!("{first}\n\nTry next:\n\n  gantry control-plane run --data-dir {quoted}\n{last}")
-        }
-        TextFormat::Json => {
-            let line = json!({
-                "cluster_id": made.membership.cluster().as_str(),
-                "member": made.id.get(),
-                "ca": files.authority,
-                "admin_token_file": files.token,
-            });
-            format!("{line}\n")
-        }
-    })?;
-    Ok(Exit::Done)
+impl Told {
+    pub(super) fn report(
+        self,
+        format: TextFormat,
+        data_dir: &Path,
+        made: &Member,
+        files: &AdminFiles,
+    ) -> Result<Exit, Failure> {
+        let Told { first, last, more } = self;
+        output::print(&match format {
+            TextFormat::Text => {
+                let quoted = shell_words::quote(&data_dir.to_string_lossy()).into_owned();
+                format!("{first}\n\nTry next:\n\n  gantry control-plane run --data-dir {quoted}\n{last}")
+            }
+            TextFormat::Json => {
+                let mut line = json!({
+                    "cluster_id": made.membership.cluster().as_str(),
+                    "member": made.id.get(),
+                    "ca": files.authority,
+                    "admin_token_file": files.token,
+                });
+                for (name, value) in more {
+                    line[name] = value;
+                }
+                format!("{line}\n")
+            }
+        })?;
+        Ok(Exit::Done)
+    }
 }
 
 fn not_made(error: &MakeError, what: &str) -> Failure {

@@ -2,7 +2,8 @@
 //! the cluster first where it has none.
 //!
 //! Always holds: a token that all nodes share is sent over loopback only; a certificate that counts is used rather than
-//! a join token, so that a service may name the same flags at every start.
+//! a join token of its cluster, so that a service may name the same flags at every start. A token of another cluster is
+//! one that the node was given to move there, as after `gantry cluster restore`.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -63,9 +64,12 @@ impl ProofFlags {
         addresses: &[String],
     ) -> Result<Membership, Failure> {
         let kept = Membership::load(file.clone()).map_err(|error| unusable(&error))?;
+        // Its file may be gone once it was used.
+        let token = self.join_token();
         if let Some(kept) = kept {
             check_name(name, kept.name(), &file)?;
-            if kept.expires_at_ms() > now_ms() {
+            let moves = matches!(&token, Ok(Some(token)) if token.cluster != *kept.cluster());
+            if kept.expires_at_ms() > now_ms() && !moves {
                 return Ok(kept);
             }
             if self.join_token_file.is_none() {
@@ -75,19 +79,22 @@ impl ProofFlags {
                 ));
             }
         }
-        let Some(token_file) = &self.join_token_file else {
+        let Some(token) = token? else {
             return Err(Failure::usage(
                 format!("nothing proves the node: it has no certificate in {}", file.display()),
                 "make a token with `gantry cluster token --role node`, and name its file with --join-token-file",
             ));
         };
-        let token = JoinToken::parse(read_secret(token_file)?.expose()).map_err(|error| {
-            Failure::error(
-                format!("{}: {error}", token_file.display()),
-                "make one with `gantry cluster token --role node`",
-            )
-        })?;
         join(&token, name, &file, addresses).await
+    }
+
+    fn join_token(&self) -> Result<Option<JoinToken>, Failure> {
+        let Some(file) = &self.join_token_file else { return Ok(None) };
+        let token = JoinToken::parse(read_secret(file)?.expose()).map_err(|error| {
+            let said = format!("{}: {error}", file.display());
+            Failure::error(said, "make one with `gantry cluster token --role node`")
+        })?;
+        Ok(Some(token))
     }
 }
 

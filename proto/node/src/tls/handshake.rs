@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::{CertificateError, Error, OtherError};
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
 use super::peer::PeerError;
 
@@ -19,6 +19,14 @@ pub enum HandshakeError {
     /// The peer's certificate does not count.
     #[error("the certificate of the peer does not count: {0}")]
     Certificate(CertificateError),
+    /// The peer shows a certificate of an authority that is not believed here.
+    #[error(
+        "the peer is of another cluster, or of none: its certificate is of an authority that is not believed here"
+    )]
+    OtherAuthority,
+    /// The peer does not believe the authority of the certificate that it was shown.
+    #[error("the peer is of another cluster, or of none: it does not believe the authority of this one")]
+    OtherToPeer,
     /// Anything else, of either side; an alert is what the peer says.
     #[error("TLS failed")]
     Tls(#[source] Error),
@@ -37,6 +45,10 @@ impl From<io::Error> for HandshakeError {
                     None => HandshakeError::Broken(error),
                 }
             }
+            Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                HandshakeError::OtherAuthority
+            }
+            Some(Error::AlertReceived(AlertDescription::UnknownCA)) => HandshakeError::OtherToPeer,
             Some(Error::InvalidCertificate(certificate)) => HandshakeError::Certificate(certificate),
             Some(tls) => HandshakeError::Tls(tls),
             None => HandshakeError::Broken(error),

@@ -162,8 +162,8 @@ async fn a_joiner_gives_its_token_to_nobody_but_its_cluster() -> Tested {
     let address = theirs.address;
     assert_eq!(refused.to_string(), format!("the control plane at {address} cannot be asked"));
     let why = format!(
-        "no connection: the TLS handshake with {address} failed: the certificate of the peer does not count: \
-         UnknownIssuer"
+        "no connection: the TLS handshake with {address} failed: the peer is of another cluster, or of none: its \
+         certificate is of an authority that is not believed here"
     );
     assert_eq!(refused.source().map(ToString::to_string), Some(why));
 
