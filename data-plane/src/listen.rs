@@ -1,10 +1,12 @@
 //! The agents' listener: connections, TLS, HTTP/1.1 and HTTP/2, and which hosts are answered.
 //!
 //! Always holds: at most [`CONNECTIONS_MAX`] connections; a request head must come within [`HEAD_DEADLINE`]; on
-//! shutdown no new request is taken and those under way have [`DRAIN_DEADLINE`] to end.
+//! shutdown connections that clients have made already are taken and answered once, later ones are refused by the
+//! system, so that clients go to another node, and requests under way have [`DRAIN_DEADLINE`] to end.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +17,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,8 @@ const CONNECTIONS_MAX: usize = 16_384;
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 /// How long requests under way may take to end at shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection without a request is kept at shutdown: its client may have sent one that is not here yet.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// Largest request head in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
@@ -79,60 +82,132 @@ impl Listener {
 
     /// Serves until `stop`, then lets requests under way end.
     pub(crate) async fn serve(self, node: Arc<Node>, stop: CancellationToken) {
-        let graceful = GracefulShutdown::new();
+        let Listener { tcp, tls, hosts } = self;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let builder = Arc::new(connection_builder());
-        let lasting = TaskTracker::new();
+        let serving = Serving {
+            node,
+            tls,
+            hosts,
+            stop: stop.clone(),
+            builder: connection_builder(),
+            connections: TaskTracker::new(),
+            lasting: TaskTracker::new(),
+        };
+        let serving = Arc::new(serving);
         loop {
-            let Some(accepted) = stop.run_until_cancelled(self.accept(&places)).await else { break };
-            let Some((stream, place)) = accepted else { continue };
-            let (node, tls, hosts) = (node.clone(), self.tls.clone(), self.hosts);
-            let (builder, watcher) = (builder.clone(), graceful.watcher());
-            let hold = Hold { connection: Arc::new(place), tasks: lasting.clone(), stop: stop.clone() };
-            tokio::spawn(async move {
-                // hyper keeps the place of this future as long as the connection lives; in a box it takes a pointer
-                // there, and nothing of it is left while an answer streams.
-                let service =
-                    service_fn(move |request| Box::pin(answer(node.clone(), hosts, hold.clone(), request)));
-                match tls {
-                    None => drive(watcher.watch(connection(&builder, stream, service)).await),
-                    // A connection without TLS should not be as large as one with it.
-                    Some(acceptor) => {
-                        let secured = async {
-                            let accepted = acceptor.accept(stream);
-                            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, accepted).await {
-                                drive(watcher.watch(connection(&builder, stream, service)).await);
-                            }
-                        };
-                        Box::pin(secured).await;
-                    }
-                }
-            });
+            let Some(accepted) = stop.run_until_cancelled(accept(&tcp, &places)).await else { break };
+            if let Some((stream, place)) = accepted {
+                serving.clone().spawn(stream, place);
+            }
         }
-        lasting.close();
-        let drained = async { tokio::join!(graceful.shutdown(), lasting.wait()) };
+        for stream in waiting(tcp) {
+            let Ok(place) = places.clone().try_acquire_owned() else { break };
+            serving.clone().spawn(stream, place);
+        }
+        serving.connections.close();
+        serving.lasting.close();
+        let drained = async { tokio::join!(serving.connections.wait(), serving.lasting.wait()) };
         if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {
             tracing::warn!(deadline = ?DRAIN_DEADLINE, "requests were still under way at shutdown");
         }
     }
+}
 
-    async fn accept(
-        &self,
-        places: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-        let place = places.clone().acquire_owned().await.ok()?;
-        match self.tcp.accept().await {
-            Ok((stream, _)) => {
-                let _ = stream.set_nodelay(true);
-                Some((stream, place))
+/// What all connections of a listener share.
+struct Serving {
+    node: Arc<Node>,
+    tls: Option<TlsAcceptor>,
+    hosts: Hosts,
+    stop: CancellationToken,
+    builder: auto::Builder<TokioExecutor>,
+    connections: TaskTracker,
+    /// What outlives its request.
+    lasting: TaskTracker,
+}
+
+impl Serving {
+    fn spawn(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let connections = self.connections.clone();
+        connections.spawn(async move {
+            match &self.tls {
+                None => self.drive(stream, place).await,
+                // A connection without TLS should not be as large as one with it.
+                Some(acceptor) => {
+                    let secured = async {
+                        let accepted = acceptor.accept(stream);
+                        if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, accepted).await {
+                            self.drive(stream, place).await;
+                        }
+                    };
+                    Box::pin(secured).await;
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                None
+        });
+    }
+
+    /// Serves one connection to its end.
+    async fn drive<I>(&self, stream: I, place: OwnedSemaphorePermit)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (node, hosts, stop) = (self.node.clone(), self.hosts, self.stop.clone());
+        let hold = Hold { connection: Arc::new(place), tasks: self.lasting.clone(), stop };
+        let begun = Arc::new(Notify::new());
+        let asked = begun.clone();
+        // hyper keeps the place of this future as long as the connection lives; in a box it takes a pointer there, and
+        // nothing of it is left while an answer streams.
+        let service = service_fn(move |request| {
+            asked.notify_one();
+            Box::pin(answer(node.clone(), hosts, hold.clone(), request))
+        });
+        let mut connection = pin!(connection(&self.builder, stream, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.is_over(&begun) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
+        };
+        if let Err(error) = ended {
+            // Clients leave in the middle all the time; the audit has the request, if there was one.
+            tracing::debug!(%error, "a connection ended early");
         }
     }
+
+    /// Completes when a connection is to take no further request. hyper would close one that has not had any at once,
+    /// with the request that its client has sent already.
+    async fn is_over(&self, begun: &Notify) {
+        self.stop.cancelled().await;
+        let _ = tokio::time::timeout(FIRST_REQUEST_GRACE, begun.notified()).await;
+    }
+}
+
+async fn accept(tcp: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    match tcp.accept().await {
+        Ok((stream, _)) => {
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection cannot be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// The connections that clients have made and nobody has accepted; then the listener is closed. One that is made between
+/// the last look and the close is reset: that cannot be seen from here.
+fn waiting(tcp: TcpListener) -> Vec<TcpStream> {
+    let Ok(tcp) = tcp.into_std() else { return Vec::new() };
+    let made = std::iter::from_fn(|| tcp.accept().ok());
+    let ready = made.take(CONNECTIONS_MAX).filter_map(|(stream, _)| {
+        stream.set_nonblocking(true).ok()?;
+        let _ = stream.set_nodelay(true);
+        TcpStream::from_std(stream).ok()
+    });
+    ready.collect()
 }
 
 fn connection_builder() -> auto::Builder<TokioExecutor> {
@@ -162,13 +237,6 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
-}
-
-fn drive(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    if let Err(error) = result {
-        // Clients leave in the middle all the time; the audit has the request, if there was one.
-        tracing::debug!(%error, "a connection ended early");
-    }
 }
 
 async fn answer(

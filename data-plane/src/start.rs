@@ -273,9 +273,8 @@ mod tests {
         Ok((head.split(' ').nth(1).ok_or("a status")?.parse()?, body.to_owned()))
     }
 
-    #[tokio::test]
-    async fn a_node_without_a_configuration_says_so_and_is_not_ready() -> Result {
-        let directory = tempfile::tempdir()?;
+    /// A node that follows nobody.
+    async fn alone(directory: &tempfile::TempDir) -> Result<DataPlane> {
         let node = start(Options {
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
@@ -290,6 +289,43 @@ mod tests {
             mesh_advertise: None,
         })
         .await?;
+        Ok(node)
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_answers_every_connection_that_was_made_before_and_refuses_later_ones() -> Result
+    {
+        let directory = tempfile::tempdir()?;
+        let node = alone(&directory).await?;
+        let address = node.address();
+        let mut accepted = TcpStream::connect(address).await?;
+        // Another is served after it, so it was accepted.
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let close = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert_eq!(ask(address, close).await?.0, 200);
+        // Nothing runs on this thread until the next await: the system has it, and the node does not know of it.
+        let waiting = std::net::TcpStream::connect(address)?;
+        let ending = tokio::spawn(node.shutdown());
+        waiting.set_nonblocking(true)?;
+        let mut waiting = TcpStream::from_std(waiting)?;
+        // The node has seen that it is to end before it sees these requests.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        for stream in [&mut accepted, &mut waiting] {
+            stream.write_all(request).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        }
+        ending.await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_configuration_says_so_and_is_not_ready() -> Result {
+        let directory = tempfile::tempdir()?;
+        let node = alone(&directory).await?;
         let head = "Host: localhost\r\nConnection: close\r\n";
         let ready = ask(node.address(), &format!("GET /readyz HTTP/1.1\r\n{head}\r\n")).await?;
         assert_eq!(ready, (503, String::new()));
