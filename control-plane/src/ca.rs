@@ -2,7 +2,7 @@
 //!
 //! Always holds:
 //! - a certificate is for one name, which the caller decides; of a request only the key and the proof of it count;
-//! - it counts for [`LEAF_LIFE`] and has a random serial number of 128 bits;
+//! - it counts for [`LEAF_LIFE`], or for less where that is asked for ([`Ca::with_life`]), and has a random serial number of 128 bits;
 //! - the authority's key is in the state, sealed by the vault; in memory it is only while somebody holds a [`Ca`].
 //!
 //! It keeps no list of what it signed, and does not know who may have what: `enrol.rs` does.
@@ -22,10 +22,10 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkc
 
 use crate::vault::{CryptoError, NotOurs, Vault, fill_random};
 
-/// How long a certificate counts. It is renewed after two thirds of that, so that a control plane may be away for eight
+/// How long a certificate counts, at most. It is renewed after two thirds of that, so that a control plane may be away for eight
 /// hours before the first node is kept out.
 pub(crate) const LEAF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How far the clocks of the processes of a cluster may be apart.
+/// How far the clocks of the processes of a cluster may be apart; less where certificates are short ([`skew`]).
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// Longest request in bytes. One for our keys has 200; what an organisation's tools add is a few hundred more.
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 * 1024;
@@ -39,6 +39,8 @@ pub(crate) struct Ca {
     cluster: ClusterId,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    /// How long what it signs counts.
+    life: Duration,
 }
 
 /// An authority that no cluster has yet.
@@ -128,7 +130,13 @@ impl Ca {
         let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.expose().as_slice()))?;
         let certificate = CertificateDer::from(authority.certificate.clone());
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Ca { cluster: vault.cluster_id().parse().map_err(CaError::Cluster)?, certificate, issuer })
+        let cluster = vault.cluster_id().parse().map_err(CaError::Cluster)?;
+        Ok(Ca { cluster, certificate, issuer, life: LEAF_LIFE })
+    }
+
+    /// The same, with certificates that count for `life`, which is [`LEAF_LIFE`] at most.
+    pub(crate) fn with_life(self, life: Duration) -> Ca {
+        Ca { life: life.min(LEAF_LIFE), ..self }
     }
 
     /// The cluster whose names it certifies.
@@ -159,7 +167,7 @@ impl Ca {
         if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(IssueError::KeyKind);
         }
-        let params = leaf(name, now)?;
+        let params = leaf(name, now, self.life)?;
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(IssueError::Sign)?;
         Ok(vec![leaf.der().clone(), self.certificate.clone()])
     }
@@ -173,8 +181,14 @@ impl Ca {
     }
 }
 
+/// By how much a certificate that counts for `life` counts before it was made. A tenth of its life at most, since it is
+/// renewed after six tenths of all the time for which it counts: with more, a short one would be renewed at once.
+fn skew(life: Duration) -> Duration {
+    CLOCK_SKEW.min(life / 10)
+}
+
 /// What is certified of a name.
-fn leaf(name: &PeerName, now: SystemTime) -> Result<CertificateParams, IssueError> {
+fn leaf(name: &PeerName, now: SystemTime, life: Duration) -> Result<CertificateParams, IssueError> {
     let mut serial = [0; SERIAL_BYTES];
     fill_random(&mut serial)?;
     let mut params = CertificateParams::default();
@@ -191,8 +205,8 @@ fn leaf(name: &PeerName, now: SystemTime) -> Result<CertificateParams, IssueErro
         Party::Admin(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
     };
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + LEAF_LIFE).into();
+    params.not_before = (now - skew(life)).into();
+    params.not_after = (now + life).into();
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }

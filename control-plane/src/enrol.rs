@@ -260,7 +260,8 @@ fn name_of(ca: &Ca, joiner: &Joiner) -> Option<PeerName> {
 }
 
 fn open(plane: &Plane, state: &State) -> Result<Ca, Status> {
-    Ca::open(&plane.vault, state).map_err(|error| {
+    let ca = Ca::open(&plane.vault, state).map(|ca| ca.with_life(plane.certificate_life));
+    ca.map_err(|error| {
         let error: &dyn std::error::Error = &error;
         tracing::error!(error, "the authority cannot be used");
         broken()

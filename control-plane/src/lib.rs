@@ -30,7 +30,9 @@ pub use access::TOKEN_BYTES_MIN;
 pub use audit::AuditError;
 pub use backup::{BackupFacts, FileError, RestoreError, Restored, check as check_backup, restore};
 pub use ca::{CaError, CertifyError};
-pub use options::{MemberOptions, MemberProof, Options, OptionsError};
+pub use options::{
+    CERTIFICATE_LIFE_MAX, CERTIFICATE_LIFE_MIN, MemberOptions, MemberProof, Options, OptionsError,
+};
 pub use start::{ControlPlane, Failure, ShutdownError, StartError, start};
 pub use transport::{SecureError, Transport};
 pub use vault::{

@@ -5,14 +5,22 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gantry_model::Secret;
 use gantry_model::identity::{MemberId, Party, PeerName};
 use gantry_node::membership::Membership;
 
 use crate::access::TOKEN_BYTES_MIN;
+use crate::ca::LEAF_LIFE;
 use crate::raft::VoterId;
 use crate::transport::Transport;
+
+/// How long a certificate of the built-in authority counts, unless it is told otherwise.
+pub const CERTIFICATE_LIFE_MAX: Duration = LEAF_LIFE;
+/// Shortest life of a certificate: what is left of it when it is due to be renewed has to outlast an election and a
+/// second try.
+pub const CERTIFICATE_LIFE_MIN: Duration = Duration::from_secs(30);
 
 /// What a control plane is started with.
 #[derive(Debug, Clone)]
@@ -25,6 +33,9 @@ pub struct Options {
     pub transport: Transport,
     /// What admins prove themselves with; at least [`TOKEN_BYTES_MIN`] bytes.
     pub admin_token: Secret<String>,
+    /// How long the certificates count that it signs, its own among them: from [`CERTIFICATE_LIFE_MIN`] to
+    /// [`CERTIFICATE_LIFE_MAX`]. Clocks of the cluster must not be apart by more than a tenth of it, or five minutes.
+    pub certificate_life: Duration,
     /// This process as one of several members; `None`: it is the only one there can be.
     pub member: Option<MemberOptions>,
 }
@@ -82,6 +93,14 @@ pub enum OptionsError {
         "members prove themselves with certificates where there is TLS, and with a token where there is none"
     )]
     MixedProof,
+    /// Certificates would count for too short or too long.
+    #[error(
+        "certificates can count for {} s to {} s, not for {} s",
+        CERTIFICATE_LIFE_MIN.as_secs(),
+        CERTIFICATE_LIFE_MAX.as_secs(),
+        .0.as_secs()
+    )]
+    CertificateLife(Duration),
     /// The certificate is another member's.
     #[error("the certificate is that of {0}, not of this member")]
     OtherCertificate(PeerName),
@@ -92,6 +111,9 @@ pub enum OptionsError {
 
 impl Options {
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
+        if !(CERTIFICATE_LIFE_MIN..=CERTIFICATE_LIFE_MAX).contains(&self.certificate_life) {
+            return Err(OptionsError::CertificateLife(self.certificate_life));
+        }
         let mut tokens = vec![("admin", &self.admin_token)];
         let mut plain = Vec::new();
         if let Transport::Plain { node_token } = &self.transport {
@@ -157,6 +179,7 @@ mod tests {
             listen: listen.parse().expect("an address"),
             transport: Transport::Plain { node_token: Secret::new(node.to_owned()) },
             admin_token: Secret::new(admin.to_owned()),
+            certificate_life: CERTIFICATE_LIFE_MAX,
             member: None,
         };
         let (one, two) = ("1".repeat(32), "2".repeat(32));
@@ -166,6 +189,11 @@ mod tests {
         assert_eq!(everywhere, Err(OptionsError::NotLoopback(([0, 0, 0, 0], 8081).into())));
         let secured = Options { transport: Transport::Tls, ..options("0.0.0.0:8081", &one, &two) };
         assert_eq!(secured.check(), Ok(()));
+        for seconds in [29, 86_401] {
+            let life = Duration::from_secs(seconds);
+            let refused = Options { certificate_life: life, ..secured.clone() }.check();
+            assert_eq!(refused, Err(OptionsError::CertificateLife(life)));
+        }
         assert_eq!(options("127.0.0.1:0", &one, &one).check(), Err(OptionsError::SameTokens));
         let short = options("127.0.0.1:0", &one, "short").check();
         assert_eq!(short, Err(OptionsError::TokenTooShort { whose: "node", bytes: 5 }));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ pub(crate) struct Plane {
     pub(crate) vault: Vault,
     /// Where the key file is.
     pub(crate) data_dir: PathBuf,
+    /// How long the certificates count that it signs.
+    pub(crate) certificate_life: Duration,
     pub(crate) journal: Arc<Journal>,
     pub(crate) audit: Audit,
     pub(crate) fleet: Arc<Fleet>,

@@ -210,7 +210,7 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
         Transport::Plain { .. } => None,
         Transport::Tls => {
             let state = consensus.feed().latest().state;
-            Some(Secured::new(&vault, &state, *voter, certificate)?)
+            Some(Secured::new(&vault, &state, *voter, certificate, options.certificate_life)?)
         }
     };
     // Its thread ends with the plane.
@@ -219,6 +219,7 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
         consensus: consensus.clone(),
         vault,
         data_dir: options.data_dir.clone(),
+        certificate_life: options.certificate_life,
         journal,
         audit,
         fleet,
@@ -348,6 +349,7 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             transport: Transport::Plain { node_token: Secret::new("n".repeat(32)) },
             admin_token: Secret::new("a".repeat(32)),
+            certificate_life: crate::options::CERTIFICATE_LIFE_MAX,
             member: None,
         };
         let running = start(options.clone()).await?;
@@ -379,6 +381,7 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             transport: Transport::Tls,
             admin_token: Secret::new("a".repeat(32)),
+            certificate_life: crate::options::CERTIFICATE_LIFE_MAX,
             member: None,
         };
         let running = start(options.clone()).await?;

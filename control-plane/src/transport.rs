@@ -14,7 +14,7 @@ use gantry_node::membership::Membership;
 use gantry_node::tls::{Certified, Incoming, Presenter, TlsError, Trust, TrustError, server_config};
 use tokio::net::TcpListener;
 
-use crate::ca::{Ca, CaError, CertifyError, LEAF_LIFE};
+use crate::ca::{Ca, CaError, CertifyError};
 use crate::plane::Plane;
 use crate::raft::VoterId;
 use crate::vault::Vault;
@@ -31,7 +31,7 @@ pub enum Transport {
     Tls,
 }
 
-/// How long to wait after this process could not certify itself.
+/// How long to wait after this process could not certify itself; a tenth of a certificate's life where that is less.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// What TLS needs.
@@ -40,6 +40,8 @@ pub(crate) struct Secured {
     name: PeerName,
     presenter: Arc<Presenter>,
     pub(crate) trust: Arc<Trust>,
+    /// How long each of its certificates counts.
+    life: Duration,
 }
 
 /// Why TLS cannot be had.
@@ -66,28 +68,30 @@ pub enum SecureError {
 }
 
 impl Secured {
-    /// Certifies this process; in place of what it began with, where it is a member of several.
+    /// Certifies this process, for `life` at a time; in place of what it began with, where it is a member of several.
     pub(crate) fn new(
         vault: &Vault,
         state: &State,
         voter: VoterId,
         begun: Option<&Membership>,
+        life: Duration,
     ) -> Result<Secured, SecureError> {
-        let ca = Ca::open(vault, state)?;
+        let ca = Ca::open(vault, state)?.with_life(life);
         let member = MemberId::new(voter.0).ok_or(SecureError::Member(voter.0))?;
         let name = PeerName::control_plane(ca.cluster().clone(), member);
         let certified = ca.certify(&name, SystemTime::now())?;
         let authorities = [ca.certificate().clone()];
         let Some(begun) = begun else {
             let (presenter, trust) = (Presenter::new(certified), Trust::new(&authorities)?);
-            return Ok(Secured { name, presenter, trust });
+            return Ok(Secured { name, presenter, trust, life });
         };
         if *begun.name() != name {
             return Err(SecureError::OtherCluster(begun.name().clone()));
         }
         begun.trust().replace_authorities(&authorities)?;
         begun.presenter().replace(certified);
-        Ok(Secured { name, presenter: begun.presenter().clone(), trust: begun.trust().clone() })
+        let (presenter, trust) = (begun.presenter().clone(), begun.trust().clone());
+        Ok(Secured { name, presenter, trust, life })
     }
 
     /// The connections of a listener.
@@ -99,17 +103,17 @@ impl Secured {
 
     /// Certifies this process anew in time; ends with the process.
     pub(crate) async fn renew(self, plane: Arc<Plane>) {
-        let mut pause = LEAF_LIFE * 2 / 3;
+        let mut pause = self.life * 2 / 3;
         while plane.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = match self.certify(&plane) {
                 Ok(certified) => {
                     self.presenter.replace(certified);
-                    LEAF_LIFE * 2 / 3
+                    self.life * 2 / 3
                 }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, "this process cannot certify itself; trying again");
-                    RETRY
+                    RETRY.min(self.life / 10)
                 }
             };
         }
@@ -117,6 +121,7 @@ impl Secured {
 
     fn certify(&self, plane: &Plane) -> Result<Certified, SecureError> {
         let state = plane.consensus.feed().latest().state;
-        Ok(Ca::open(&plane.vault, &state)?.certify(&self.name, SystemTime::now())?)
+        let ca = Ca::open(&plane.vault, &state)?.with_life(self.life);
+        Ok(ca.certify(&self.name, SystemTime::now())?)
     }
 }

@@ -151,6 +151,7 @@ impl Voters {
                 listen: if voter == 1 { listen } else { (Ipv4Addr::LOCALHOST, 0).into() },
                 admin_token: secret(admin_token),
                 transport: Transport::Plain { node_token: secret(node_token) },
+                certificate_life: gantry_control_plane::CERTIFICATE_LIFE_MAX,
                 member,
             };
             let is_new = !data_dir.join("consensus").exists();
@@ -239,6 +240,9 @@ async fn first_ready<Awaited: Future>(futures: &mut [Pin<Box<Awaited>>]) -> Awai
 pub(crate) fn control_failed(error: &gantry_control_plane::StartError, listen_flag: &str) -> Failure {
     use gantry_control_plane::StartError;
     let next = match error {
+        StartError::Options(gantry_control_plane::OptionsError::CertificateLife(_)) => {
+            "name another time with `--certificate-life`, such as 24h"
+        }
         StartError::Listen { .. } | StartError::Options(_) => {
             &format!("stop what listens there, or name another address with `{listen_flag} 127.0.0.1:PORT`")
         }

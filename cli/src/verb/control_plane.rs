@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::address::host_and_port;
 use crate::context::{OWNER_ONLY, SecretText, read_secret};
 use crate::dev::{control_failed, new_admin_token, stop_control};
+use crate::duration::Span;
 use crate::failure::{Exit, Failure, chain};
 use crate::output::{self, TextFormat};
 use crate::signals::Signals;
@@ -56,6 +57,10 @@ pub(crate) struct Run {
     /// File with the admin token; DIR/admin-token when absent.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    /// How long the certificates count that this member signs, its own among them, such as 1h: 30s to 24h. They are renewed
+    /// by themselves after six to seven tenths of it; the clocks of the cluster have to agree to a tenth of it.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    certificate_life: Span,
     /// What is printed when it serves: text, or one JSON object on one line.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
@@ -108,6 +113,7 @@ impl Run {
             listen: member.place.listen,
             transport: Transport::Tls,
             admin_token: Secret::new(self.admin_token(&files)?.expose().to_owned()),
+            certificate_life: Duration::from_secs(self.certificate_life.seconds),
             member: Some(member.options()),
         };
         let started = tokio::select! {

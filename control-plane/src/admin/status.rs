@@ -49,6 +49,7 @@ pub(super) async fn status(call: &Call) -> StatusResponse {
         resource_count: resources(&view.state),
         nodes: nodes.map(|node| node_status(node, own)).collect(),
         servers: servers(call, &view.state),
+        digest: view.state.digest().to_bytes().to_vec(),
     }
 }
 

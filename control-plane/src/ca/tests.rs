@@ -74,10 +74,31 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
 
     // Who has a certificate cannot make more of them.
     let leaf_as_authority = Issuer::from_ca_cert_der(&chain[0], key)?;
-    let forged = leaf(&node(&ca), now)?.signed_by(&KeyPair::generate()?, &leaf_as_authority)?;
+    let forged = leaf(&node(&ca), now, LEAF_LIFE)?.signed_by(&KeyPair::generate()?, &leaf_as_authority)?;
     let mut forged_chain = vec![forged.der().clone()];
     forged_chain.extend(chain);
     assert!(counts(&ca, &forged_chain, now).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_short_certificate_counts_from_shortly_before_and_is_not_due_at_once() -> Tested {
+    let (_directory, vault, state) = founded()?;
+    let life = Duration::from_secs(60);
+    let ca = Ca::open(&vault, &state)?.with_life(life);
+    let now = SystemTime::now();
+    let chain = ca.issue(CertificateRequest::new()?.as_der(), &node(&ca), now)?;
+    let peer = Peer::read(&chain[0])?;
+    let expected = Peer {
+        name: node(&ca),
+        serial: peer.serial.clone(),
+        begins_at_ms: milliseconds(now - life / 10),
+        expires_at_ms: milliseconds(now + life),
+    };
+    assert_eq!(peer, expected);
+    let longest = Ca::open(&vault, &state)?.with_life(LEAF_LIFE * 2);
+    let chain = longest.issue(CertificateRequest::new()?.as_der(), &node(&ca), now)?;
+    assert_eq!(Peer::read(&chain[0])?.expires_at_ms, milliseconds(now + LEAF_LIFE));
     Ok(())
 }
 

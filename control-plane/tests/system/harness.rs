@@ -115,6 +115,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_token: Secret::new(ADMIN_TOKEN.to_owned()),
         transport: Transport::Plain { node_token: Secret::new(NODE_TOKEN.to_owned()) },
+        certificate_life: gantry_control_plane::CERTIFICATE_LIFE_MAX,
         member: None,
     }
 }
