@@ -132,8 +132,13 @@ impl Agent {
     /// The same connection, with requests to another path.
     #[must_use]
     pub fn at(mut self, path: &str) -> Self {
-        path.clone_into(&mut self.path);
+        self.go_to(path);
         self
+    }
+
+    /// Requests go to another path from now on.
+    pub fn go_to(&mut self, path: &str) {
+        path.clone_into(&mut self.path);
     }
 
     /// Sends a message and waits for the head of its answer.

@@ -11,13 +11,21 @@ const STEP: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// When there is still nothing after `within`; `what` tells what was waited for.
-pub async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, within: Duration, look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = soon(within, look).await;
+    found.unwrap_or_else(|| panic!("waited {within:?} in vain for {what}"))
+}
+
+/// Looks until there is something, and returns it; `None` when there is still nothing after `within`.
+pub async fn soon<T>(within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look().await {
-            return found;
+            return Some(found);
         }
-        assert!(Instant::now() < deadline, "waited {within:?} in vain for {what}");
+        if Instant::now() >= deadline {
+            return None;
+        }
         sleep(STEP).await;
     }
 }

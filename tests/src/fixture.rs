@@ -1,7 +1,8 @@
 //! A Streamable HTTP server, built on rmcp, that offers everything the official conformance suite calls.
 //!
 //! One endpoint serves every protocol revision, or those of one [`Era`]: sessions for the revisions up to 2025-11-25,
-//! none from 2026-07-28 on. It listens on 127.0.0.1 only, and all its connections end with the [`Server`].
+//! none from 2026-07-28 on. It listens on 127.0.0.1 only,
+//! but for [`Server::start_at`], and all its connections end with the [`Server`].
 //! It does not authenticate anybody and it keeps nothing on disk.
 
 mod catalog;
@@ -65,10 +66,10 @@ pub enum StartError {
     #[error("the fixture's state key is not valid")]
     StateKey(#[source] rmcp::model::RequestStateError),
     /// The address cannot be bound.
-    #[error("cannot listen on 127.0.0.1:{port}")]
+    #[error("cannot listen on {address}")]
     Listen {
-        /// The port that was asked for.
-        port: u16,
+        /// The address that was asked for.
+        address: SocketAddr,
         /// What the system answered.
         #[source]
         source: io::Error,
@@ -91,13 +92,22 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub async fn start_as(era: Era, port: u16) -> Result<Self, StartError> {
+        Self::start_at(era, (Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// As [`Server::start`], with the revisions of one era, at an address of a namespace of the test's own.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_at(era: Era, at: SocketAddr) -> Result<Self, StartError> {
         let shared = Arc::new(Shared::new()?);
-        let listen_error = |source| StartError::Listen { port, source };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen_error)?;
+        let listen_error = |source| StartError::Listen { address: at, source };
+        let listener = TcpListener::bind(at).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let stop = CancellationToken::new();
         let mut config = StreamableHttpServerConfig::default();
         config.cancellation_token = stop.clone();
+        config.allowed_hosts.push(address.ip().to_string());
         let serving = Arc::clone(&shared);
         let service = StreamableHttpService::new(
             move || Ok(Handler::new(Arc::clone(&serving))),

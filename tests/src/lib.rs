@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod dev;
 pub mod eventually;
+pub mod faults;
 pub mod fixture;
 pub mod governed;
 pub mod matrix;

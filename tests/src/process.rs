@@ -24,6 +24,9 @@ pub const TAIL_LINES_MAX: usize = 100_000;
 /// Lines that may wait to be looked at before a child is ready; its output blocks beyond.
 const LINES_WAITING_MAX: usize = 64;
 
+/// The time that `kill` may take.
+const SIGNAL_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// Where a line was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -223,15 +226,30 @@ impl Running {
     /// # Errors
     /// When the child does not end within `time_max`; it is killed then.
     pub async fn terminate(mut self, time_max: Duration) -> Result<ExitStatus, ProcessError> {
-        if let Some(id) = self.child.id() {
-            let mut command = Command::new("kill");
-            command.args(["-TERM", &id.to_string()]);
-            run(command, time_max).await?;
-        }
+        self.signal("TERM").await?;
+        self.ended(time_max).await
+    }
+
+    /// Waits until the child has ended.
+    ///
+    /// # Errors
+    /// When it does not end within `time_max`; it is killed with this value then.
+    pub async fn ended(&mut self, time_max: Duration) -> Result<ExitStatus, ProcessError> {
         match timeout(time_max, self.child.wait()).await {
             Ok(status) => status.map_err(|source| self.io_error(source)),
             Err(_) => Err(self.too_long(time_max)),
         }
+    }
+
+    /// Sends the child a signal, such as `STOP`. One that has ended does not hear it.
+    ///
+    /// # Errors
+    /// When `kill` cannot be run.
+    pub async fn signal(&self, name: &str) -> Result<(), ProcessError> {
+        let Some(id) = self.child.id() else { return Ok(()) };
+        let mut command = Command::new("kill");
+        command.args([&format!("-{name}"), &id.to_string()]);
+        run(command, SIGNAL_TIME_MAX).await.map(|_| ())
     }
 
     fn io_error(&self, source: io::Error) -> ProcessError {

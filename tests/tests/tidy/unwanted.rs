@@ -23,7 +23,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
         "openraft asks for it, in virtual time where one is simulated",
     ),
     ("control-plane/src/raft/runtime.rs", "sleep_until", "the same"),
-    ("tests/src/eventually.rs", "eventually", "polls what has no notification, with a deadline"),
+    ("tests/src/eventually.rs", "soon", "polls what has no notification, with a deadline"),
     ("tests/src/fixture/plain.rs", "call", "the tool is slow: it outlasts a dropped stream"),
     ("tests/src/fixture/session.rs", "call", "the tool is slow: messages arrive one by one"),
     ("tests/src/fixture/session.rs", "progress", "the tool is slow: progress arrives step by step"),
