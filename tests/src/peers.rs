@@ -21,6 +21,11 @@ const REQUIRE_VARIABLE: &str = "GANTRY_REQUIRE_PEERS";
 pub trait MayBeMissing: std::error::Error + 'static {
     /// The program that is missing, if that is all that is wrong.
     fn missing(&self) -> Option<&str>;
+
+    /// The same as a sentence.
+    fn reason(&self) -> Option<String> {
+        self.missing().map(|program| format!("{program} is not installed"))
+    }
 }
 
 /// Returns what a test needs, or `None` after printing `skipped: ...` where a runtime is missing.
@@ -33,9 +38,9 @@ pub fn or_skip<T, E: MayBeMissing>(result: Result<T, E>) -> Option<T> {
         Err(error) => error,
     };
     let required = std::env::var_os(REQUIRE_VARIABLE).is_some_and(|value| value == "1");
-    match error.missing() {
-        Some(program) if !required => {
-            println!("skipped: {program} is not installed");
+    match error.reason() {
+        Some(reason) if !required => {
+            println!("skipped: {reason}");
             None
         }
         _ => panic!("{}", chain(&error)),

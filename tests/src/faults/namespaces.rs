@@ -63,8 +63,14 @@ pub enum NamespaceError {
 impl MayBeMissing for NamespaceError {
     fn missing(&self) -> Option<&str> {
         match self {
-            Self::NotRoot => Some("what it needs (root, for network namespaces)"),
             Self::Missing(program) => Some(program),
+            Self::NotRoot | Self::Run(..) | Self::Refused { .. } | Self::Process(_) => None,
+        }
+    }
+
+    fn reason(&self) -> Option<String> {
+        match self {
+            Self::NotRoot | Self::Missing(_) => Some(self.to_string()),
             Self::Run(..) | Self::Refused { .. } | Self::Process(_) => None,
         }
     }
