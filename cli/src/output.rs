@@ -100,6 +100,19 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     })
 }
 
+/// Writes data in the form that was asked for; `table` makes the one for people.
+pub(crate) fn show<T: Serialize>(
+    data: &T,
+    format: Format,
+    table: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    print(&match format {
+        Format::Table => table(),
+        Format::Json => json(data),
+        Format::Yaml => yaml(data),
+    })
+}
+
 /// Says something to the person. Whether anybody listens does not matter to the command.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -8,6 +8,7 @@
 pub(crate) mod gate;
 pub(crate) mod identity;
 pub(crate) mod rules;
+mod seats;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};

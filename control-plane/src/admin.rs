@@ -56,17 +56,16 @@ impl AdminService {
 
     /// Lets a call in once this member has applied whatever was acknowledged before it, here or elsewhere.
     async fn enter<Q: Asked>(&self, request: Request<Q>) -> Result<(Call, Q), Status> {
-        self.plane.consensus.catch_up().await.map_err(|error| {
-            Status::unavailable(format!(
-                "{error}; nothing was changed; `gantry cluster status` shows the members as this one sees them"
-            ))
-        })?;
-        self.enter_at_once(request)
+        call::caught_up(&self.plane).await?;
+        Call::enter(&self.plane, request)
     }
 
-    /// Lets a call in that needs no quorum.
+    /// Lets a call in that needs no quorum: what its caller may is as this member knows it, which may be behind.
     fn enter_at_once<Q: Asked>(&self, request: Request<Q>) -> Result<(Call, Q), Status> {
-        Call::enter(&self.plane, request)
+        let (call, request) = Call::enter(&self.plane, request)?;
+        // INVARIANT: nothing is changed by the word of a state that may be behind.
+        assert!(call.may_be_behind(), "a call that changes something has to catch up first");
+        Ok((call, request))
     }
 }
 
@@ -187,7 +186,7 @@ impl Admin for AdminService {
         &self,
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
-        let (call, request) = self.enter_at_once(request)?;
+        let (call, request) = self.enter(request).await?;
         enrolment::create_token(&call, &request).await.map(Response::new)
     }
 
@@ -195,7 +194,7 @@ impl Admin for AdminService {
         &self,
         request: Request<RevokeCertificateRequest>,
     ) -> Result<Response<RevokeCertificateResponse>, Status> {
-        let (call, request) = self.enter_at_once(request)?;
+        let (call, request) = self.enter(request).await?;
         enrolment::revoke(&call, &request).await.map(Response::new)
     }
 
@@ -237,7 +236,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ChangeMembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
-        let (call, request) = self.enter_at_once(request)?;
+        let (call, request) = self.enter(request).await?;
         members::change(&call, request).await.map(Response::new)
     }
 

@@ -1,4 +1,5 @@
-//! The journal: the latest audit records of all nodes, also of those that follow another member, for `audit tail` and `policy explain`.
+//! The journal: the latest audit records of all nodes, also of those that follow another member, for `audit tail` and
+//! `policy explain`.
 //!
 //! Always holds: at most [`RECORDS_MAX`] records and [`BYTES_MAX`] bytes, the newest; a reader that falls behind is
 //! told how many records it lost, never held up for, and never holds up a node.
@@ -59,7 +60,7 @@ pub(crate) enum RecordError {
     Form,
 }
 
-/// Selection records are looked at.
+/// Whose records are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selection {
     /// All, also those that are no tenant's.

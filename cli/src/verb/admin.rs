@@ -74,7 +74,8 @@ pub(crate) struct Show {
 pub(crate) struct Rotate {
     /// The name; whoever calls when absent.
     name: Option<String>,
-    /// How long the new token is good, such as 90d; for ever when absent.
+    /// How long the new token is good, such as 90d; for ever when absent. One of your own ends with the one that you
+    /// call with at the latest, unless you may make admins.
     #[arg(long, value_name = "SPAN")]
     expires: Option<Span>,
     /// How long the older tokens count still, such as 1h; 1s when they were lost.
@@ -136,12 +137,14 @@ impl Admin {
             Admin::Ls(list) => {
                 let admins = listed(&list.access, String::new()).await?;
                 let admins: Vec<Shown> = admins.iter().map(Shown::from).collect();
-                show(&admins, list.output, || table(&admins))
+                output::show(&admins, list.output, || table(&admins))?;
+                Ok(Exit::Done)
             }
             Admin::Show(one) => {
                 let admins = listed(&one.access, one.name).await?;
                 let admins: Vec<Shown> = admins.iter().map(Shown::from).collect();
-                show(&admins.first(), one.output, || admins.iter().map(Shown::text).collect())
+                output::show(&admins.first(), one.output, || admins.iter().map(Shown::text).collect())?;
+                Ok(Exit::Done)
             }
             Admin::Rotate(rotate) => rotate.run().await,
             Admin::Delete(delete) => delete.run().await,
@@ -150,7 +153,8 @@ impl Admin {
                 let answer =
                     client.ask(client.service().who_am_i(WhoAmIRequest {}), "`gantry status`").await?;
                 let own = Shown::from(&answer);
-                show(&own, whoami.output, || own.text())
+                output::show(&own, whoami.output, || own.text())?;
+                Ok(Exit::Done)
             }
         }
     }
@@ -202,8 +206,12 @@ impl Delete {
 /// Prints a new token, which is the only line on standard output.
 fn hand_over(name: &str, answer: &AdminTokenResponse) -> Result<Exit, Failure> {
     let of = if name.is_empty() { String::new() } else { format!(" of admin {name}") };
+    let end = match answer.expires_at_ms {
+        0 => String::new(),
+        ms => format!(", which ends {}", rfc3339(ms)),
+    };
     output::say(&format!(
-        "token {}{of}; it is shown this once: write it to a file and name that with --token-file\nrevision {}",
+        "token {}{of}{end}; it is shown this once: write it to a file and name that with --token-file\nrevision {}",
         answer.id, answer.revision
     ));
     output::print(&format!("{}\n", answer.token))?;
@@ -215,15 +223,6 @@ async fn listed(access: &Access, name: String) -> Result<Vec<AdminInfo>, Failure
     let request = ListAdminsRequest { name };
     let next = "`gantry admin ls` lists the admins";
     Ok(client.ask(client.service().list_admins(request), next).await?.admins)
-}
-
-fn show<T: Serialize>(shown: &T, format: Format, text: impl FnOnce() -> String) -> Result<Exit, Failure> {
-    output::print(&match format {
-        Format::Table => text(),
-        Format::Json => output::json(shown),
-        Format::Yaml => output::yaml(shown),
-    })?;
-    Ok(Exit::Done)
 }
 
 fn table(admins: &[Shown]) -> String {

@@ -95,10 +95,9 @@ impl Diff {
         let tenant = access.tenant_or(self.tenant.as_deref())?;
         let admin = Admin::connect(&access).await?;
         let waiting = waiting(&admin, &tenant, self.server.clone().unwrap_or_default()).await?;
-        output::print(&match self.output {
-            Format::Table => waiting.iter().map(|waiting| waiting.text(Paint::stdout())).collect(),
-            Format::Json => output::json(&waiting.iter().map(WaitingView::from).collect::<Vec<_>>()),
-            Format::Yaml => output::yaml(&waiting.iter().map(WaitingView::from).collect::<Vec<_>>()),
+        let views: Vec<WaitingView> = waiting.iter().map(WaitingView::from).collect();
+        output::show(&views, self.output, || {
+            waiting.iter().map(|waiting| waiting.text(Paint::stdout())).collect()
         })?;
         let Some(first) = waiting.first() else {
             output::say("nothing waits for approval");

@@ -111,27 +111,24 @@ impl List {
         let request = ListKeysRequest { tenant, agent: self.agent.unwrap_or_default() };
         let answer = admin.ask(admin.service().list_keys(request), "`gantry get agents`").await?;
         let keys: Vec<Listed> = answer.keys.iter().map(Listed::from).collect();
-        let text = match self.output {
-            Format::Table if keys.is_empty() => {
-                output::say("there is no key; `gantry key create --agent NAME` makes one");
-                String::new()
-            }
-            Format::Table => {
-                let row = |key: &Listed| {
-                    let expires = key.expires.clone().unwrap_or_else(|| "never".to_owned());
-                    let revoked = key.revoked.clone().unwrap_or_default();
-                    let Listed { id, tenant, agent, created, .. } = key;
-                    vec![id.clone(), tenant.clone(), agent.clone(), created.clone(), expires, revoked]
-                };
-                let header = ["ID", "TENANT", "AGENT", "CREATED", "EXPIRES", "REVOKED"];
-                output::table(&header, keys.iter().map(row).collect())
-            }
-            Format::Json => output::json(&keys),
-            Format::Yaml => output::yaml(&keys),
-        };
-        output::print(&text)?;
+        output::show(&keys, self.output, || table(&keys))?;
         Ok(Exit::Done)
     }
+}
+
+fn table(keys: &[Listed]) -> String {
+    if keys.is_empty() {
+        output::say("there is no key; `gantry key create --agent NAME` makes one");
+        return String::new();
+    }
+    let row = |key: &Listed| {
+        let expires = key.expires.clone().unwrap_or_else(|| "never".to_owned());
+        let revoked = key.revoked.clone().unwrap_or_default();
+        let Listed { id, tenant, agent, created, .. } = key;
+        vec![id.clone(), tenant.clone(), agent.clone(), created.clone(), expires, revoked]
+    };
+    let header = ["ID", "TENANT", "AGENT", "CREATED", "EXPIRES", "REVOKED"];
+    output::table(&header, keys.iter().map(row).collect())
 }
 
 impl From<&KeyInfo> for Listed {

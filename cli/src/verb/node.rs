@@ -95,30 +95,7 @@ async fn nodes(access: &Access) -> Result<Vec<NodeView>, Failure> {
 impl List {
     async fn run(self) -> Result<Exit, Failure> {
         let nodes = nodes(&self.access).await?;
-        let text = match self.output {
-            Format::Table if nodes.is_empty() => {
-                output::say("no node has connected; `gantry data-plane run --help` says how one is started");
-                String::new()
-            }
-            Format::Table => {
-                let header = [
-                    "NODE",
-                    "STATE",
-                    "REVISION",
-                    "LAG",
-                    "APPLIED IN",
-                    "FOLLOWS",
-                    "ADDRESS",
-                    "SINCE",
-                    "BUILD",
-                    "LAST ERROR",
-                ];
-                output::table(&header, nodes.iter().map(NodeView::long_row).collect())
-            }
-            Format::Json => output::json(&nodes),
-            Format::Yaml => output::yaml(&nodes),
-        };
-        output::print(&text)?;
+        output::show(&nodes, self.output, || table(&nodes))?;
         Ok(Exit::Done)
     }
 }
@@ -130,13 +107,29 @@ impl Show {
             let message = format!("no node {:?} was seen within the last hour", self.name);
             return Err(Failure::error(message, "`gantry node ls` lists the nodes"));
         };
-        output::print(&match self.output {
-            Format::Table => node.text(),
-            Format::Json => output::json(&node),
-            Format::Yaml => output::yaml(&node),
-        })?;
+        output::show(&node, self.output, || node.text())?;
         Ok(Exit::Done)
     }
+}
+
+fn table(nodes: &[NodeView]) -> String {
+    if nodes.is_empty() {
+        output::say("no node has connected; `gantry data-plane run --help` says how one is started");
+        return String::new();
+    }
+    let header = [
+        "NODE",
+        "STATE",
+        "REVISION",
+        "LAG",
+        "APPLIED IN",
+        "FOLLOWS",
+        "ADDRESS",
+        "SINCE",
+        "BUILD",
+        "LAST ERROR",
+    ];
+    output::table(&header, nodes.iter().map(NodeView::long_row).collect())
 }
 
 impl NodeView {

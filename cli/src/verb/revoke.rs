@@ -243,21 +243,18 @@ impl List {
         let request = ListRevocationsRequest { tenant: self.tenant.unwrap_or_default() };
         let answer = admin.ask(admin.service().list_revocations(request), "`gantry get tenants`").await?;
         let listed: Vec<Listed> = answer.bans.iter().map(Listed::from).collect();
-        let text = match self.output {
-            Format::Table if listed.is_empty() => {
-                output::say("nothing is revoked");
-                String::new()
-            }
-            Format::Table => {
-                let header = ["TENANT", "KIND", "NAME", "BY", "AT", "REASON"];
-                output::table(&header, listed.iter().map(Listed::row).collect())
-            }
-            Format::Json => output::json(&listed),
-            Format::Yaml => output::yaml(&listed),
-        };
-        output::print(&text)?;
+        output::show(&listed, self.output, || table(&listed))?;
         Ok(Exit::Done)
     }
+}
+
+fn table(listed: &[Listed]) -> String {
+    if listed.is_empty() {
+        output::say("nothing is revoked");
+        return String::new();
+    }
+    let header = ["TENANT", "KIND", "NAME", "BY", "AT", "REASON"];
+    output::table(&header, listed.iter().map(Listed::row).collect())
 }
 
 impl Listed {

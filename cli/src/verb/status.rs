@@ -52,11 +52,7 @@ impl Status {
         let admin = Admin::connect(&self.access.resolve()?).await?;
         let answer = status(&admin).await?;
         let view = ClusterView::from(&answer);
-        output::print(&match self.output {
-            Format::Table => view.text(),
-            Format::Json => output::json(&view),
-            Format::Yaml => output::yaml(&view),
-        })?;
+        output::show(&view, self.output, || view.text())?;
         Ok(Exit::Done)
     }
 }

@@ -82,12 +82,8 @@ impl List {
         if tools.is_empty() {
             output::say("no tool is recorded; `gantry status` shows what each server said");
         }
-        output::print(&match self.output {
-            Format::Table if tools.is_empty() => String::new(),
-            Format::Table => self.table(&tools),
-            Format::Json => output::json(&tools),
-            Format::Yaml => output::yaml(&tools),
-        })?;
+        let table = || if tools.is_empty() { String::new() } else { self.table(&tools) };
+        output::show(&tools, self.output, table)?;
         Ok(Exit::Done)
     }
 

@@ -46,6 +46,8 @@ pub(crate) enum Proof {
         serial: Serial,
         /// From when it counts, in milliseconds since 1970.
         begins_at_ms: u64,
+        /// Until when, in milliseconds since 1970.
+        expires_at_ms: u64,
     },
 }
 
@@ -65,8 +67,11 @@ impl Doorkeeper {
         let peer = caller.and_then(|caller| caller.peer.as_ref());
         let identity = match peer.map(|peer| (peer, &peer.name.party)) {
             Some((peer, Party::Admin(name))) if !headers.contains_key("authorization") => {
-                let proof =
-                    Proof::Certificate { serial: peer.serial.clone(), begins_at_ms: peer.begins_at_ms };
+                let proof = Proof::Certificate {
+                    serial: peer.serial.clone(),
+                    begins_at_ms: peer.begins_at_ms,
+                    expires_at_ms: peer.expires_at_ms,
+                };
                 Identity { name: name.clone(), proof }
             }
             _ => self.by_token(self.root.shown(headers)?, state)?,

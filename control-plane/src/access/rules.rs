@@ -4,6 +4,7 @@
 //! README.md is this one, and a test compares them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use gantry_control_state::State;
 use gantry_model::admin::Role;
@@ -18,7 +19,7 @@ pub(crate) enum Permission {
     Look,
     /// To change what is configured in a tenant.
     Change,
-    /// To read audit records.
+    /// To read audit records, with what decided them.
     Audit,
     /// To look at the cluster itself.
     LookAtCluster,
@@ -29,6 +30,11 @@ pub(crate) enum Permission {
     /// Nothing, for what concerns the caller himself; the call asks for more where it concerns others.
     Own,
 }
+
+/// How long a call may take: to be sent whole, and to be worked on. What a write waits for gives up far before.
+const CALL_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest wait for nodes; whoever wants to wait longer asks again.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// A call of the admin service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +83,23 @@ pub(crate) const RULES: &[Rule] = &[
     rule("DeleteAdmin", Permission::Administer, "delete admins"),
     rule("Backup", Permission::Operate, "back the cluster up"),
 ];
+
+impl Permission {
+    /// Whether it is to change something, and so is asked of a state that is not behind.
+    pub(crate) fn is_to_change(self) -> bool {
+        match self {
+            Permission::Change | Permission::Operate | Permission::Administer => true,
+            Permission::Look | Permission::Audit | Permission::LookAtCluster | Permission::Own => false,
+        }
+    }
+}
+
+impl Rule {
+    /// How long the call may take until the head of its answer.
+    pub(crate) fn deadline(&self) -> Duration {
+        if self.call == "WaitApplied" { CALL_DEADLINE + WAIT_MAX } else { CALL_DEADLINE }
+    }
+}
 
 /// The rule of a call; `None`: nobody may.
 pub(crate) fn rule_of(call: &str) -> Option<&'static Rule> {

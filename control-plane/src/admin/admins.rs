@@ -1,10 +1,11 @@
 //! Admins: who there is, making one, giving a new token, ending one.
 //!
-//! Always holds: a token is in the answer that makes it and nowhere else; what is stored is a hash of its secret.
+//! Always holds: a token is in the answer that makes it and nowhere else; what is stored is a hash of its secret. Who
+//! makes one for himself, and may not make admins, gets none that counts longer than what he has proved himself with.
 
 use std::time::Duration;
 
-use gantry_control_state::{Command, Outcome};
+use gantry_control_state::{Command, Outcome, State};
 use gantry_model::admin::{Admin, AdminChange, AdminToken, PresentedToken, Role};
 use gantry_model::key::{KEY_ID_BYTES, KEY_SECRET_BYTES, KeyId};
 use gantry_model::record::RecordKey;
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 use super::call::Call;
 use super::keys::expiry;
 use super::rejection::{parse, parse_or_every, refused};
+use crate::access::identity::{Identity, Proof};
 use crate::access::rules::Permission;
 use crate::access::sha256;
 use crate::plane::now_ms;
@@ -52,19 +54,23 @@ pub(super) async fn rotate(
 ) -> Result<AdminTokenResponse, Status> {
     let own = &call.identity().name;
     let name = parse_or_every::<Name>("admin", &request.name)?.unwrap_or_else(|| own.clone());
-    if name != *own {
+    let (asked_with, end_at_ms) = match call.require(Permission::Administer) {
+        Ok(()) => (None, None),
         // Whoever may not is told so whether there is one of that name or not.
-        call.require(Permission::Administer)?;
-    }
+        Err(denied) if name != *own => return Err(denied),
+        Err(_) => bounds(call),
+    };
     let grace = Duration::from_secs(request.grace_seconds);
     if grace > GRACE_MAX {
         let days = GRACE_MAX.as_secs() / (24 * 60 * 60);
         return Err(Status::invalid_argument(format!("older tokens count for {days} days more at most")));
     }
     let now_ms = now_ms();
-    let token = NewToken::make(&name, now_ms, request.expires_in_seconds)?;
+    let mut token = NewToken::make(&name, now_ms, request.expires_in_seconds)?;
+    token.stored.expires_at_ms = [token.stored.expires_at_ms, end_at_ms].into_iter().flatten().min();
     let older_end_at_ms = now_ms.saturating_add(request.grace_seconds.saturating_mul(1_000));
-    let rotation = AdminChange::Rotate { name, token: token.stored.clone(), older_end_at_ms, now_ms };
+    let stored = token.stored.clone();
+    let rotation = AdminChange::Rotate { name, token: stored, older_end_at_ms, now_ms, asked_with };
     let revision = change(call, rotation).await?;
     Ok(token.respond(revision))
 }
@@ -94,15 +100,38 @@ pub(super) fn list(call: &Call, request: &ListAdminsRequest) -> Result<ListAdmin
 
 /// Also for an admin who may do nothing else.
 pub(super) fn whoami(call: &Call) -> Result<AdminInfo, Status> {
-    let identity = call.identity();
-    let state = call.plane.consensus.feed().latest().state;
-    let stored = state.admin(&identity.name).map(|admin| info(admin, Revision::NONE));
-    let root = || AdminInfo {
-        name: identity.name.to_string(),
-        roles: vec![Role::ClusterAdmin.to_string()],
-        ..AdminInfo::default()
+    own_info(&call.plane.consensus.feed().latest().state, call.identity())
+}
+
+fn own_info(state: &State, identity: &Identity) -> Result<AdminInfo, Status> {
+    let own = match (&identity.proof, state.admin(&identity.name)) {
+        (Proof::Root, _) => AdminInfo {
+            name: identity.name.to_string(),
+            roles: vec![Role::ClusterAdmin.to_string()],
+            ..AdminInfo::default()
+        },
+        (Proof::Token(_) | Proof::Certificate { .. }, Some(admin)) => info(admin, Revision::NONE),
+        // He was deleted after he was let in.
+        (Proof::Token(_) | Proof::Certificate { .. }, None) => {
+            return Err(Status::unauthenticated("the caller is no admin any more; ask a cluster-admin"));
+        }
     };
-    Ok(AdminInfo { proof: identity.proof.to_string(), ..stored.unwrap_or_else(root) })
+    Ok(AdminInfo { proof: identity.proof.to_string(), ..own })
+}
+
+/// What binds a new token of whoever makes it for himself: the token that he has shown, and when his proof ends.
+fn bounds(call: &Call) -> (Option<KeyId>, Option<u64>) {
+    let Identity { name, proof } = call.identity();
+    match proof {
+        Proof::Root => (None, None),
+        Proof::Token(id) => {
+            let state = call.plane.consensus.feed().latest().state;
+            let admin = state.admin(name);
+            let shown = admin.and_then(|admin| admin.tokens.iter().find(|token| token.id == *id));
+            (Some(*id), shown.and_then(|token| token.expires_at_ms))
+        }
+        Proof::Certificate { expires_at_ms, .. } => (None, Some(*expires_at_ms)),
+    }
 }
 
 async fn change(call: &Call, change: AdminChange) -> Result<Revision, Status> {
@@ -133,7 +162,7 @@ impl NewToken {
     fn make(name: &Name, now_ms: u64, expires_in_seconds: u64) -> Result<NewToken, Status> {
         let expires_at_ms = match expires_in_seconds {
             0 => None,
-            seconds => Some(expiry(now_ms, seconds)?),
+            seconds => Some(expiry("a token", now_ms, seconds)?),
         };
         let broken = |error: CryptoError| Status::internal(error.to_string());
         let mut id = [0; KEY_ID_BYTES];
@@ -153,5 +182,20 @@ impl NewToken {
             token: self.presented.to_text().expose().clone(),
             expires_at_ms: self.stored.expires_at_ms.unwrap_or(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_shown_the_start_token_is_answered_as_root() {
+        let (state, proofs) = (State::default(), [Proof::Root, Proof::Token(KeyId([1; 8]))]);
+        let told = proofs.map(|proof| {
+            let identity = Identity { name: "alice".parse().expect("a name"), proof };
+            own_info(&state, &identity).map(|own| own.roles).map_err(|status| status.code())
+        });
+        assert_eq!(told, [Ok(vec!["cluster-admin".to_owned()]), Err(tonic::Code::Unauthenticated)]);
     }
 }

@@ -44,8 +44,8 @@ pub(super) async fn apply(call: &Call, request: ApplyRequest) -> Result<ApplyRes
         Ok(resources) => resources,
         Err(problems) => return Ok(refused(problems)),
     };
-    let tenants: Vec<ResourceId> = resources.iter().map(Resource::id).collect();
-    let unseen = tenants.iter().filter(|id| id.kind == Kind::Tenant && !call.reach.has(&id.tenant));
+    let ids: Vec<ResourceId> = resources.iter().map(Resource::id).collect();
+    let unseen = ids.iter().filter(|id| id.kind == Kind::Tenant && !call.reach.has(&id.tenant));
     call.may_touch_tenants("make", unseen)?;
     let command = call.guarded(Command::Apply(resources.clone()));
     let view = call.view();

@@ -45,6 +45,16 @@ impl Call {
         Ok((Call { plane: plane.clone(), reach, admitted, expected }, request))
     }
 
+    /// Waits until this member has applied whatever was acknowledged before, here or elsewhere.
+    pub(super) async fn catch_up(&self) -> Result<(), Status> {
+        caught_up(&self.plane).await
+    }
+
+    /// Whether the call needs no more than this member knows: it changes nothing.
+    pub(super) fn may_be_behind(&self) -> bool {
+        !self.admitted.rule.permission.is_to_change()
+    }
+
     /// The newest state, as far as the caller may see it.
     pub(super) fn view(&self) -> View {
         self.reach.narrow(self.plane.consensus.feed().latest())
@@ -89,7 +99,11 @@ impl Call {
     pub(super) async fn propose(&self, command: Command) -> Result<Committed, Status> {
         let committed = self.plane.consensus.propose(command).await.map_err(not_committed)?;
         match &committed.outcome {
-            Outcome::Done(_) => self.admitted.notes.revision(committed.revision),
+            Outcome::Done(_) => {
+                // An attempt before this one may have been refused.
+                self.admitted.notes.problems(0);
+                self.admitted.notes.revision(committed.revision);
+            }
             Outcome::Refused(refusals) => self.admitted.notes.problems(refusals.len()),
         }
         Ok(committed)
@@ -114,6 +128,15 @@ impl Call {
             ))),
         }
     }
+}
+
+/// Waits until a member has applied whatever was acknowledged before, there or elsewhere.
+pub(super) async fn caught_up(plane: &Plane) -> Result<(), Status> {
+    plane.consensus.catch_up().await.map_err(|error| {
+        Status::unavailable(format!(
+            "{error}; nothing was changed; `gantry cluster status` shows the members as this one sees them"
+        ))
+    })
 }
 
 /// Whose a call is, for those who read audit records: a tenant that its caller may know of, or the one that he is bound

@@ -28,7 +28,7 @@ pub(super) async fn create(call: &Call, request: CreateKeyRequest) -> Result<Cre
     let created_at_ms = now_ms();
     let expires_at_ms = match request.expires_in_seconds {
         0 => None,
-        seconds => Some(expiry(created_at_ms, seconds)?),
+        seconds => Some(expiry("a key", created_at_ms, seconds)?),
     };
     let presented = random_key().map_err(|error| Status::internal(error.to_string()))?;
     let hash = call.plane.vault.hash_agent_key(&presented.secret);
@@ -87,9 +87,9 @@ fn random_key() -> Result<PresentedKey, crate::vault::CryptoError> {
 }
 
 /// When something ends that is made now, in milliseconds since 1970.
-pub(super) fn expiry(created_at_ms: u64, seconds: u64) -> Result<u64, Status> {
+pub(super) fn expiry(what: &str, created_at_ms: u64, seconds: u64) -> Result<u64, Status> {
     let expires_at_ms = seconds.checked_mul(1000).and_then(|ms| created_at_ms.checked_add(ms));
-    expires_at_ms.ok_or_else(|| Status::invalid_argument(format!("a key cannot live for {seconds} seconds")))
+    expires_at_ms.ok_or_else(|| Status::invalid_argument(format!("{what} cannot live for {seconds} seconds")))
 }
 
 #[cfg(test)]
@@ -98,8 +98,12 @@ mod tests {
 
     #[test]
     fn an_expiry_beyond_all_time_is_refused() {
-        assert_eq!(expiry(5, 2).ok(), Some(2005));
-        assert!(expiry(5, u64::MAX).is_err());
-        assert!(expiry(u64::MAX, 1).is_err());
+        assert_eq!(expiry("a key", 5, 2).ok(), Some(2005));
+        let refused = |created_at_ms, seconds| {
+            expiry("a token", created_at_ms, seconds).map_err(|status| status.message().to_owned())
+        };
+        let most = u64::MAX;
+        assert_eq!(refused(5, most), Err(format!("a token cannot live for {most} seconds")));
+        assert_eq!(refused(most, 1), Err("a token cannot live for 1 seconds".to_owned()));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::{PolicyName, ResourceId, Spec, TenantName};
 use gantry_wire::admin_v1::{
@@ -18,10 +19,12 @@ use super::revoke;
 use crate::access::rules::Reach;
 use crate::feed::View;
 use crate::journal::{RECORDS_MAX, Record, Selection, Tail, Tailed};
-use crate::plane::TAILS_MAX;
+use crate::plane::{TAILS_MAX, now_ms};
 
 /// Records on their way to one reader; beyond these a slow reader loses some of the journal's, and is told.
 const QUEUED_MAX: usize = 16;
+/// How long a reader may take to hear that the control plane is going down; less than it waits for its tasks.
+const LAST_WORD_DEADLINE: Duration = Duration::from_secs(1);
 /// Asks for the newest denial instead of a decision's id.
 const LAST: &str = "last";
 
@@ -61,16 +64,20 @@ impl Follower {
     /// Ends with the records, the reader or the process.
     async fn run(mut self) {
         while let Some(Tailed { record, lost }) = self.next().await {
-            if let Err(status) = self.call.is_still_let_in() {
-                let _ = self.sender.try_send(Err(status));
-                return;
-            }
             let response = TailRecordsResponse { record: record.json.to_vec(), lost };
+            let next = self.call.is_still_let_in().map(|()| response);
+            let is_last = next.is_err();
             tokio::select! {
-                () = self.stop.cancelled() => return,
-                sent = self.sender.send(Ok(response)) => if sent.is_err() { return },
+                () = self.stop.cancelled() => return self.tell_of_the_end().await,
+                sent = self.sender.send(next) => if sent.is_err() || is_last { return },
             }
         }
+    }
+
+    /// Without it a reader could not tell an end from the last record; one that takes nothing is not waited for.
+    async fn tell_of_the_end(&self) {
+        let status = Status::unavailable("the control plane is going down");
+        let _ = tokio::time::timeout(LAST_WORD_DEADLINE, self.sender.send(Err(status))).await;
     }
 
     async fn next(&mut self) -> Option<Tailed> {
@@ -80,7 +87,7 @@ impl Follower {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => {
-                let _ = self.sender.try_send(Err(Status::unavailable("the control plane is going down")));
+                self.tell_of_the_end().await;
                 None
             }
             () = self.sender.closed() => None,
@@ -108,13 +115,13 @@ pub(super) fn explain(call: &Call, request: &ExplainRequest) -> Result<ExplainRe
     let view = call.view();
     Ok(ExplainResponse {
         policies: texts(&view, &record),
-        bans: revoke::refusing(&view.state, &record.json),
+        bans: revoke::refusing(&view.state, &record.json, now_ms()),
         record: record.json.to_vec(),
         current_revision: view.revision.0,
     })
 }
 
-/// Selection records a caller may read.
+/// The records that a caller may read.
 fn whose(call: &Call) -> Selection {
     match &call.reach {
         Reach::Everything => Selection::Everybody,

@@ -20,6 +20,7 @@ use tonic::Status;
 use super::call::Call;
 use super::rejection::{parse, parse_or_every, refused, require, require_tenant};
 use crate::access::rules::Permission;
+use crate::audit::ADMIN_KIND;
 use crate::plane::now_ms;
 
 /// How long the ban of a session is kept: nodes seal sessions for 24 hours, by clocks that may differ a little.
@@ -55,11 +56,11 @@ pub(super) async fn revoke(call: &Call, request: RevokeRequest) -> Result<Revoke
     // This member has applied it by now, and lifting it may have followed.
     let state = call.view().state;
     let stored = state.record(&RecordKey::ban(&ban.tenant, &ban.target)).map(|record| record.revision);
-    let since = stored.filter(|stored| *stored < revision);
+    // Another's may have been made at the same revision, just before.
     let in_force = state.ban(&ban.tenant, &ban.target).map_or(&ban, AsRef::as_ref);
     Ok(RevokeResponse {
-        revision: since.unwrap_or(revision).0,
-        already: since.is_some(),
+        revision: stored.map_or(revision, |stored| stored.min(revision)).0,
+        already: *in_force != ban,
         ban: Some(in_force.into()),
     })
 }
@@ -95,11 +96,12 @@ pub(super) async fn lift(
     Ok(LiftRevocationResponse { revision: revision.0 })
 }
 
-/// The bans that are in force now and would refuse the call of an audit record.
-pub(super) fn refusing(state: &State, record: &[u8]) -> Vec<wire::Ban> {
+/// The bans that are in force now and would refuse the call of an audit record; none refuses a call of an admin.
+pub(super) fn refusing(state: &State, record: &[u8], now_ms: u64) -> Vec<wire::Ban> {
     /// What of a record bans are found by.
     #[derive(Deserialize)]
     struct Called {
+        kind: Option<String>,
         tenant: Option<String>,
         agent: Option<String>,
         key_id: Option<String>,
@@ -107,6 +109,9 @@ pub(super) fn refusing(state: &State, record: &[u8]) -> Vec<wire::Ban> {
         server: Option<String>,
     }
     let Ok(called) = serde_json::from_slice::<Called>(record) else { return Vec::new() };
+    if called.kind.as_deref() == Some(ADMIN_KIND) {
+        return Vec::new();
+    }
     let Some(tenant) = called.tenant.and_then(|tenant| tenant.parse::<TenantName>().ok()) else {
         return Vec::new();
     };
@@ -118,7 +123,7 @@ pub(super) fn refusing(state: &State, record: &[u8]) -> Vec<wire::Ban> {
         called.server.and_then(|server| Some(BanTarget::Server(server.parse().ok()?))),
     ];
     let bans = targets.iter().flatten().filter_map(|target| state.ban(&tenant, target));
-    bans.map(|ban| ban.as_ref().into()).collect()
+    bans.filter(|ban| !ban.is_past(now_ms)).map(|ban| ban.as_ref().into()).collect()
 }
 
 /// What a request means; a tenant as a whole is the cluster's to stop, and to serve again.
@@ -154,5 +159,47 @@ async fn propose(call: &Call, command: Command) -> Result<Revision, Status> {
     match committed.outcome {
         Outcome::Done(_) => Ok(committed.revision),
         Outcome::Refused(refusals) => Err(refused(&refusals)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_model::document;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_told_with_the_bans_that_would_refuse_its_call_now() {
+        let mut state = State::default();
+        let tenant: TenantName = "acme".parse().expect("a name");
+        let set = [("Tenant", "acme"), ("Agent", "bot")].map(|(kind, name)| {
+            document::parse(json!({"kind": kind, "tenant": "acme", "name": name})).expect("a document")
+        });
+        state.apply(Revision(1), &Command::Apply(set.to_vec()));
+        let session = "000102030405060708090a0b";
+        let targets = [
+            (BanTarget::Tenant, None),
+            (BanTarget::Agent("bot".parse().expect("a name")), None),
+            (BanTarget::Session(session.parse().expect("an id")), Some(100)),
+        ];
+        for (target, until_ms) in targets {
+            let (by, reason) = ("ann".to_owned(), String::new());
+            let ban = Ban { tenant: tenant.clone(), target, by, reason, at_ms: 1, until_ms };
+            state.apply(Revision(2), &Command::PutBan(ban));
+        }
+        let told = |record: serde_json::Value, now_ms| -> Vec<String> {
+            let bans = refusing(&state, record.to_string().as_bytes(), now_ms);
+            let name = |ban: wire::Ban| {
+                BanTarget::try_from(&ban.target.expect("a target")).map(|ban| ban.key_name())
+            };
+            bans.into_iter().map(|ban| name(ban).expect("a target")).collect()
+        };
+        let call = json!({"tenant": "acme", "agent": "bot", "session": session, "key_id": "0".repeat(16)});
+        let all = ["tenant", "agent/bot", &format!("session/{session}")].map(str::to_owned);
+        assert_eq!(told(call.clone(), 99), all);
+        assert_eq!(told(call, 100), all[..2], "what is past refuses nothing");
+        assert_eq!(told(json!({"kind": "admin", "tenant": "acme"}), 1), [""; 0], "an admin is no agent");
+        assert_eq!(told(json!({"tenant": "globex", "agent": "bot"}), 1), [""; 0]);
     }
 }

@@ -15,10 +15,8 @@ use tonic::Status;
 
 use super::call::Call;
 use super::rejection::index;
+use crate::access::rules::WAIT_MAX;
 use crate::fleet::{Lane, NodeView, Problem, Progress, Standing};
-
-/// Longest wait; whoever wants to wait longer asks again.
-const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// To whoever is bound to tenants, the cluster is what serves those: he sees neither its log nor what nodes said of others.
 pub(super) async fn status(call: &Call) -> StatusResponse {
@@ -124,7 +122,8 @@ pub(super) async fn wait_applied(
     request: &WaitAppliedRequest,
 ) -> Result<WaitAppliedResponse, Status> {
     let lane = if request.urgent { Lane::Urgent } else { Lane::Configuration };
-    let (revision, nodes) = (Revision(request.revision), &call.plane.fleet.nodes);
+    let revision = seen(call, Revision(request.revision)).await?;
+    let nodes = &call.plane.fleet.nodes;
     let wait = Duration::from_millis(u64::from(request.timeout_ms)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let mut changes = nodes.subscribe();
@@ -145,6 +144,18 @@ pub(super) async fn wait_applied(
             }
         }
     }
+}
+
+/// The revision that is waited for: to whoever is bound to tenants, the newest of theirs up to the one that he names,
+/// since others' are to him as if they were not there.
+async fn seen(call: &Call, asked: Revision) -> Result<Revision, Status> {
+    if call.reach.is_everything() {
+        return Ok(asked);
+    }
+    // Another member may have told him of it.
+    call.catch_up().await?;
+    let revisions = call.view().state.tenant_revisions();
+    Ok(revisions.range(..=asked).next_back().copied().unwrap_or(Revision::NONE))
 }
 
 fn answer(progress: Progress, each: Vec<Standing>) -> WaitAppliedResponse {

@@ -20,6 +20,8 @@ use crate::journal::Journal;
 
 /// Names that a record lists; of a larger set it says how many more there were.
 const NAMES_MAX: usize = 32;
+/// What records of this service have as `kind`; those of agents' calls have another or none.
+pub(crate) const ADMIN_KIND: &str = "admin";
 /// Stands for a text that is no name, and may be anything.
 const NO_NAME: &str = "(no name)";
 
@@ -54,8 +56,6 @@ pub(crate) struct Subject {
 pub(crate) enum Ended {
     /// Somebody who proved nothing.
     Nobody,
-    /// Somebody who may not.
-    Denied,
     /// With this answer.
     Answered(Code),
     /// The caller left.
@@ -187,12 +187,12 @@ impl Notes {
         (facts.expected, facts.dry_run) = (subject.expected, subject.dry_run);
     }
 
-    /// The revision that the call made, or that it answered from.
+    /// The revision that the call made.
     pub(crate) fn revision(&self, revision: Revision) {
         self.facts().revision = Some(revision);
     }
 
-    /// The call was answered with problems: nothing was changed.
+    /// How many problems the call is answered with, so far: with any, nothing was changed.
     pub(crate) fn problems(&self, count: usize) {
         self.facts().problems = count;
     }
@@ -206,7 +206,6 @@ impl Facts {
     fn to_line(&self, ended: Ended, left_out: Option<u64>) -> Vec<u8> {
         let (outcome, code) = match ended {
             Ended::Nobody => ("unauthenticated", Code::Unauthenticated),
-            Ended::Denied => ("denied", Code::PermissionDenied),
             Ended::Cancelled => ("cancelled", Code::Cancelled),
             Ended::Answered(Code::Ok) if self.problems > 0 => ("refused", Code::Ok),
             Ended::Answered(code) => (outcome(code), code),
@@ -214,7 +213,7 @@ impl Facts {
         let line = Line {
             time: OffsetDateTime::from(SystemTime::now()).format(&Rfc3339).unwrap_or_default(),
             decision_id: &self.decision_id,
-            kind: "admin",
+            kind: ADMIN_KIND,
             node: &self.member,
             tenant: self.tenant.as_deref(),
             admin: self.who.as_ref().map(|who| who.name.as_str()),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gantry_model::Secret;
 use gantry_model::identity::{ClusterId, MemberId, PeerName};
+use gantry_node::bearer::Bearer;
 use gantry_node::membership::Membership;
 use gantry_node::tls::{Connector, Expected, Presenter, Trust};
 use gantry_wire::MESSAGE_BYTES_MAX;
@@ -15,7 +16,6 @@ use gantry_wire::raft_v1::peer_client::PeerClient;
 use gantry_wire::raft_v1::{CheckpointHead, CheckpointReply, Question, Reply};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -44,21 +44,21 @@ pub(crate) struct GrpcPeers {
 /// What proves this member to the others, and them to it.
 enum Proof {
     /// A token that all of them share, in the clear: for members on one machine.
-    Token(Option<MetadataValue<Ascii>>),
+    Token(Option<Bearer>),
     /// Certificates of the cluster, over TLS.
     Certificate { cluster: ClusterId, presenter: Arc<Presenter>, trust: Arc<Trust> },
 }
 
 /// Shows the token with every call, where there is one.
 #[derive(Clone)]
-struct Bearer(Option<MetadataValue<Ascii>>);
+struct ShowToken(Option<Bearer>);
 
-type Client = PeerClient<InterceptedService<Channel, Bearer>>;
+type Client = PeerClient<InterceptedService<Channel, ShowToken>>;
 
-impl Interceptor for Bearer {
+impl Interceptor for ShowToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
+            token.show(&mut request);
         }
         Ok(request)
     }
@@ -67,11 +67,7 @@ impl Interceptor for Bearer {
 impl GrpcPeers {
     /// Members that know each other by a token, which is visible ASCII.
     pub(crate) fn by_token(token: &Secret<String>) -> Self {
-        let mut token = MetadataValue::try_from(format!("Bearer {}", token.expose())).ok();
-        if let Some(token) = &mut token {
-            token.set_sensitive(true);
-        }
-        Self { proof: Proof::Token(token), channels: Mutex::default() }
+        Self { proof: Proof::Token(Bearer::new(token).ok()), channels: Mutex::default() }
     }
 
     /// Members that know each other by the names in their certificates.
@@ -94,11 +90,11 @@ impl GrpcPeers {
                 channel
             }
         };
-        let bearer = match &self.proof {
-            Proof::Token(token) => Bearer(token.clone()),
-            Proof::Certificate { .. } => Bearer(None),
+        let token = match &self.proof {
+            Proof::Token(token) => ShowToken(token.clone()),
+            Proof::Certificate { .. } => ShowToken(None),
         };
-        Ok(PeerClient::with_interceptor(channel, bearer)
+        Ok(PeerClient::with_interceptor(channel, token)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }

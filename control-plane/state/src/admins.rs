@@ -1,12 +1,13 @@
 //! Changing the admins: the rules, without the records.
 //!
 //! Always holds: a name is one admin's, and `root` nobody's; every role of an admin that names a tenant names one that is
-//! there; admins, their roles and their tokens stay within [`ADMINS_MAX`], [`ROLES_MAX`] and [`ADMIN_TOKENS_MAX`]. The
-//! clock is the proposer's.
+//! there; admins, their roles and their tokens stay within [`ADMINS_MAX`], [`ROLES_MAX`] and [`ADMIN_TOKENS_MAX`]; a
+//! token of an admin's own making counts no longer than the one that it was asked for with. The clock is the proposer's.
 
 use std::sync::Arc;
 
 use gantry_model::admin::{Admin, AdminChange, AdminToken, ROOT};
+use gantry_model::key::KeyId;
 use gantry_model::nearest::nearest;
 use gantry_model::record::RecordKey;
 use gantry_model::{Kind, Name, ResourceId, TenantName};
@@ -31,8 +32,12 @@ pub(crate) enum Changed {
 pub(crate) fn change(state: &State, change: &AdminChange) -> Result<Changed, Refusal> {
     match change {
         AdminChange::Create(admin) => create(state, admin).map(Changed::Put),
-        AdminChange::Rotate { name, token, older_end_at_ms, now_ms } => {
+        AdminChange::Rotate { name, token, older_end_at_ms, now_ms, asked_with } => {
             let admin = state.admin(name).ok_or_else(|| unknown(state, name))?;
+            let token = match asked_with {
+                None => token.clone(),
+                Some(own) => at_most(token, admin, *own)?,
+            };
             rotate(admin, token, *older_end_at_ms, *now_ms).map(Changed::Put)
         }
         AdminChange::Delete(name) => match state.admin(name) {
@@ -78,7 +83,21 @@ fn create(state: &State, admin: &Admin) -> Result<Admin, Refusal> {
     Ok(admin.clone())
 }
 
-fn rotate(admin: &Admin, token: &AdminToken, older_end_at_ms: u64, now_ms: u64) -> Result<Admin, Refusal> {
+/// The token that an admin gets who asks with one of his own. Who holds a lost one must not outlast its end, nor the
+/// rotation that is to end it.
+fn at_most(token: &AdminToken, admin: &Admin, own: KeyId) -> Result<AdminToken, Refusal> {
+    // The newest stands last, and no other is without an end that a rotation has set.
+    let newest = admin.tokens.last().filter(|newest| newest.id == own);
+    let Some(newest) = newest else {
+        let name = &admin.name;
+        let told = format!("the token that asks was rotated out; ask with the newest one of {name}");
+        return Err(Refusal::of(0, told));
+    };
+    let ends = [token.expires_at_ms, newest.expires_at_ms];
+    Ok(AdminToken { expires_at_ms: ends.into_iter().flatten().min(), ..token.clone() })
+}
+
+fn rotate(admin: &Admin, token: AdminToken, older_end_at_ms: u64, now_ms: u64) -> Result<Admin, Refusal> {
     let mut admin = admin.clone();
     for older in &mut admin.tokens {
         older.expires_at_ms =
@@ -94,7 +113,7 @@ fn rotate(admin: &Admin, token: &AdminToken, older_end_at_ms: u64, now_ms: u64) 
     if admin.tokens.iter().any(|known| known.id == token.id) {
         return Err(Refusal::of(0, "a token of this id exists already"));
     }
-    admin.tokens.push(token.clone());
+    admin.tokens.push(token);
     Ok(admin)
 }
 

@@ -26,13 +26,14 @@ use crate::state::State;
 
 /// Most documents in one command: a set larger than this is applied in parts by whoever wrote it.
 pub const APPLY_RESOURCES_MAX: usize = 10_000;
-/// Most keys of an agent: rotation needs two, a fleet that shares an identity a few more.
+/// Keys of an agent that count when another is made: rotation needs two, a fleet that shares an identity a few more.
+/// Revoked ones are not among them, and stay within the bound of bans; lifting those may lead beyond this one.
 pub const AGENT_KEYS_MAX: usize = 64;
 
 impl State {
     /// Applies one command at a revision. Total and deterministic.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Applied {
-        let mut draft = Draft { state: self.clone(), revision, changes: Vec::new(), removed: Vec::new() };
+        let mut draft = Draft { state: self.clone(), revision, changes: Vec::new(), deleted: Vec::new() };
         let outcome = match command {
             Command::Expecting { revision: expected, command } => {
                 let refusals = expected::changed_since(self, *expected, revision, command);
@@ -76,7 +77,8 @@ pub(crate) struct Draft {
     pub(crate) state: State,
     revision: Revision,
     changes: Vec<Change>,
-    removed: Vec<RecordKey>,
+    /// What the command deletes by its name.
+    deleted: Vec<RecordKey>,
 }
 
 impl Draft {
@@ -136,7 +138,7 @@ impl Draft {
         let mut done = Vec::with_capacity(ids.len());
         let mut refusals = Vec::new();
         for (index, id) in ids.iter().enumerate() {
-            if self.remove(&RecordKey::from(id)) {
+            if self.delete_named(&RecordKey::from(id)) {
                 self.remove_dependents(id);
                 done.push((id.clone(), ChangeKind::Deleted));
             } else {
@@ -150,24 +152,8 @@ impl Draft {
         if refusals.is_empty() { Ok(done) } else { Err(refusals) }
     }
 
-    /// Records that have no life of their own go with what they belong to.
     fn remove_dependents(&mut self, id: &ResourceId) {
-        let belongs = |value: &RecordValue| match (id.kind, value) {
-            (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
-            (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
-            (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
-            (Kind::Tenant, RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_)) => {
-                true
-            }
-            _ => false,
-        };
-        let keys: Vec<RecordKey> = self
-            .state
-            .tenant_records(&id.tenant)
-            .filter(|record| belongs(&record.value))
-            .map(|record| record.value.key())
-            .collect();
-        for key in keys {
+        for key in dependents(&self.state, id) {
             self.remove(&key);
         }
         if id.kind == Kind::Tenant {
@@ -208,7 +194,7 @@ impl Draft {
     }
 
     fn revoke_key(&mut self, tenant: &TenantName, id: KeyId) -> Done {
-        if self.remove(&RecordKey::of(tenant, RecordKind::AgentKey, id)) {
+        if self.delete_named(&RecordKey::of(tenant, RecordKind::AgentKey, id)) {
             Ok(Vec::new())
         } else {
             refused(format!("tenant {tenant} has no key {id}"))
@@ -297,7 +283,7 @@ impl Draft {
         match admins::change(&self.state, change) {
             Ok(Changed::Put(admin)) => self.put(RecordValue::Admin(Arc::new(admin))),
             Ok(Changed::Gone(key)) => {
-                self.remove(&key);
+                self.delete_named(&key);
             }
             Err(refusal) => return Err(vec![refusal]),
         }
@@ -305,14 +291,9 @@ impl Draft {
     }
 
     fn remember_deletions(&mut self) {
-        let removed = std::mem::take(&mut self.removed);
-        for remembered in expected::remember(&self.state, self.revision, &removed) {
-            match remembered {
-                Ok(deletions) => self.put(RecordValue::Deletions(Arc::new(deletions))),
-                Err(key) => {
-                    self.remove(&key);
-                }
-            }
+        let deleted = std::mem::take(&mut self.deleted);
+        for deletions in expected::remember(&self.state, self.revision, &deleted) {
+            self.put(RecordValue::Deletions(Arc::new(deletions)));
         }
     }
 
@@ -333,15 +314,34 @@ impl Draft {
         self.changes.push(change);
     }
 
+    /// Removes what the command names, which is remembered.
+    pub(crate) fn delete_named(&mut self, key: &RecordKey) -> bool {
+        let was_there = self.remove(key);
+        if was_there {
+            self.deleted.push(key.clone());
+        }
+        was_there
+    }
+
     pub(crate) fn remove(&mut self, key: &RecordKey) -> bool {
         let change = self.state.remove(key);
-        let removed = change.is_some();
-        if removed {
-            self.removed.push(key.clone());
-        }
+        let was_there = change.is_some();
         self.changes.extend(change);
-        removed
+        was_there
     }
+}
+
+/// The records that have no life of their own and go with a resource.
+pub(crate) fn dependents(state: &State, id: &ResourceId) -> Vec<RecordKey> {
+    let belongs = |value: &RecordValue| match (id.kind, value) {
+        (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
+        (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
+        (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
+        (Kind::Tenant, RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_)) => true,
+        _ => false,
+    };
+    let records = state.tenant_records(&id.tenant).filter(|record| belongs(&record.value));
+    records.map(|record| record.value.key()).collect()
 }
 
 pub(crate) fn refused(message: impl Into<String>) -> Done {

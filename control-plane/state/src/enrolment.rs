@@ -8,7 +8,8 @@ use gantry_model::enrolment::{
     Enrolment, EnrolmentChange, JoinRole, JoinToken, JoinTokenId, Joiner, Revocation,
 };
 
-/// Join tokens at one time: each is for one process that joins within the hour, and an autoscaler makes them singly.
+/// Join tokens at one time that are good: each is for one process that joins within the hour, and an autoscaler makes
+/// them singly. Those that were used are kept while there is room, so that it can be said of them.
 pub const JOIN_TOKENS_MAX: usize = 256;
 /// Revocations at one time. Each lasts for the day that a certificate does; the record that holds them is written as a
 /// whole with each, and so has to stay small.
@@ -23,7 +24,7 @@ pub(crate) const REMOVED_MEMBERS_MAX: usize = 256;
 pub(crate) enum EnrolmentRefusal {
     #[error("the cluster has an authority already")]
     AuthorityExists,
-    #[error("there are {JOIN_TOKENS_MAX} join tokens already; wait until some have expired")]
+    #[error("there are {JOIN_TOKENS_MAX} join tokens already; wait until some were used or have expired")]
     TooManyTokens,
     #[error("a join token of this id exists already")]
     TokenExists,
@@ -71,11 +72,12 @@ pub(crate) fn change(enrolment: &Enrolment, change: &EnrolmentChange) -> Result<
 
 fn put_token(enrolment: &mut Enrolment, token: &JoinToken, now_ms: u64) -> Result<(), EnrolmentRefusal> {
     enrolment.tokens.retain(|token| token.expires_at_ms > now_ms);
-    if enrolment.tokens.len() >= JOIN_TOKENS_MAX {
-        return Err(EnrolmentRefusal::TooManyTokens);
-    }
     if enrolment.tokens.iter().any(|known| known.id == token.id) {
         return Err(EnrolmentRefusal::TokenExists);
+    }
+    if enrolment.tokens.len() >= JOIN_TOKENS_MAX {
+        let oldest_used = enrolment.tokens.iter().position(|token| token.is_used);
+        enrolment.tokens.remove(oldest_used.ok_or(EnrolmentRefusal::TooManyTokens)?);
     }
     enrolment.tokens.push(token.clone());
     Ok(())

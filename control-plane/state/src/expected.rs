@@ -1,17 +1,23 @@
 //! What changed since the author of a command looked: the guard against lost updates.
 //!
 //! Always holds: a command that passes changes nothing that was changed or deleted after the revision that its author
-//! saw. Where that is not remembered any more it is refused, too. Which records a command changes can be told from the
-//! command, so every voter judges alike.
+//! saw, nor takes anything along that was. Where that is not remembered any more it is refused, too. Which records a
+//! command changes can be told from the command and the state, so every voter judges alike.
+//!
+//! Remembered is what somebody deleted by its name. What went along with it is told by it, and what is forgotten because
+//! it is past is nobody's update.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gantry_model::admin::AdminChange;
-use gantry_model::record::{Deletion, Deletions, RecordKey, RecordKind, RecordValue};
-use gantry_model::{BanTarget, Name, ResourceId, Revision, TenantName};
+use gantry_model::deletions::{Deletion, Deletions};
+use gantry_model::record::{RecordKey, RecordKind, RecordValue};
+use gantry_model::{BanTarget, Kind, Name, ResourceId, Revision, TenantName};
 use gantry_wire::Command;
 
+use crate::admins::without;
+use crate::apply::dependents;
 use crate::outcome::Refusal;
 use crate::state::State;
 
@@ -32,23 +38,16 @@ pub(crate) fn changed_since(
         let told = told(state, expected, &key)?;
         Some(Refusal::of(index, format!("{told}, after the expected revision {}", expected.0)))
     };
-    touched(command).into_iter().filter_map(refusal).collect()
+    touched(state, command).into_iter().filter_map(refusal).collect()
 }
 
-/// Remembers what was deleted, by tenant; what a deleted tenant had goes with it.
-pub(crate) fn remember(
-    state: &State,
-    revision: Revision,
-    removed: &[RecordKey],
-) -> Vec<Result<Deletions, RecordKey>> {
+/// Remembers what was deleted by its name, by tenant; of a tenant that is gone nothing is.
+pub(crate) fn remember(state: &State, revision: Revision, deleted: &[RecordKey]) -> Vec<Deletions> {
     let mut by_tenant: BTreeMap<Option<TenantName>, Vec<Deletion>> = BTreeMap::new();
-    let mut gone = Vec::new();
-    for key in removed {
-        let is_tenant = matches!(key.kind(), RecordKind::Resource(gantry_model::Kind::Tenant));
+    for key in deleted {
+        let is_tenant = matches!(key.kind(), RecordKind::Resource(Kind::Tenant));
         let tenant = key.tenant().filter(|_| !is_tenant);
-        if is_tenant {
-            gone.extend(key.tenant().map(|tenant| RecordKey::deletions(Some(tenant))));
-        } else if tenant.is_some_and(|tenant| state.resource(&ResourceId::of_tenant(tenant)).is_none()) {
+        if tenant.is_some_and(|tenant| state.resource(&ResourceId::of_tenant(tenant)).is_none()) {
             continue;
         }
         let deletion = Deletion { key: key.to_string(), revision };
@@ -65,18 +64,22 @@ pub(crate) fn remember(
         if let Some(newest) = deletions.latest.drain(..surplus).next_back() {
             deletions.forgotten = newest.revision;
         }
-        Ok(deletions)
+        deletions
     });
-    known.chain(gone.into_iter().map(Err)).collect()
+    known.collect()
 }
 
 /// The records that a command changes, with the place of each in it.
-fn touched(command: &Command) -> Vec<(usize, RecordKey)> {
+fn touched(state: &State, command: &Command) -> Vec<(usize, RecordKey)> {
     match command {
         Command::Apply(resources) => {
             resources.iter().map(|resource| RecordKey::from(&resource.id())).enumerate().collect()
         }
-        Command::Delete(ids) => ids.iter().map(RecordKey::from).enumerate().collect(),
+        Command::Delete(ids) => {
+            let goes = |id: &ResourceId| std::iter::once(RecordKey::from(id)).chain(goes_along(state, id));
+            let all = ids.iter().enumerate();
+            all.flat_map(|(index, id)| goes(id).map(move |key| (index, key)).collect::<Vec<_>>()).collect()
+        }
         Command::PutKey(key) => vec![(0, RecordKey::from(&ResourceId::agent(&key.tenant, &key.agent)))],
         Command::RevokeKey { tenant, id } => vec![(0, RecordKey::of(tenant, RecordKind::AgentKey, id))],
         Command::PutSecret { secret, .. } => {
@@ -105,8 +108,18 @@ fn touched(command: &Command) -> Vec<(usize, RecordKey)> {
             [Some(own), target].into_iter().flatten().map(|key| (0, key)).collect()
         }
         Command::LiftBan { tenant, target } => vec![(0, RecordKey::ban(tenant, target))],
-        Command::Expecting { command, .. } => touched(command),
+        Command::Expecting { command, .. } => touched(state, command),
     }
+}
+
+/// What a resource takes along, and what its end changes, as far as anybody looks at it.
+fn goes_along(state: &State, id: &ResourceId) -> Vec<RecordKey> {
+    let dependents = dependents(state, id).into_iter();
+    let mut keys: Vec<RecordKey> = dependents.filter(|key| key.kind() != RecordKind::Deletions).collect();
+    if id.kind == Kind::Tenant {
+        keys.extend(without(state, &id.tenant).iter().map(|admin| RecordKey::admin(&admin.name)));
+    }
+    keys
 }
 
 fn admin(change: &AdminChange) -> &Name {
@@ -122,22 +135,27 @@ fn told(state: &State, expected: Revision, key: &RecordKey) -> Option<String> {
         let changed = record.revision > expected;
         return changed.then(|| format!("{} was changed at revision {}", title(key), record.revision.0));
     }
-    let is_tenant = |tenant: &&TenantName| state.resource(&ResourceId::of_tenant(tenant)).is_some();
-    // What belonged to a tenant that is gone, went with it.
-    let (deletions, key) = match key.tenant() {
-        Some(tenant) if is_tenant(&tenant) => (state.deletions(Some(tenant)), key.clone()),
-        Some(tenant) => (state.deletions(None), RecordKey::from(&ResourceId::of_tenant(tenant))),
-        None => (state.deletions(None), key.clone()),
-    };
-    let deletions: &Arc<Deletions> = deletions?;
+    let Some(tenant) = key.tenant() else { return deleted(state.deletions(None)?, expected, key) };
+    let its = RecordKey::from(&ResourceId::of_tenant(tenant));
+    // A tenant that stands as it was expected to was not made again.
+    if state.record(&its).is_some_and(|tenant| tenant.revision <= expected) {
+        return deleted(state.deletions(Some(tenant))?, expected, key);
+    }
+    // What belonged to a tenant that is gone went with it, also when there is another one of its name.
+    let with_tenant = state.deletions(None).and_then(|deletions| deleted(deletions, expected, &its));
+    with_tenant.or_else(|| deleted(state.deletions(Some(tenant))?, expected, key))
+}
+
+/// What is remembered of a record's deletion after a revision.
+fn deleted(deletions: &Deletions, expected: Revision, key: &RecordKey) -> Option<String> {
     let text = key.to_string();
     let known = deletions.latest.iter().find(|deletion| deletion.key == text && deletion.revision > expected);
     match known {
-        Some(deletion) => Some(format!("{} was deleted at revision {}", title(&key), deletion.revision.0)),
-        None if deletions.forgotten > expected => {
-            Some(format!("{} may have been deleted by revision {}", title(&key), deletions.forgotten.0))
-        }
-        None => None,
+        Some(deletion) => Some(format!("{} was deleted at revision {}", title(key), deletion.revision.0)),
+        None if deletions.forgotten <= expected => None,
+        // When others of the cluster were deleted is not for whoever is bound to one tenant.
+        None if deletions.tenant.is_none() => Some(format!("{} may have been deleted", title(key))),
+        None => Some(format!("{} may have been deleted by revision {}", title(key), deletions.forgotten.0)),
     }
 }
 
@@ -149,7 +167,7 @@ fn title(key: &RecordKey) -> String {
         None => format!("{what} {name}"),
     };
     match key.kind() {
-        RecordKind::Resource(gantry_model::Kind::Tenant) => format!("Tenant {name}"),
+        RecordKind::Resource(Kind::Tenant) => format!("Tenant {name}"),
         RecordKind::Resource(kind) => of(kind.as_str()),
         RecordKind::AgentKey => of("key"),
         RecordKind::Catalog => of("the catalog of Server"),

@@ -22,7 +22,7 @@ mod tests;
 
 pub use admins::{ADMIN_TOKENS_MAX, ADMINS_MAX, ROLES_MAX};
 pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
-pub use ban::{BANS_MAX, BANS_OF_TENANT_MAX};
+pub use ban::{BANS_MAX, BANS_OF_TENANT_MAX, PASSING_BANS_MAX, PASSING_BANS_OF_TENANT_MAX};
 pub use batch::{ANSWERS_MAX, PROPOSERS_MAX};
 pub use enrolment::{JOIN_TOKENS_MAX, REVOCATIONS_MAX};
 pub use expected::DELETIONS_MAX;

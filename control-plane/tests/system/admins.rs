@@ -125,6 +125,51 @@ async fn a_token_counts_until_it_is_rotated_out_or_its_admin_is_gone() -> Result
 }
 
 #[tokio::test]
+async fn whoever_holds_a_token_cannot_make_another_that_lasts_longer() -> Result {
+    let mut harness = Harness::start().await?;
+    let made = CreateAdminRequest {
+        name: "alice".into(),
+        roles: vec!["auditor".into()],
+        expires_in_seconds: 3_600,
+        ..Default::default()
+    };
+    let first = harness.admin.create_admin(made).await?.into_inner();
+    let mut alice = admin(harness.address(), Some(&first.token)).await?;
+    let rotate = |expires_in_seconds| RotateAdminTokenRequest {
+        grace_seconds: 600,
+        expires_in_seconds,
+        ..Default::default()
+    };
+    let second = alice.rotate_admin_token(rotate(0)).await?.into_inner();
+    assert_eq!(second.expires_at_ms, first.expires_at_ms, "for ever is not to be had");
+    let whoami = alice.who_am_i(WhoAmIRequest {}).await?.into_inner();
+    let ends: Vec<u64> = whoami.tokens.iter().map(|token| token.expires_at_ms).collect();
+    assert!(ends[0] < first.expires_at_ms && ends[1] == first.expires_at_ms, "{ends:?}");
+    // The first one counts still, and gives no other.
+    let refused = alice.rotate_admin_token(rotate(60)).await.expect_err("it is rotated out");
+    let told = "the token that asks was rotated out; ask with the newest one of alice";
+    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, told));
+    let mut alice = admin(harness.address(), Some(&second.token)).await?;
+    let third = alice.rotate_admin_token(rotate(60)).await?.into_inner();
+    assert!(third.expires_at_ms < first.expires_at_ms, "a shorter one is");
+
+    // Whoever may make admins may as well make himself another.
+    let of_root = RotateAdminTokenRequest { name: "alice".into(), ..rotate(0) };
+    assert_eq!(harness.admin.rotate_admin_token(of_root).await?.into_inner().expires_at_ms, 0);
+    let made = CreateAdminRequest {
+        name: "carol".into(),
+        roles: vec!["cluster-admin".into()],
+        expires_in_seconds: 60,
+        ..Default::default()
+    };
+    let carols = harness.admin.create_admin(made).await?.into_inner().token;
+    let mut carol = admin(harness.address(), Some(&carols)).await?;
+    assert_eq!(carol.rotate_admin_token(rotate(0)).await?.into_inner().expires_at_ms, 0);
+    harness.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_call_has_a_record_the_refused_ones_too_and_none_has_a_secret() -> Result {
     let mut harness = Harness::start().await?;
     let revision = harness.apply(&acme()).await?;

@@ -8,6 +8,7 @@ mod catalog;
 mod cluster;
 mod enrol;
 mod expected;
+mod gate;
 mod harness;
 mod members;
 mod mutual;

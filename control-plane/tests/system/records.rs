@@ -6,6 +6,7 @@ use gantry_wire::sync_v1::node_message::Message;
 use serde_json::{Value, json};
 use tonic::Code;
 
+use crate::admins::make;
 use crate::harness::{DEADLINE, Harness, Result, acme, eventually, policy};
 use crate::node::{Connection, Process};
 
@@ -71,6 +72,36 @@ async fn records_are_tailed_and_a_denial_is_explained() -> Result {
     };
     let status = eventually(async || harness.status().await, wrong).await?;
     assert_eq!(status.nodes[0].last_error, "a record is not JSON of the form that this build knows");
+    harness.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_reader_whose_rights_end_is_told_so_and_not_left_with_a_clean_end() -> Result {
+    let mut harness = Harness::start().await?;
+    harness.apply(&acme()).await?;
+    let (mut alice, _) = make(&mut harness, "alice", &["auditor:acme"]).await?;
+    let request = TailRecordsRequest { follow: true, ..Default::default() };
+    let mut following = alice.tail_records(request).await?.into_inner();
+    let mut process = Process::new("node")?;
+    let (connection, _) = process.join(harness.address()).await?;
+    // More than fits on the way to a reader that does not read, and so long that each takes what room there is.
+    let filler = "x".repeat(900 * 1024);
+    for id in 0..32 {
+        let record = json!({"decision_id": format!("d{id}"), "tenant": "acme", "filler": filler});
+        report(&connection, &[record], 0).await?;
+    }
+    let last = ExplainRequest { decision_id: "d31".into() };
+    let came = |answer: &bool| *answer;
+    eventually(async || Ok(harness.admin.explain(last.clone()).await.is_ok()), came).await?;
+    harness.admin.delete_admin(DeleteAdminRequest { name: "alice".into(), ..Default::default() }).await?;
+    let ended = loop {
+        match tokio::time::timeout(DEADLINE, following.message()).await? {
+            Ok(Some(_)) => {}
+            ended => break ended.map(|_| ()).map_err(|status| status.code()),
+        }
+    };
+    assert_eq!(ended, Err(Code::Unauthenticated));
     harness.stop().await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use crate::harness::{Harness, Result, acme, agent, eventually};
+use crate::harness::{ADMIN_TOKEN, Harness, Result, acme, admin, agent, eventually};
 use crate::node::{Connection, Process};
 
 /// Entries of a large configuration.
@@ -186,6 +186,46 @@ async fn a_revocation_says_who_and_why_stays_as_it_was_and_is_lifted_once() -> R
     assert_eq!(refused("acme", Target::Session("x".to_owned()), "").await.0, Code::InvalidArgument);
     assert_eq!(refused("acme", bot(), &"x".repeat(257)).await.0, Code::InvalidArgument);
     assert_eq!(refused("acme", bot(), "two\nlines").await.0, Code::InvalidArgument);
+    harness.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_revocations_that_are_made_at_once_one_is_the_first_and_all_are_told_of_it() -> Result {
+    let mut harness = Harness::start().await?;
+    harness.apply(&acme()).await?;
+    for round in 0..10 {
+        let revoke = |number: usize| {
+            let admin = admin(harness.address(), Some(ADMIN_TOKEN));
+            async move {
+                let reason = format!("{number} of round {round}");
+                let request = RevokeRequest { tenant: "acme".into(), target: of(bot()), reason };
+                Result::Ok(admin.await?.revoke(request).await?.into_inner())
+            }
+        };
+        let write = |_| {
+            let admin = admin(harness.address(), Some(ADMIN_TOKEN));
+            let request =
+                CreateKeyRequest { tenant: "acme".into(), agent: "bot".into(), ..Default::default() };
+            async move { Result::Ok(admin.await?.create_key(request).await.map(drop)?) }
+        };
+        // Behind other writes, so that they share a revision.
+        let writes: Vec<_> = (0..4).map(|number| tokio::spawn(write(number))).collect();
+        let asked: Vec<_> = (0..8).map(|number| tokio::spawn(revoke(number))).collect();
+        let mut answers = Vec::new();
+        for asked in asked {
+            answers.push(asked.await??);
+        }
+        for write in writes {
+            write.await??;
+        }
+        let first: Vec<_> = answers.iter().filter(|answer| !answer.already).collect();
+        assert_eq!(first.len(), 1, "{answers:?}");
+        for answer in &answers {
+            assert_eq!((answer.revision, &answer.ban), (first[0].revision, &first[0].ban));
+        }
+        lift(&mut harness, bot()).await?;
+    }
     harness.stop().await?;
     Ok(())
 }

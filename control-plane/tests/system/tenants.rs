@@ -8,12 +8,14 @@ use std::fmt::Debug;
 use std::hash::BuildHasher;
 
 use gantry_wire::admin_v1::*;
-use gantry_wire::resource_v1::ResourceId;
+use gantry_wire::resource_v1::ban_target::Target;
+use gantry_wire::resource_v1::{BanTarget, ResourceId};
 use serde_json::{Value, json};
 use tonic::{Response, Status};
 
 use crate::admins::make;
 use crate::harness::{Admin, Harness, Result, resources};
+use crate::node::Process;
 
 const TENANTS: [&str; 4] = ["amber", "birch", "cypress", "dunes"];
 /// Names that all tenants use alike, so that one's could be taken for another's.
@@ -38,7 +40,7 @@ impl Choices {
 /// One change of a tenant by the cluster's admin. It may be refused: what counts is that others do not notice.
 async fn disturb(harness: &mut Harness, choices: &mut Choices, tenant: &str) -> Result {
     let name = choices.of(&NAMES);
-    let set: Vec<Value> = match choices.below(8) {
+    let set: Vec<Value> = match choices.below(9) {
         0 => vec![
             json!({"kind": "Agent", "tenant": tenant, "name": name, "spec": {"groups": [choices.of(&NAMES)]}}),
         ],
@@ -64,6 +66,12 @@ async fn disturb(harness: &mut Harness, choices: &mut Choices, tenant: &str) -> 
             let kind = choices.of(&["Agent", "Server", "Policy", "Credential"]).to_owned();
             let id = ResourceId { kind, tenant: tenant.into(), name: name.into() };
             harness.admin.delete(DeleteRequest { ids: vec![id], ..Default::default() }).await?;
+            return Ok(());
+        }
+        7 => {
+            let target = Some(BanTarget { target: Some(Target::Agent(name.into())) });
+            let (tenant, reason) = (tenant.to_owned(), format!("of {tenant}"));
+            let _ = harness.admin.revoke(RevokeRequest { tenant, target, reason }).await;
             return Ok(());
         }
         _ => {
@@ -103,6 +111,7 @@ async fn about(admin: &mut Admin, tenant: &str) -> Result<String> {
         let waiting = ListQuarantineRequest { tenant: of.clone(), server: agent.into() };
         text += &told(admin.list_quarantine(waiting).await);
     }
+    text += &told(admin.list_revocations(ListRevocationsRequest { tenant: of.clone() }).await);
     let cedar = "permit(principal == Agent::\"one\", action, resource);".to_owned();
     let check = CheckPolicyRequest { tenant: of.clone(), name: none.clone(), cedar };
     text += &told(admin.check_policy(check).await);
@@ -122,12 +131,20 @@ async fn about(admin: &mut Admin, tenant: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Everything that can be asked without naming a tenant.
-async fn at_large(admin: &mut Admin) -> String {
+/// Everything that can be asked without naming a tenant; `newest` is the revision of the cluster.
+async fn at_large(admin: &mut Admin, newest: u64) -> String {
     let mut text = told(admin.get(GetRequest::default()).await);
     text += &told(admin.get(GetRequest { kind: "Tenant".into(), ..Default::default() }).await);
     text += &told(admin.status(StatusRequest {}).await);
     text += &told(admin.who_am_i(WhoAmIRequest {}).await);
+    text += &told(admin.list_revocations(ListRevocationsRequest::default()).await);
+    // Revisions that are not there yet among them.
+    for (urgent, revision) in
+        [newest, newest + 3, u64::MAX].into_iter().flat_map(|at| [(false, at), (true, at)])
+    {
+        let wait = WaitAppliedRequest { revision, timeout_ms: 1, urgent, each: true };
+        text += &told(admin.wait_applied(wait).await);
+    }
     text += &told(admin.explain(ExplainRequest { decision_id: "last".into() }).await);
     text += &told(admin.list_admins(ListAdminsRequest::default()).await);
     text += &told(admin.list_members(ListMembersRequest {}).await);
@@ -171,10 +188,17 @@ async fn whatever_happens_in_other_tenants_an_admin_of_one_is_answered_the_same(
             bound.push((*tenant, make(&mut harness, &name, &[&role]).await?.0));
         }
     }
+    // A node that has what there is when each comparison begins, and falls behind during it.
+    let mut process = Process::new("node")?;
+    let (mut connection, _) = process.join(harness.address()).await?;
     for round in 0..rounds {
         for (own, admin) in &mut bound {
             let at = format!("GANTRY_TENANTS_SEED={seed}, round {round}, bound to {own}");
-            let before = (about(admin, own).await?, at_large(admin).await);
+            let newest = harness.status().await?.revision;
+            process.follow_to(&mut connection, newest).await?;
+            let has_it = WaitAppliedRequest { revision: newest, timeout_ms: 60_000, ..Default::default() };
+            assert_eq!(harness.admin.wait_applied(has_it).await?.into_inner().acked_count, 1, "{at}");
+            let before = (about(admin, own).await?, at_large(admin, newest).await);
             for other in TENANTS.iter().filter(|other| *other != own) {
                 // Another tenant is answered for as one that was never there.
                 let nobody = about(admin, "nobody").await?.replace("nobody", other);
@@ -184,7 +208,7 @@ async fn whatever_happens_in_other_tenants_an_admin_of_one_is_answered_the_same(
                     disturb(&mut harness, &mut choices, other).await?;
                 }
             }
-            assert_eq!((about(admin, own).await?, at_large(admin).await), before, "{at}");
+            assert_eq!((about(admin, own).await?, at_large(admin, newest).await), before, "{at}");
             // Of what this admin typed himself, names of others are in his own tenant's records.
             let of_agents = audit(admin, false).await?;
             for record in audit(admin, true)

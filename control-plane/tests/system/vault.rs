@@ -146,6 +146,18 @@ async fn secrets_that_are_put_at_the_same_time_all_get_versions_of_their_own() -
     }
     versions.sort_unstable();
     assert_eq!(versions, [1, 2, 3, 4, 5]);
+    // Also those that did not get through with their first attempt.
+    let request = TailRecordsRequest { last: 100, admin: true, ..Default::default() };
+    let mut records = harness.admin.tail_records(request).await?.into_inner();
+    let mut outcomes = Vec::new();
+    while let Some(answer) = records.message().await? {
+        let record: serde_json::Value = serde_json::from_slice(&answer.record)?;
+        if record["method"] == "PutCredential" {
+            assert!(record["problems"].is_null() && record["revision"].is_u64(), "{record}");
+            outcomes.push(record["outcome"].clone());
+        }
+    }
+    assert_eq!(outcomes, ["ok"; 5]);
     harness.stop().await?;
     Ok(())
 }

@@ -25,7 +25,7 @@ pub struct Admin {
     pub name: Name,
     /// What he may do: everything that one of them allows.
     pub roles: Vec<Role>,
-    /// What he may prove himself with, besides a certificate of his name.
+    /// What he may prove himself with, besides a certificate of his name; the newest last.
     pub tokens: Vec<AdminToken>,
     /// When he was made, in milliseconds since 1970. Certificates of an earlier admin of the name do not count.
     pub created_at_ms: u64,
@@ -53,7 +53,8 @@ pub enum Role {
     TenantAdmin(TenantName),
     /// To look at what is configured: of one tenant, or of all and the cluster.
     ReadOnly(Option<TenantName>),
-    /// To read audit records and nothing else: of one tenant, or all.
+    /// To read audit records, with the policies that decided and the revocations that would refuse: of one tenant, or
+    /// all. Nothing else.
     Auditor(Option<TenantName>),
 }
 
@@ -72,6 +73,9 @@ pub enum AdminChange {
         older_end_at_ms: u64,
         /// When, in milliseconds since 1970.
         now_ms: u64,
+        /// The token of his own that he asked with. It has to be his newest, and the new one counts no longer than it
+        /// does. `None`: whoever asks may give him any.
+        asked_with: Option<KeyId>,
     },
     /// Ends one, with his tokens.
     Delete(Name),

@@ -57,6 +57,13 @@ pub struct SessionId(pub [u8; SESSION_ID_BYTES]);
 #[error("a session's id has {} hexadecimal digits; `gantry audit tail -o json` shows it as `session`", 2 * SESSION_ID_BYTES)]
 pub struct SessionIdError;
 
+impl Ban {
+    /// Whether it stops nothing any more.
+    pub fn is_past(&self, now_ms: u64) -> bool {
+        self.until_ms.is_some_and(|until| until <= now_ms)
+    }
+}
+
 impl BanTarget {
     /// The last part of the key of its record, as people name it too.
     pub fn key_name(&self) -> String {

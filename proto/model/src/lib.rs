@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod ban;
 pub mod catalog;
+pub mod deletions;
 pub mod digest;
 pub mod document;
 pub mod enrolment;

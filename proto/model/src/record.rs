@@ -1,7 +1,7 @@
 //! Records: the entries of the replicated state, and their keys.
 //!
-//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`, `@proposer/ID`, `@admin/NAME`, `@deletions`), so the records of a tenant are one range, and a
-//! record's key can be told from its value.
+//! Always holds: a key is `TENANT/KIND/NAME` (or `@cluster`, `@proposer/ID`, `@admin/NAME`, `@deletions`), so the records
+//! of a tenant are one range, and a record's key can be told from its value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::admin::Admin;
 use crate::ban::{Ban, BanTarget};
 use crate::catalog::Catalog;
+use crate::deletions::Deletions;
 use crate::enrolment::Enrolment;
 use crate::key::AgentKey;
 use crate::name::{CredentialName, Name, TenantName};
@@ -40,26 +41,6 @@ pub enum RecordValue {
     Admin(Arc<Admin>),
     Deletions(Arc<Deletions>),
     Ban(Arc<Ban>),
-}
-
-/// What was deleted of late, so that who expects a revision is told of it too. The tenants' own have none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletions {
-    /// Whose; `None`: of the tenants themselves and of admins.
-    pub tenant: Option<TenantName>,
-    /// What was deleted at this revision or before it may be forgotten.
-    pub forgotten: Revision,
-    /// The latest, oldest first.
-    pub latest: Vec<Deletion>,
-}
-
-/// A record that was deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletion {
-    /// Its key, as text.
-    pub key: String,
-    /// When.
-    pub revision: Revision,
 }
 
 /// What a control-plane process proposed of late, so that proposing it again does not apply it twice.

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -68,6 +68,21 @@ impl Writer {
         };
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(run).map_err(failed)?;
         Ok(Writer { thread })
+    }
+
+    /// The same as [`Writer::join`], but not for longer than this. Whether it has ended; otherwise it goes on by itself, and
+    /// the log says so.
+    pub fn join_within(self, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest;
+        while !self.thread.is_finished() {
+            if Instant::now() >= deadline {
+                tracing::warn!("the audit's last records are not written in time, and it is left behind");
+                return false;
+            }
+            std::thread::sleep(LINGER);
+        }
+        self.join();
+        true
     }
 
     /// Blocks until the queue is closed and its last record is written.
@@ -145,6 +160,24 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_the_end_waits_no_longer_than_he_says() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let start = || {
+            let (sender, receiver) = mpsc::channel(1);
+            Writer::start(folder.path().join("audit.jsonl"), receiver, drop).map(|writer| (sender, writer))
+        };
+        let (sender, writer) = start()?;
+        assert!(!writer.join_within(Duration::from_millis(1)), "somebody may still send");
+        drop(sender);
+        let (sender, writer) = start()?;
+        sender.blocking_send(b"{}\n".to_vec())?;
+        drop(sender);
+        assert!(writer.join_within(Duration::from_secs(60)));
+        assert_eq!(std::fs::read(folder.path().join("audit.jsonl"))?, b"{}\n");
+        Ok(())
+    }
 
     #[test]
     fn a_full_file_is_put_aside_and_the_oldest_goes() -> io::Result<()> {

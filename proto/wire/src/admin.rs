@@ -2,8 +2,8 @@
 
 use gantry_model::Revision;
 use gantry_model::admin::{Admin, AdminChange, AdminToken};
+use gantry_model::deletions::{Deletion, Deletions};
 use gantry_model::key::KeyId;
-use gantry_model::record::{Deletion, Deletions};
 
 use crate::command::required;
 use crate::convert::{WireError, bytes, name, name_or_none, text_or_empty};
@@ -50,7 +50,7 @@ impl TryFrom<&wire::AdminToken> for AdminToken {
 
     fn try_from(token: &wire::AdminToken) -> Result<AdminToken, WireError> {
         Ok(AdminToken {
-            id: token.id.parse::<KeyId>().map_err(|_| WireError::invalid("id", "not a token's id"))?,
+            id: token_id("id", &token.id)?,
             hash: bytes("hash", &token.hash)?,
             created_at_ms: token.created_at_ms,
             expires_at_ms: (token.expires_at_ms != 0).then_some(token.expires_at_ms),
@@ -58,17 +58,22 @@ impl TryFrom<&wire::AdminToken> for AdminToken {
     }
 }
 
+fn token_id(field: &'static str, text: &str) -> Result<KeyId, WireError> {
+    text.parse().map_err(|_| WireError::invalid(field, "not a token's id"))
+}
+
 impl From<&AdminChange> for raft_v1::ChangeAdmin {
     fn from(change: &AdminChange) -> raft_v1::ChangeAdmin {
         use raft_v1::change_admin::Change as To;
         let change = match change {
             AdminChange::Create(admin) => To::Create(admin.into()),
-            AdminChange::Rotate { name, token, older_end_at_ms, now_ms } => {
+            AdminChange::Rotate { name, token, older_end_at_ms, now_ms, asked_with } => {
                 To::Rotate(raft_v1::RotateAdminToken {
                     name: name.to_string(),
                     token: Some(token.into()),
                     older_end_at_ms: *older_end_at_ms,
                     now_ms: *now_ms,
+                    asked_with: asked_with.map(|id| id.to_string()).unwrap_or_default(),
                 })
             }
             AdminChange::Delete(name) => To::Delete(name.to_string()),
@@ -89,6 +94,10 @@ impl TryFrom<&raft_v1::ChangeAdmin> for AdminChange {
                 token: required("token", &rotate.token)?,
                 older_end_at_ms: rotate.older_end_at_ms,
                 now_ms: rotate.now_ms,
+                asked_with: match rotate.asked_with.as_str() {
+                    "" => None,
+                    id => Some(token_id("asked_with", id)?),
+                },
             },
             From::Delete(admin) => AdminChange::Delete(name("delete", admin)?),
         })

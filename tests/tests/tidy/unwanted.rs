@@ -34,7 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 44] = [
+const OPENERS: [(&str, &str); 43] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -68,7 +68,6 @@ const OPENERS: [(&str, &str); 44] = [
     ("control-plane/src/admin/credential.rs", "refuses a secret that no header could carry"),
     ("control-plane/src/admin/keys.rs", "shows a new agent key to who made it, once"),
     ("control-plane/src/options.rs", "refuses tokens that are too short, or the same"),
-    ("control-plane/src/peer/client.rs", "shows the peer token to the other members with each call"),
     ("control-plane/src/vault.rs", "the vault"),
     ("control-plane/src/vault/backup_key.rs", "the vault: seals a backup's own key to the operator's"),
     ("control-plane/src/vault/refound.rs", "the vault: opens what the old cluster sealed, to seal it anew"),

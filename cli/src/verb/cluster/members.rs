@@ -179,11 +179,7 @@ impl From<&MembersResponse> for MembersView {
 
 fn show(answer: &MembersResponse, format: Format) -> Result<Exit, Failure> {
     let view = MembersView::from(answer);
-    output::print(&match format {
-        Format::Table => view.text(),
-        Format::Json => output::json(&view),
-        Format::Yaml => output::yaml(&view),
-    })?;
+    output::show(&view, format, || view.text())?;
     Ok(Exit::Done)
 }
 

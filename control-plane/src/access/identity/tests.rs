@@ -93,7 +93,11 @@ fn a_certificate_is_an_admins_when_it_was_made_for_him_and_a_token_beside_it_cou
             expires_at_ms: 90_000_000,
         }),
     };
-    let certificate = |begins_at_ms| Proof::Certificate { serial: Serial::new(&[5]), begins_at_ms };
+    let certificate = |begins_at_ms| Proof::Certificate {
+        serial: Serial::new(&[5]),
+        begins_at_ms,
+        expires_at_ms: 90_000_000,
+    };
     // A certificate begins five minutes before it is made.
     let alice = caller("admin/alice", 300_000);
     assert_eq!(ask(None, Some(&alice), 0), identity("alice", certificate(300_000)));

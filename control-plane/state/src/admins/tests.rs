@@ -32,7 +32,24 @@ fn create(name: &str, roles: &[&str]) -> Command {
 
 fn rotate(id: u8, older_end_at_ms: u64, now_ms: u64) -> Command {
     let name = "alice".parse().expect("a name");
-    Command::ChangeAdmin(AdminChange::Rotate { name, token: token(id, None), older_end_at_ms, now_ms })
+    let (token, asked_with) = (token(id, None), None);
+    Command::ChangeAdmin(AdminChange::Rotate { name, token, older_end_at_ms, now_ms, asked_with })
+}
+
+/// Alice gives herself a token at 50, asking with another of hers.
+fn rotate_own(id: u8, expires_at_ms: Option<u64>, asked_with: u8) -> Command {
+    Command::ChangeAdmin(AdminChange::Rotate {
+        name: "alice".parse().expect("a name"),
+        token: token(id, expires_at_ms),
+        older_end_at_ms: 70,
+        now_ms: 50,
+        asked_with: Some(KeyId([asked_with; 8])),
+    })
+}
+
+fn ends(state: &State) -> Vec<(u8, Option<u64>)> {
+    let alice = state.admin(&"alice".parse().expect("a name")).expect("alice");
+    alice.tokens.iter().map(|token| (token.id.0[0], token.expires_at_ms)).collect()
 }
 
 fn ready() -> State {
@@ -78,10 +95,6 @@ fn a_role_names_a_tenant_that_is_there() {
 #[test]
 fn a_rotation_lets_older_tokens_end_and_forgets_those_that_have() {
     let mut state = ready();
-    let ends = |state: &State| -> Vec<(u8, Option<u64>)> {
-        let alice = state.admin(&"alice".parse().expect("a name")).expect("alice");
-        alice.tokens.iter().map(|token| (token.id.0[0], token.expires_at_ms)).collect()
-    };
     done(&mut state, 3, rotate(2, 100, 50));
     assert_eq!(ends(&state), [(1, Some(100)), (2, None)]);
     done(&mut state, 4, rotate(3, 150, 60));
@@ -93,6 +106,25 @@ fn a_rotation_lets_older_tokens_end_and_forgets_those_that_have() {
     }
     let told = format!("admin alice has {ADMIN_TOKENS_MAX} tokens that count; let the older ones end sooner");
     assert_eq!(refused(&state, rotate(99, 500, 200)), (told, None));
+}
+
+#[test]
+fn an_admin_gives_himself_no_token_that_outlasts_the_one_that_he_shows() {
+    let mut state = ready();
+    done(&mut state, 3, rotate_own(2, Some(900), 1));
+    assert_eq!(ends(&state), [(1, Some(70)), (2, Some(900))], "one without an end gives any");
+    let told = ("the token that asks was rotated out; ask with the newest one of alice".to_owned(), None);
+    for gone in [1, 9] {
+        assert_eq!(refused(&state, rotate_own(3, None, gone)), told);
+    }
+    let with = |id, end| {
+        let mut state = state.clone();
+        done(&mut state, 4, rotate_own(id, end, 2));
+        ends(&state).pop()
+    };
+    assert_eq!(with(3, None), Some((3, Some(900))));
+    assert_eq!(with(4, Some(901)), Some((4, Some(900))));
+    assert_eq!(with(5, Some(800)), Some((5, Some(800))));
 }
 
 #[test]

@@ -126,8 +126,8 @@ fn what_is_past_is_forgotten_with_the_next_ban_and_a_key_with_its_ban() {
     apply(&mut state, Command::PutBan(ban(key(1), 1, Some(100)))).expect("banned");
     apply(&mut state, Command::PutBan(ban(session(1), 99, Some(500)))).expect("banned");
     assert_eq!(state.ban_count(), 2);
-    // Key and ban go, which is remembered, and the new one comes.
-    assert_eq!(apply(&mut state, Command::PutBan(ban(session(2), 100, Some(500)))), Ok(4));
+    // Key and ban go, and the new one comes.
+    assert_eq!(apply(&mut state, Command::PutBan(ban(session(2), 100, Some(500)))), Ok(3));
     assert_eq!(targets(&state), [session(1).key_name(), session(2).key_name()]);
     let again = apply(&mut state, Command::PutBan(ban(key(1), 101, None)));
     assert_eq!(again, Err("tenant acme has no key 0101010101010101".to_owned()));
@@ -145,15 +145,83 @@ fn a_banned_key_takes_no_place_from_a_new_one() {
     assert_eq!(apply(&mut state, put_key(keys + 1)), Ok(1));
 }
 
+fn servers(tenant: &str, count: usize) -> Vec<gantry_model::Resource> {
+    let server = |number| {
+        let spec = json!({"url": "http://127.0.0.1:1/mcp"});
+        json!({"kind": "Server", "tenant": tenant, "name": format!("s{number}"), "spec": spec})
+    };
+    (0..count).map(|number| document::parse(server(number)).expect("a server")).collect()
+}
+
+fn server(tenant: &TenantName, number: usize) -> Ban {
+    let target = BanTarget::Server(format!("s{number}").parse().expect("a name"));
+    Ban { tenant: tenant.clone(), ..ban(target, 1, None) }
+}
+
 #[test]
-fn the_bans_of_a_tenant_are_bounded() {
+fn the_bans_of_a_tenant_are_bounded_and_its_keys_and_sessions_leave_room_for_the_rest() {
     let mut state = ready();
-    for number in 0..BANS_OF_TENANT_MAX as u64 {
+    let others = BANS_OF_TENANT_MAX - PASSING_BANS_OF_TENANT_MAX;
+    apply(&mut state, Command::Apply(servers("acme", others))).expect("applied");
+    for number in 0..PASSING_BANS_OF_TENANT_MAX as u64 {
         apply(&mut state, Command::PutBan(ban(session(number), 1, Some(10)))).expect("room");
     }
+    let told = "tenant acme has 768 revocations of keys and sessions already; revoke the agent instead, or lift some";
+    for target in [key(1), session(9_999)] {
+        assert_eq!(apply(&mut state, Command::PutBan(ban(target, 9, None))), Err(told.to_owned()));
+    }
+    for number in 0..others {
+        assert_eq!(apply(&mut state, Command::PutBan(server(&tenant(), number))), Ok(1));
+    }
     let full = apply(&mut state, Command::PutBan(ban(agent(), 9, None)));
-    let message = "tenant acme has 1024 revocations already; lift some, or revoke the tenant";
-    assert_eq!(full, Err(message.to_owned()));
+    let told = "tenant acme has 1024 revocations already; lift some, or revoke the tenant";
+    assert_eq!(full, Err(told.to_owned()));
+    assert_eq!(apply(&mut state, Command::PutBan(ban(BanTarget::Tenant, 9, None))), Ok(1));
     let later = apply(&mut state, Command::PutBan(ban(agent(), 10, None)));
-    assert_eq!((later, targets(&state)), (Ok(BANS_OF_TENANT_MAX + 2), vec!["agent/bot".to_owned()]));
+    assert_eq!((later, state.ban_count()), (Ok(PASSING_BANS_OF_TENANT_MAX + 1), others + 2));
+}
+
+/// Tenants with as many servers as one may ban, `others` of them banned, and `sessions` until 10.
+fn crowd(state: &mut State, tenants: std::ops::Range<usize>, others: usize, sessions: usize) {
+    for number in tenants {
+        let name = format!("t{number}");
+        let tenant: TenantName = name.parse().expect("a name");
+        let document = document::parse(json!({"kind": "Tenant", "name": name})).expect("a tenant");
+        let mut set = vec![document];
+        set.extend(servers(&name, others));
+        apply(state, Command::Apply(set)).expect("applied");
+        for number in 0..others {
+            apply(state, Command::PutBan(server(&tenant, number))).expect("room");
+        }
+        for number in 0..sessions {
+            let ban = Ban { tenant: tenant.clone(), ..ban(session(number as u64), 1, Some(10)) };
+            apply(state, Command::PutBan(ban)).expect("room");
+        }
+    }
+}
+
+#[test]
+fn when_there_is_no_more_room_what_is_past_in_any_tenant_makes_some() {
+    let mut state = ready();
+    let tenants = PASSING_BANS_MAX / 512;
+    crowd(&mut state, 0..tenants, 0, 512);
+    assert_eq!(state.ban_count(), PASSING_BANS_MAX);
+    let told = "there are 8192 revocations already; revoke the agent instead, or lift some";
+    assert_eq!(apply(&mut state, Command::PutBan(ban(key(1), 9, None))), Err(told.to_owned()));
+    assert_eq!(apply(&mut state, Command::PutBan(ban(agent(), 9, None))), Ok(1), "an agent finds room");
+    // No more go at once than make a small change.
+    assert_eq!(apply(&mut state, Command::PutBan(ban(key(1), 10, None))), Ok(FORGOTTEN_MAX + 1));
+    assert_eq!(state.ban_count(), PASSING_BANS_MAX - FORGOTTEN_MAX + 2);
+}
+
+#[test]
+fn others_leave_room_for_the_ban_of_a_tenant() {
+    let mut state = ready();
+    crowd(&mut state, 0..15, BANS_OF_TENANT_MAX, 0);
+    assert_eq!(state.ban_count(), BANS_WITHIN_TENANTS_MAX);
+    for target in [agent(), key(1)] {
+        let refused = apply(&mut state, Command::PutBan(ban(target, 9, None)));
+        assert!(refused.is_err_and(|told| told.starts_with("there are 15360 revocations already; ")));
+    }
+    assert_eq!(apply(&mut state, Command::PutBan(ban(BanTarget::Tenant, 9, None))), Ok(1));
 }

@@ -95,6 +95,24 @@ fn tokens_are_forgotten_when_they_have_expired_and_not_before() {
 }
 
 #[test]
+fn a_token_that_was_used_makes_room_for_another_and_is_remembered_until_then() {
+    let tokens = (0..JOIN_TOKENS_MAX).map(|at| {
+        let id = JoinTokenId((at as u64).to_be_bytes());
+        JoinToken { id, is_used: [7, 9].contains(&at), ..token(0, JoinRole::Node(None)) }
+    });
+    let mut enrolment = with(tokens.collect());
+    for (id, forgotten) in [(201, 7), (202, 9)] {
+        let put = EnrolmentChange::PutJoinToken { token: token(id, JoinRole::Node(None)), now_ms: 1 };
+        enrolment = change(&enrolment, &put).expect("room");
+        let is_forgotten = |known: &JoinToken| known.id == JoinTokenId(u64::to_be_bytes(forgotten));
+        assert!(!enrolment.tokens.iter().any(is_forgotten));
+        assert_eq!(enrolment.tokens.len(), JOIN_TOKENS_MAX);
+    }
+    let put = EnrolmentChange::PutJoinToken { token: token(203, JoinRole::Node(None)), now_ms: 1 };
+    assert_eq!(change(&enrolment, &put), Err(EnrolmentRefusal::TooManyTokens), "all of them are good");
+}
+
+#[test]
 fn revocations_are_forgotten_when_they_are_past_and_not_before() {
     let mut enrolment = Enrolment::default();
     let revoke = |number, until_ms, now_ms| EnrolmentChange::Revoke {
