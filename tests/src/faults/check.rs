@@ -34,8 +34,15 @@ pub struct Recovery {
 pub async fn check(ledger: &Ledger, accesses: &[Access], away: Option<usize>) -> Option<Recovery> {
     let healed = Instant::now();
     let before = ledger.with(|told| told.counts.acknowledged);
-    let accepted = async || (ledger.with(|told| told.counts.acknowledged) > before).then_some(());
-    if soon(ACCEPT_TIME_MAX, accepted).await.is_none() {
+    // What was violated has stopped the writers.
+    let is_over = || ledger.stop.is_cancelled();
+    let accepted =
+        async || (is_over() || ledger.with(|told| told.counts.acknowledged) > before).then_some(());
+    let accepted = soon(ACCEPT_TIME_MAX, accepted).await;
+    if is_over() {
+        return None;
+    }
+    if accepted.is_none() {
         let late = format!("no write was acknowledged within {ACCEPT_TIME_MAX:?} after a fault");
         ledger.judge(Err(Violation::Late(late)));
         return None;
