@@ -9,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_model::document;
-use gantry_node::tls::{Connector, Expected, Presenter, Trust};
+use gantry_model::{Secret, document};
+use gantry_node::{
+    bearer::Bearer,
+    tls::{Connector, Expected, Presenter, Trust},
+};
 use gantry_wire::{
     MESSAGE_BYTES_MAX,
     admin_v1::{
@@ -23,9 +26,8 @@ use gantry_wire::{
 };
 use serde_json::Value;
 use tonic::{
-    Code, Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
+    Code,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
@@ -44,13 +46,9 @@ const TOKEN_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Access {
     pub(super) address: SocketAddr,
-    pub(super) token: Arc<str>,
+    pub(super) token: Arc<Secret<String>>,
     pub(super) trust: Arc<Trust>,
 }
-
-/// Shows a token with every call.
-#[derive(Clone)]
-pub(super) struct Bearer(MetadataValue<Ascii>);
 
 /// A connection to one member.
 #[derive(Clone)]
@@ -64,13 +62,6 @@ impl fmt::Debug for Access {
     }
 }
 
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
 impl Admin {
     /// Connects, with a connection of its own.
     pub(super) async fn connect(access: &Access) -> Result<Self, ControlError> {
@@ -79,10 +70,8 @@ impl Admin {
         let connector = Connector::new(Presenter::empty(), access.trust.clone(), Expected::ControlPlane)?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
         let channel = endpoint.connect_with_connector(connector).await?;
-        let mut token =
-            MetadataValue::try_from(format!("Bearer {}", access.token)).map_err(|_| ControlError::Token)?;
-        token.set_sensitive(true);
-        let client = AdminClient::with_interceptor(channel, Bearer(token))
+        let bearer = Bearer::new(&access.token).map_err(|_| ControlError::Token)?;
+        let client = AdminClient::with_interceptor(channel, bearer)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Self { client })

@@ -7,9 +7,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use gantry_model::Secret;
 use gantry_node::tls::{Trust, read_authorities};
 use serde::Deserialize;
 use tokio::process::Command;
@@ -166,7 +168,7 @@ impl Member {
         let ready: Ready = serde_json::from_str(&line).map_err(|_| ControlError::Line(name.to_owned()))?;
         let token = std::fs::read_to_string(&ready.admin_token_file)?.trim().to_owned();
         let trust = Trust::new(&read_authorities(&ready.ca)?)?;
-        let access = Access { address: ready.address, token: token.into(), trust };
+        let access = Access { address: ready.address, token: Arc::new(Secret::new(token)), trust };
         Ok(Self { voter: ready.member, data_dir, access, process: Some(process) })
     }
 }

@@ -43,6 +43,8 @@ struct Node {
     revision: u64,
     /// Updates since the last [`Fleet::forget`], oldest first.
     applied: Vec<Applied>,
+    /// Which member its stream is of.
+    member: usize,
     /// Since when it is without a stream.
     lost_at: Option<Instant>,
 }
@@ -112,7 +114,15 @@ impl Fleet {
         self.until(wait, |node| node.revision >= revision).await
     }
 
-    /// Waits until every node has a stream on which an update came after `since`; says how many have none in time.
+    /// Takes the nodes of a member for lost, from now on, whether or not they notice.
+    pub(super) fn lose(&mut self, member: usize) {
+        let now = Instant::now();
+        for node in self.nodes.iter_mut().filter(|node| node.member == member) {
+            node.lost_at = node.lost_at.or(Some(now));
+        }
+    }
+
+    /// Waits until every node that was lost has a stream again on which an update came; says how many have none in time.
     pub(super) async fn come_back(&mut self, wait: Duration) -> usize {
         self.until(wait, |node| node.lost_at.is_none()).await
     }
@@ -181,9 +191,11 @@ impl Node {
     fn take(&mut self, event: Event) {
         match event.what {
             What::Lost => self.lost_at = self.lost_at.or(Some(event.at)),
-            What::Applied { from, to, update_bytes, answer_bytes, is_first } => {
-                (self.revision, self.lost_at) = (to, None);
+            What::Applied { member, from, to, update_bytes, answer_bytes, is_first } => {
                 let at = event.at;
+                // One that came before may be heard of after.
+                self.lost_at = self.lost_at.filter(|lost| !is_first || at <= *lost);
+                (self.revision, self.member) = (to, member);
                 self.applied.push(Applied { at, from, to, update_bytes, answer_bytes, is_first });
             }
         }
@@ -200,8 +212,11 @@ mod tests {
     }
 
     fn applied(node: usize, at: Instant, to: u64) -> Event {
-        let what = What::Applied { from: to - 1, to, update_bytes: 10, answer_bytes: 5, is_first: false };
-        Event { node, at, what }
+        Event { node, at, what: update(to, false, 0) }
+    }
+
+    fn update(to: u64, is_first: bool, member: usize) -> What {
+        What::Applied { member, from: to - 1, to, update_bytes: 10, answer_bytes: 5, is_first }
     }
 
     #[tokio::test]
@@ -223,13 +238,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_back_with_its_next_update() {
-        let (told, mut fleet) = fleet(1);
+    async fn a_node_is_back_with_the_first_update_of_another_stream() {
+        let (told, mut fleet) = fleet(2);
         let start = Instant::now();
-        told.send(Event { node: 0, at: start, what: What::Lost }).expect("it listens");
+        let at = |ms| start + Duration::from_millis(ms);
+        for node in 0..2 {
+            told.send(Event { node, at: start, what: update(3, true, node) }).expect("it listens");
+        }
         fleet.watch(Duration::from_millis(1)).await;
-        assert_eq!(fleet.come_back(Duration::from_millis(20)).await, 1);
-        told.send(applied(0, start, 3)).expect("it listens");
+        // Its nodes are gone with it, before they know.
+        fleet.lose(1);
+        let lost_at = fleet.nodes[1].lost_at.expect("it is lost");
+        assert_eq!(fleet.nodes[0].lost_at, None);
+        told.send(Event { node: 1, at: start, what: update(4, true, 1) }).expect("it listens");
+        told.send(Event { node: 1, at: lost_at + Duration::from_secs(1), what: What::Lost })
+            .expect("it listens");
+        told.send(Event { node: 0, at: at(1), what: What::Lost }).expect("it listens");
+        assert_eq!(fleet.come_back(Duration::from_millis(20)).await, 2, "what came before does not count");
+        for node in 0..2 {
+            let at = lost_at + Duration::from_secs(2);
+            told.send(Event { node, at, what: update(5, true, 0) }).expect("it listens");
+        }
         assert_eq!(fleet.come_back(Duration::from_secs(1)).await, 0);
     }
 }

@@ -53,6 +53,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { figure: "push_update_bytes", words: "push: bytes of an update, per change and node" },
     Row { figure: "push_answer_bytes", words: "push: bytes of its answer" },
     Row { figure: "push_back_s", words: "push: leader killed: all nodes are back, s" },
+    Row { figure: "push_back_missing_count", words: "push: leader killed: nodes that did not come back" },
     Row { figure: "push_back_delta_percent", words: "push: leader killed: back by delta, %" },
     Row { figure: "push_write_gap_s", words: "push: leader killed: until the next change is committed, s" },
     Row { figure: "push_rss_mib_per_member", words: "push: memory of a member, MiB" },
@@ -88,6 +89,12 @@ pub(super) const BARS: &[Bar] = &[
         bound: Bound::AtMost(5.0),
         weight: Weight::Required,
         reason: "all nodes are back after the leader was killed",
+    },
+    Bar {
+        figure: "push_back_missing_count",
+        bound: Bound::AtMost(0.0),
+        weight: Weight::Required,
+        reason: "no node is left behind",
     },
     Bar {
         figure: "push_back_delta_percent",
@@ -246,9 +253,8 @@ async fn failover(
     fleet.forget();
     let killed = Instant::now();
     cluster.kill(leader).await?;
-    // Those that followed it notice.
-    fleet.watch(Duration::from_millis(50)).await;
-    fleet.come_back(PATIENCE).await;
+    fleet.lose(leader);
+    let missing = fleet.come_back(PATIENCE).await;
     let mut came_back: Vec<(Duration, bool)> = Vec::new();
     for applied in fleet.applied() {
         let mut first = applied.iter().filter(|applied| applied.is_first && applied.at > killed);
@@ -263,6 +269,7 @@ async fn failover(
         committed.push(at);
     }
     let figures = &mut report.figures;
+    figures.add("push_back_missing_count", round, missing as f64);
     if let Some((last, _)) = came_back.iter().max() {
         figures.add("push_back_s", round, last.as_secs_f64());
         let by_delta = came_back.iter().filter(|(_, by_delta)| *by_delta).count();

@@ -53,6 +53,8 @@ pub(super) struct Event {
 pub(super) enum What {
     /// It took an update.
     Applied {
+        /// Which member sent it, from 0.
+        member: usize,
         /// The revision that it had; 0: this was a snapshot.
         from: u64,
         /// The revision that it then has.
@@ -161,8 +163,8 @@ impl Subscriber {
             let answer_bytes = answer.encoded_len();
             answers.send(answer).await.map_err(gone)?;
             if is_good {
-                let what =
-                    What::Applied { from, to: self.held.revision, update_bytes, answer_bytes, is_first };
+                let (member, to) = (self.current, self.held.revision);
+                let what = What::Applied { member, from, to, update_bytes, answer_bytes, is_first };
                 let _ = self.events.send(Event { node: self.number, at, what });
                 is_first = false;
             }
