@@ -30,6 +30,7 @@ mod propose;
 mod reads;
 mod removed;
 mod runtime;
+mod tail;
 #[cfg(test)]
 mod tests;
 

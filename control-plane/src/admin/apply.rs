@@ -142,6 +142,10 @@ fn draft(call: &Call, view: View, command: &Command) -> Result<Draft, Vec<Refusa
 }
 
 async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Status> {
+    let changed = draft.results.iter().map(|(id, _)| id.kind);
+    if !changed.chain(documents.iter().map(|(document, _)| document.id().kind)).any(is_judged) {
+        return Ok(Judgement::default());
+    }
     let (before, after) = (draft.before.clone(), draft.after.clone());
     let tenants: BTreeSet<TenantName> = draft
         .results
@@ -158,6 +162,14 @@ async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Sta
         judgement
     };
     tokio::task::spawn_blocking(judge).await.map_err(|_| broken_off())
+}
+
+/// Whether there may be something to say about a document of a kind, or of policies that name it.
+fn is_judged(kind: Kind) -> bool {
+    match kind {
+        Kind::Tenant | Kind::Server | Kind::Endpoint | Kind::Agent | Kind::Policy => true,
+        Kind::Limit | Kind::Credential => false,
+    }
 }
 
 fn applied((id, change): &(ResourceId, ChangeKind)) -> AppliedResource {

@@ -1,10 +1,12 @@
 //! openraft's log storage on the [`Store`].
 //!
 //! What always holds: an append is acknowledged when it is durable, a vote when it is durable, and both go through the
-//! store's one queue, so neither overtakes the other. What is remembered here is what the store has acknowledged.
+//! store's one queue, so neither overtakes the other. What is remembered here is what the store has acknowledged; the
+//! newest entries are read from memory ([`Tail`]), the others from the store.
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, OptionalSend, RaftLogId, RaftLogReader, StorageError, StorageIOError};
@@ -12,6 +14,7 @@ use openraft::{AnyError, OptionalSend, RaftLogId, RaftLogReader, StorageError, S
 use tokio::sync::watch;
 
 use super::entry::{self, Config, DecodeError, Entry, LogId, Vote};
+use super::tail::Tail;
 use crate::store::Store;
 
 /// Bytes of entries that are sent to a follower in one message.
@@ -21,6 +24,7 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Log {
     store: Store,
+    tail: Arc<Tail>,
     vote: Option<Vote>,
     purged: Option<LogId>,
     last: Option<LogId>,
@@ -32,6 +36,7 @@ pub(super) struct Log {
 #[derive(Debug, Clone)]
 pub(super) struct LogReader {
     store: Store,
+    tail: Arc<Tail>,
 }
 
 impl Log {
@@ -50,7 +55,7 @@ impl Log {
             .map(|vote| if vote.leader_id.node_id == own { Vote { committed: false, ..vote } } else { vote });
         let purged = remembered.purged.map(entry::decode_log_id).transpose()?;
         let last = remembered.last_entry.map(entry::decode_log_id_of_entry).transpose()?;
-        Ok(Self { store, vote, purged, last: last.max(purged), applied })
+        Ok(Self { store, tail: Arc::default(), vote, purged, last: last.max(purged), applied })
     }
 }
 
@@ -71,6 +76,9 @@ impl Log {
 
 impl LogReader {
     async fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError<u64>> {
+        if let Some(found) = self.tail.read(start, end, bytes_max) {
+            return Ok(found);
+        }
         let read = self.store.read_log(start, end, bytes_max).await;
         let found = read.map_err(|error| StorageIOError::read_logs(AnyError::new(&error)))?;
         let decode = |(index, bytes)| entry::decode_entry(index, bytes).map_err(|error| (index, error));
@@ -123,7 +131,7 @@ impl RaftLogStorage<Config> for Log {
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        LogReader { store: self.store.clone() }
+        LogReader { store: self.store.clone(), tail: self.tail.clone() }
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError<u64>> {
@@ -153,10 +161,12 @@ impl RaftLogStorage<Config> for Log {
             return Ok(());
         };
         let (first, last) = (first.log_id.index, last.log_id);
-        let encoded = entries.iter().map(entry::encode_entry).collect();
+        let encoded: Vec<_> = entries.iter().map(entry::encode_entry).collect();
+        let lengths: Vec<_> = encoded.iter().map(Vec::len).collect();
         match self.store.append(first, encoded).await {
             Ok(()) => {
                 self.last = Some(last);
+                self.tail.append(entries.into_iter().zip(lengths));
                 callback.log_io_completed(Ok(()));
                 Ok(())
             }
@@ -168,6 +178,7 @@ impl RaftLogStorage<Config> for Log {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError<u64>> {
+        self.tail.truncate(log_id.index);
         let truncated = self.store.truncate(log_id.index).await;
         truncated.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
         let before = log_id.index.saturating_sub(1);
@@ -181,6 +192,7 @@ impl RaftLogStorage<Config> for Log {
         // received is still being installed: a crash between the two would leave a hole that is passed over in silence.
         let applied = self.applied.wait_for(|applied| *applied >= Some(log_id.index)).await.map(|_| ());
         applied.map_err(|_| StorageIOError::write_logs(AnyError::error("the state machine has ended")))?;
+        self.tail.purge(log_id.index);
         let purged = self.store.purge(log_id.index, entry::encode_log_id(&log_id)).await;
         purged.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
         self.purged = self.purged.max(Some(log_id));
