@@ -13,7 +13,7 @@ mod seats;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use gantry_model::identity::{MemberId, Party};
-use gantry_model::{Name, Secret};
+use gantry_model::{Labels, Name, Secret};
 use gantry_node::tls::Caller;
 use tonic::codegen::http::HeaderMap;
 use tonic::service::Interceptor;
@@ -91,9 +91,9 @@ pub(crate) enum NodeCheck {
     Certificate,
 }
 
-/// The name that the certificate of a node gives it; there is none where nodes have tokens.
+/// The name and the labels that the certificate of a node gives it; there are none where nodes have tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CertifiedNode(pub(crate) Name);
+pub(crate) struct CertifiedNode(pub(crate) Name, pub(crate) Labels);
 
 impl Interceptor for NodeCheck {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -101,9 +101,9 @@ impl Interceptor for NodeCheck {
             return token.call(request);
         }
         let peer = request.extensions().get::<Caller>().and_then(|caller| caller.peer.as_ref());
-        let name = match peer.map(|peer| &peer.name.party) {
-            Some(Party::Node(name)) => name.clone(),
-            Some(Party::ControlPlane(_) | Party::Admin(_)) => {
+        let node = match peer.map(|peer| (&peer.name.party, &peer.labels)) {
+            Some((Party::Node(name), labels)) => CertifiedNode(name.clone(), labels.clone()),
+            Some((Party::ControlPlane(_) | Party::Admin(_), _)) => {
                 return Err(Status::permission_denied("only nodes follow this stream, and this is none"));
             }
             None => {
@@ -112,7 +112,7 @@ impl Interceptor for NodeCheck {
                 ));
             }
         };
-        request.extensions_mut().insert(CertifiedNode(name));
+        request.extensions_mut().insert(node);
         Ok(request)
     }
 }

@@ -1,7 +1,7 @@
 //! The built-in authority: it signs the certificates by which the processes of a cluster know each other.
 //!
 //! Always holds:
-//! - a certificate is for one name, which the caller decides; of a request only the key and the proof of it count;
+//! - a certificate is for one name with its labels, which the caller decides; of a request only the key and the proof of it count;
 //! - it counts for [`LEAF_LIFE`], or for less where that is asked for ([`Ca::with_life`]), and has a random serial number of 128 bits;
 //! - the authority's key is in the state, sealed by the vault; in memory it is only while somebody holds a [`Ca`].
 //!
@@ -10,8 +10,8 @@
 use std::time::{Duration, SystemTime};
 
 use gantry_control_state::State;
-use gantry_model::Secret;
 use gantry_model::identity::{ClusterId, Party, PeerName};
+use gantry_model::{Labels, Secret};
 use gantry_node::tls::{CertificateRequest, Certified, CertifiedError, RequestError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -153,7 +153,7 @@ impl Ca {
     pub(crate) fn issue(
         &self,
         request: &[u8],
-        name: &PeerName,
+        (name, labels): (&PeerName, &Labels),
         now: SystemTime,
     ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
         if request.len() > REQUEST_BYTES_MAX {
@@ -167,7 +167,7 @@ impl Ca {
         if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(IssueError::KeyKind);
         }
-        let params = leaf(name, now, self.life)?;
+        let params = leaf((name, labels), now, self.life)?;
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(IssueError::Sign)?;
         Ok(vec![leaf.der().clone(), self.certificate.clone()])
     }
@@ -175,7 +175,7 @@ impl Ca {
     /// A certificate for this process itself, with a new key.
     pub(crate) fn certify(&self, name: &PeerName, now: SystemTime) -> Result<Certified, CertifyError> {
         let request = CertificateRequest::new()?;
-        let chain = self.issue(request.as_der(), name, now);
+        let chain = self.issue(request.as_der(), (name, &Labels::default()), now);
         let chain = chain.map_err(|error| CertifyError::Issue(error.to_string()))?;
         Ok(request.complete(chain)?)
     }
@@ -188,13 +188,20 @@ fn skew(life: Duration) -> Duration {
 }
 
 /// What is certified of a name.
-fn leaf(name: &PeerName, now: SystemTime, life: Duration) -> Result<CertificateParams, IssueError> {
+fn leaf(
+    (name, labels): (&PeerName, &Labels),
+    now: SystemTime,
+    life: Duration,
+) -> Result<CertificateParams, IssueError> {
     let mut serial = [0; SERIAL_BYTES];
     fill_random(&mut serial)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    let uri = name.to_string().try_into().map_err(IssueError::Sign)?;
-    params.subject_alt_names = vec![SanType::URI(uri)];
+    // One without labels is as builds before them make it, and read it.
+    let labels = (!labels.is_empty()).then(|| labels.to_uri(name.cluster.as_str()));
+    for uri in [Some(name.to_string()), labels].into_iter().flatten() {
+        params.subject_alt_names.push(SanType::URI(uri.try_into().map_err(IssueError::Sign)?));
+    }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = match name.party {

@@ -5,7 +5,8 @@
 //!   nobody when that is not certain;
 //! - every token that is not good is refused in the same words; why is in the log of this process;
 //! - who guesses is slowed down by address, and never reaches the log of the cluster ([`attempts`]);
-//! - the next certificate has the name of the one that asks, which counts and is not revoked.
+//! - a node's labels are those of its token, whatever it says; they stand in its certificate;
+//! - the next certificate has the name and labels of the one that asks, which counts and is not revoked.
 //!
 //! It answers over TLS only: in `gantry dev`, which has none, nobody joins.
 
@@ -17,9 +18,9 @@ use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use gantry_control_state::{Command, Outcome, State};
-use gantry_model::enrolment::{EnrolmentChange, JoinTokenId, Joiner};
+use gantry_model::enrolment::{EnrolmentChange, JoinRole, JoinTokenId, Joiner};
 use gantry_model::identity::{MemberId, PeerName};
-use gantry_model::{Name, Revision};
+use gantry_model::{Labels, Name, Revision};
 use gantry_node::seal::{SealPublicKey, Sealed};
 use gantry_node::tls::{Caller, Peer};
 use gantry_wire::enrol_v1::enrol_server::Enrol;
@@ -90,7 +91,8 @@ impl EnrolService {
             let joiner = joiner(asking, &state).map_err(Refused::Told)?;
             let name = name_of(&ca, &joiner).ok_or_else(|| Refused::Told(broken()))?;
             // Before the token is used up, for a request that cannot be signed.
-            let chain = sign(&ca, &asking.request, &name).map_err(Refused::Told)?;
+            let labels = labels(asking, &state);
+            let chain = sign(&ca, &asking.request, (&name, &labels)).map_err(Refused::Told)?;
             let key_file = self.key_file(asking, &name).await.map_err(Refused::Told)?;
             let command = Command::ChangeEnrolment(EnrolmentChange::UseJoinToken {
                 id: asking.id,
@@ -162,7 +164,7 @@ impl Enrol for EnrolService {
             ));
         }
         let ca = open(&self.plane, &state)?;
-        let chain = sign(&ca, &request.get_ref().certificate_request, &peer.name)?;
+        let chain = sign(&ca, &request.get_ref().certificate_request, (&peer.name, &peer.labels))?;
         tracing::info!(name = %peer.name, "a certificate was renewed");
         Ok(Response::new(RenewResponse { certificates: Some(certificates(&chain)) }))
     }
@@ -249,6 +251,15 @@ fn joiner(asking: &Asking, state: &State) -> Result<Joiner, Status> {
     }
 }
 
+/// What the token lets its bearer hold. Whether there is such a token, and of whom, is asked when it is used.
+fn labels(asking: &Asking, state: &State) -> Labels {
+    let tokens = state.cluster().map_or(&[][..], |cluster| &cluster.enrolment.tokens);
+    match tokens.iter().find(|token| token.id == asking.id).map(|token| &token.role) {
+        Some(JoinRole::Node { labels, .. }) => labels.clone(),
+        Some(JoinRole::ControlPlane) | None => Labels::default(),
+    }
+}
+
 fn name_of(ca: &Ca, joiner: &Joiner) -> Option<PeerName> {
     let cluster = ca.cluster().clone();
     match joiner {
@@ -268,8 +279,12 @@ fn open(plane: &Plane, state: &State) -> Result<Ca, Status> {
     })
 }
 
-fn sign(ca: &Ca, request: &[u8], name: &PeerName) -> Result<Vec<CertificateDer<'static>>, Status> {
-    ca.issue(request, name, SystemTime::now()).map_err(|error| match error {
+fn sign(
+    ca: &Ca,
+    request: &[u8],
+    (name, labels): (&PeerName, &Labels),
+) -> Result<Vec<CertificateDer<'static>>, Status> {
+    ca.issue(request, (name, labels), SystemTime::now()).map_err(|error| match error {
         IssueError::Request(_) | IssueError::TooLarge(_) | IssueError::KeyKind => {
             Status::invalid_argument(error.to_string())
         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gantry_control_state::{Change, State};
+use gantry_control_state::{Change, Digests, State};
 use gantry_model::record::RecordKey;
 use gantry_model::{Ban, Revision};
 use tokio::sync::watch;
@@ -44,6 +44,15 @@ pub struct View {
     pub state: State,
 }
 
+/// What changed since a revision.
+#[derive(Debug, Clone)]
+pub struct Since {
+    /// The digests of what nodes held at it.
+    pub before: Digests,
+    /// The last change of each key, in the order of the keys.
+    pub changes: Vec<Change>,
+}
+
 /// What changed of bans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Urgent {
@@ -66,7 +75,9 @@ struct Inner {
 struct Ring {
     view: View,
     floor: Revision,
-    revisions: VecDeque<(Revision, Arc<[Change]>)>,
+    floor_digests: Digests,
+    /// With the digests after it.
+    revisions: VecDeque<(Revision, Arc<[Change]>, Digests)>,
     changes: usize,
     /// Changes of bans with `bans_floor < revision <= view.revision`, in order.
     bans: VecDeque<(Revision, Change)>,
@@ -87,11 +98,12 @@ impl Feed {
         if revision <= ring.view.revision {
             return;
         }
+        let digests = state.digests().clone();
         ring.view = View { revision, state };
         let is_urgent = ring.note_bans(revision, &changes);
         if !changes.is_empty() {
             ring.changes += changes.len();
-            ring.revisions.push_back((revision, changes.into()));
+            ring.revisions.push_back((revision, changes.into(), digests));
         }
         ring.forget_oldest();
         drop(ring);
@@ -103,8 +115,9 @@ impl Feed {
 
     /// Starts again from a state whose past is not known: at start, and after a checkpoint was installed.
     pub fn reset(&self, revision: Revision, state: State) {
-        let (view, floor) = (View { revision, state }, revision);
-        *self.ring() = Ring { view, floor, bans_floor: floor, ..Ring::default() };
+        let (floor, floor_digests) = (revision, state.digests().clone());
+        let view = View { revision, state };
+        *self.ring() = Ring { view, floor, floor_digests, bans_floor: floor, ..Ring::default() };
         self.inner.urgent.send_replace(revision);
         self.inner.newest.send_replace(revision);
     }
@@ -119,22 +132,25 @@ impl Feed {
         self.inner.newest.subscribe()
     }
 
-    /// What changed after `revision`, up to the newest view: the last change of each key, in the order of the keys.
-    /// `None` when that is not remembered any more, or when `revision` is newer than the newest (its past is another).
-    pub fn since(&self, revision: Revision) -> Option<Vec<Change>> {
+    /// What changed after `revision`, up to the newest view. `None` when that is not remembered any more, or when
+    /// `revision` is newer than the newest (its past is another).
+    pub fn since(&self, revision: Revision) -> Option<Since> {
         let ring = self.ring();
-        if revision < ring.floor || revision > ring.view.revision {
-            return None;
-        }
-        let newer = ring.revisions.iter().skip_while(|(of, _)| *of <= revision);
-        let newer: Vec<_> = newer.map(|(_, changes)| Arc::clone(changes)).collect();
+        let before = ring.digests_at(revision)?;
+        let newer = ring.revisions.iter().skip_while(|(of, ..)| *of <= revision);
+        let newer: Vec<_> = newer.map(|(_, changes, _)| Arc::clone(changes)).collect();
         // Coalescing may take a while; the state machine must not wait for it.
         drop(ring);
         let mut last = BTreeMap::new();
         for change in newer.iter().flat_map(|changes| changes.iter()) {
             last.insert(change.key.as_str(), change);
         }
-        Some(last.into_values().cloned().collect())
+        Some(Since { before, changes: last.into_values().cloned().collect() })
+    }
+
+    /// The digests of what nodes held at a revision, as far back as changes are remembered.
+    pub fn digests_at(&self, revision: Revision) -> Option<Digests> {
+        self.ring().digests_at(revision)
     }
 
     /// Tells of each newer revision that bans something or lifts a ban; several may arrive as one.
@@ -169,6 +185,15 @@ impl Feed {
 }
 
 impl Ring {
+    fn digests_at(&self, revision: Revision) -> Option<Digests> {
+        if revision < self.floor || revision > self.view.revision {
+            return None;
+        }
+        let upto = self.revisions.partition_point(|(of, ..)| *of <= revision);
+        let last = upto.checked_sub(1).and_then(|last| self.revisions.get(last));
+        Some(last.map_or(&self.floor_digests, |(_, _, digests)| digests).clone())
+    }
+
     /// Remembers what of the changes is urgent. Says whether anything is.
     fn note_bans(&mut self, revision: Revision, changes: &[Change]) -> bool {
         let before = self.bans.len();
@@ -183,10 +208,10 @@ impl Ring {
 
     fn forget_oldest(&mut self) {
         while self.changes > CHANGES_MAX || self.revisions.len() > REVISIONS_MAX {
-            let Some((revision, changes)) = self.revisions.pop_front() else {
+            let Some((revision, changes, digests)) = self.revisions.pop_front() else {
                 return;
             };
-            self.floor = revision;
+            (self.floor, self.floor_digests) = (revision, digests);
             self.changes -= changes.len();
         }
     }
@@ -213,6 +238,10 @@ mod tests {
         Change { key: key.into(), value: value.map(|value| [value].into()) }
     }
 
+    fn since(feed: &Feed, revision: Revision) -> Option<Vec<Change>> {
+        feed.since(revision).map(|since| since.changes)
+    }
+
     fn publish(feed: &Feed, revision: u64, changes: Vec<Change>) {
         feed.publish(Revision(revision), changes, State::default());
     }
@@ -226,15 +255,15 @@ mod tests {
         publish(&feed, 13, vec![change("b", None), change("c", Some(3))]);
         assert_eq!(feed.latest().revision, Revision(13));
         assert_eq!(
-            feed.since(Revision(10)),
+            since(&feed, Revision(10)),
             Some(vec![change("a", Some(1)), change("b", None), change("c", Some(3))])
         );
         let last = vec![change("b", None), change("c", Some(3))];
-        assert_eq!(feed.since(Revision(11)), Some(last.clone()));
-        assert_eq!(feed.since(Revision(12)), Some(last));
-        assert_eq!(feed.since(Revision(13)), Some(vec![]));
-        assert_eq!(feed.since(Revision(9)), None, "before the ring");
-        assert_eq!(feed.since(Revision(14)), None, "from another past");
+        assert_eq!(since(&feed, Revision(11)), Some(last.clone()));
+        assert_eq!(since(&feed, Revision(12)), Some(last));
+        assert_eq!(since(&feed, Revision(13)), Some(vec![]));
+        assert_eq!(since(&feed, Revision(9)), None, "before the ring");
+        assert_eq!(since(&feed, Revision(14)), None, "from another past");
     }
 
     #[test]
@@ -243,18 +272,18 @@ mod tests {
         for revision in 1..=REVISIONS_MAX as u64 + 2 {
             publish(&feed, revision, vec![change("key", Some(1))]);
         }
-        assert_eq!(feed.since(Revision(1)), None);
-        assert_eq!(feed.since(Revision(2)), Some(vec![change("key", Some(1))]));
+        assert_eq!(since(&feed, Revision(1)), None);
+        assert_eq!(since(&feed, Revision(2)), Some(vec![change("key", Some(1))]));
 
         let half = vec![change("key", Some(2)); CHANGES_MAX / 2 + 1];
         publish(&feed, 10_000, half.clone());
         publish(&feed, 10_001, half);
-        assert_eq!(feed.since(Revision(9_999)), None);
-        assert_eq!(feed.since(Revision(10_000)), Some(vec![change("key", Some(2))]));
+        assert_eq!(since(&feed, Revision(9_999)), None);
+        assert_eq!(since(&feed, Revision(10_000)), Some(vec![change("key", Some(2))]));
 
         publish(&feed, 10_002, vec![change("key", Some(3)); CHANGES_MAX + 1]);
-        assert_eq!(feed.since(Revision(10_001)), None);
-        assert_eq!(feed.since(Revision(10_002)), Some(vec![]));
+        assert_eq!(since(&feed, Revision(10_001)), None);
+        assert_eq!(since(&feed, Revision(10_002)), Some(vec![]));
     }
 
     #[test]
@@ -262,10 +291,10 @@ mod tests {
         let feed = Feed::new();
         publish(&feed, 5, vec![change("a", Some(1))]);
         feed.reset(Revision(20), State::default());
-        assert_eq!(feed.since(Revision(5)), None);
-        assert_eq!(feed.since(Revision(20)), Some(vec![]));
+        assert_eq!(since(&feed, Revision(5)), None);
+        assert_eq!(since(&feed, Revision(20)), Some(vec![]));
         publish(&feed, 20, vec![change("a", Some(2))]);
-        assert_eq!(feed.since(Revision(20)), Some(vec![]));
+        assert_eq!(since(&feed, Revision(20)), Some(vec![]));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) use nodes::{Arrival, FleetFull, Nodes, Ticket};
 pub(crate) use place::{Place, PlaceError};
 pub(crate) use progress::{Progress, Standing};
 pub(crate) use timeline::Timeline;
-pub(crate) use told::{NodeView, Problem};
+pub(crate) use told::{NodeView, Problem, labels};
 
 /// How long after its start a process does not know yet who is there: longer than any pause that a node makes before
 /// it connects again (15 s).

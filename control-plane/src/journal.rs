@@ -58,6 +58,9 @@ pub(crate) enum RecordError {
     /// Not a JSON object with the fields of a record.
     #[error("a record is not JSON of the form that this build knows")]
     Form,
+    /// Of a tenant that the node does not hold: it lost it a moment ago, or makes it up.
+    #[error("a record is of a tenant that the node does not hold")]
+    Tenant,
 }
 
 /// Whose records are looked at.
@@ -120,18 +123,35 @@ impl Journal {
         Arc::new(Journal { ring: Mutex::default(), next: watch::Sender::new(0) })
     }
 
-    /// Takes in a record of a node; forgets the oldest ones where there is no more room.
+    /// Takes in a record; forgets the oldest ones where there is no more room.
     pub(crate) fn push(&self, json: Bytes) -> Result<(), RecordError> {
-        self.take(json, false)
+        self.take(Record::read(json)?);
+        Ok(())
+    }
+
+    /// Takes in a record of a node, unless it is of a tenant that `holds` says no of.
+    pub(crate) fn push_of(
+        &self,
+        json: Bytes,
+        holds: impl Fn(&TenantName) -> bool,
+    ) -> Result<(), RecordError> {
+        let record = Record::read(json)?;
+        // What is no tenant's name is nobody's record.
+        let tenant = record.tenant.as_deref().and_then(|tenant| tenant.parse().ok());
+        if tenant.is_some_and(|tenant| !holds(&tenant)) {
+            return Err(RecordError::Tenant);
+        }
+        self.take(record);
+        Ok(())
     }
 
     /// Takes in a record that another member tells of.
     pub(crate) fn push_told(&self, json: Bytes) -> Result<(), RecordError> {
-        self.take(json, true)
+        self.take(Record { is_told: true, ..Record::read(json)? });
+        Ok(())
     }
 
-    fn take(&self, json: Bytes, is_told: bool) -> Result<(), RecordError> {
-        let record = Record { is_told, ..Record::read(json)? };
+    fn take(&self, record: Record) {
         let mut ring = self.ring();
         ring.push(Arc::new(record));
         let next = ring.next();
@@ -142,7 +162,6 @@ impl Journal {
             *known = next.max(*known);
             newer
         });
-        Ok(())
     }
 
     /// The newest record of a decision.

@@ -9,6 +9,8 @@
 //!   status shows who has it;
 //! - a ban goes ahead of all updates, also of one that is being sent or taken in, and has an answer of its own;
 //! - a node of the mesh is told of the others at once when one joins or leaves, between the parts of an update too;
+//! - a node is told nothing of a tenant beyond its scope, which its certificate says, and is not believed where it tells
+//!   of one;
 //! - a secret is sent in the update that changes it, sealed to the key of the one process.
 //!
 //! A node with a certificate is known by the name in it, and takes no other. Without TLS all nodes share a token.
@@ -82,7 +84,7 @@ pub(crate) async fn keep_time(plane: Arc<Plane>) {
     loop {
         newest.borrow_and_update();
         let view = plane.consensus.feed().latest();
-        plane.fleet.timeline.note(view.revision, view.state.digest(), Instant::now());
+        plane.fleet.timeline.note(view.revision, Instant::now());
         let is_there = |tenant: &TenantName, server: &ServerName| {
             view.state.resource(&ResourceId::server(tenant, server)).is_some()
         };

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bans::Configured;
 use crate::config::holdings::{Holdings, Problem, Touched, UpdateError};
+use crate::config::tenant::Tenant;
 use crate::config::{Changed, Config};
 use crate::node::Node;
 use crate::start::Proof;
@@ -52,14 +53,21 @@ struct Taken {
     problems: Vec<Problem>,
     bans: Configured,
     is_of_another_cluster: bool,
+    /// Something was held of a tenant that is nothing now.
+    lost_tenants: bool,
+    /// Tenants that are served no more.
+    gone: Vec<Arc<Tenant>>,
 }
 
 impl Taken {
     fn of(holdings: &mut Holdings, before: &Config, touched: Touched) -> Taken {
         let is_of_another_cluster = touched.is_of_another_cluster;
-        let bans = holdings.bans(&touched);
+        let (bans, lost_any) = (holdings.bans(&touched), holdings.lost_any(&touched));
         let (config, changed, problems) = holdings.compile(before, touched);
-        Taken { config, changed, problems, bans, is_of_another_cluster }
+        let gone = changed.iter().filter(|name| !config.tenants.contains_key(*name));
+        let gone: Vec<_> = gone.filter_map(|name| before.tenants.get(name).cloned()).collect();
+        let lost_tenants = lost_any || !gone.is_empty();
+        Taken { config, changed, problems, bans, is_of_another_cluster, lost_tenants, gone }
     }
 }
 
@@ -146,7 +154,7 @@ impl Follower {
     }
 
     fn put_in_force(&mut self, taken: Taken) -> (Revision, Vec<Problem>) {
-        let Taken { config, changed, problems, bans, is_of_another_cluster } = taken;
+        let Taken { config, changed, problems, bans, is_of_another_cluster, lost_tenants, gone } = taken;
         if is_of_another_cluster {
             self.keeper.clear();
         }
@@ -155,6 +163,14 @@ impl Follower {
         self.node.upstreams.reconcile(&self.node.config(), &config, &changed);
         self.discovery.reconcile(&config, &changed);
         self.node.swap(config);
+        for tenant in gone {
+            // What began before the swap; nothing begins any more.
+            tenant.live.cut();
+        }
+        if lost_tenants {
+            self.keeper.forget_older();
+            self.keeper.urgent().keep(self.node.bans.ahead());
+        }
         for Problem { tenant, message } in &problems {
             tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");
         }

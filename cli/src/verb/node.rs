@@ -2,7 +2,10 @@
 //!
 //! Always holds: it shows what `gantry status` knows, of the nodes of all members.
 
+use std::fmt;
+
 use gantry_wire::admin_v1::{NodeProblem, NodeStatus};
+use gantry_wire::resource_v1::NodeLabels;
 use serde::Serialize;
 
 use super::status::status;
@@ -52,6 +55,7 @@ pub(crate) struct Show {
 pub(crate) struct NodeView {
     name: String,
     build: String,
+    scope: ScopeView,
     connected: bool,
     acked_revision: u64,
     lag: u64,
@@ -65,6 +69,18 @@ pub(crate) struct NodeView {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_revision: Option<u64>,
     problems: Vec<ProblemView>,
+}
+
+/// What a node may hold.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ScopeView {
+    /// Whatever there is.
+    everything: bool,
+    /// These tenants; each when there is none.
+    tenants: Vec<String>,
+    /// Those of them that may be there, beside those that may be anywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
 }
 
 /// What a node refused, and serves in an older form.
@@ -120,6 +136,7 @@ fn table(nodes: &[NodeView]) -> String {
     let header = [
         "NODE",
         "STATE",
+        "HOLDS",
         "REVISION",
         "LAG",
         "APPLIED IN",
@@ -138,6 +155,7 @@ impl NodeView {
         NodeView {
             name: node.node_id.clone(),
             build: node.build.clone(),
+            scope: ScopeView::of(node.labels.as_ref()),
             connected: node.connected,
             acked_revision: node.acked_revision,
             lag: revision.saturating_sub(node.acked_revision),
@@ -175,6 +193,7 @@ impl NodeView {
         vec![
             visible(&self.name),
             self.state(),
+            visible(&self.scope.to_string()),
             self.acked_revision.to_string(),
             self.lag.to_string(),
             short(self.apply_us),
@@ -189,6 +208,7 @@ impl NodeView {
     fn text(&self) -> String {
         let mut text = format!("{} {}\n", visible(&self.name), self.state());
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<12} {value}\n"));
+        line("holds", visible(&self.scope.to_string()));
         line("revision", format!("{}, {} behind", self.acked_revision, self.lag));
         line("revocations", format!("in force up to revision {}", self.urgent_revision));
         line("applied in", short(self.apply_us));
@@ -208,6 +228,30 @@ impl NodeView {
             line("", format!("{}: {}", visible(&what), visible(&problem.message)));
         }
         text
+    }
+}
+
+impl ScopeView {
+    fn of(labels: Option<&NodeLabels>) -> ScopeView {
+        let region = labels.map(|labels| labels.region.clone()).filter(|region| !region.is_empty());
+        let tenants = labels.map(|labels| labels.tenants.clone()).unwrap_or_default();
+        ScopeView { everything: labels.is_none(), tenants, region }
+    }
+}
+
+impl fmt::Display for ScopeView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.everything {
+            return formatter.write_str("everything");
+        }
+        match self.tenants.is_empty() {
+            true => formatter.write_str("every tenant")?,
+            false => formatter.write_str(&self.tenants.join(", "))?,
+        }
+        match &self.region {
+            Some(region) => write!(formatter, " in {region}"),
+            None => formatter.write_str(" without regions"),
+        }
     }
 }
 
@@ -243,10 +287,12 @@ mod tests {
             urgent_revision: 41,
             refused_revision: 41,
             problems: vec![problem("acme", ""), problem("globex", "Policy x")],
+            labels: Some(NodeLabels { tenants: vec!["acme".to_owned()], region: "eu".to_owned() }),
         };
         let view = NodeView::new(&node, 42);
         let text = "\
 edge-1 connected
+  holds        acme in eu
   revision     40, 2 behind
   revocations  in force up to revision 41
   applied in   1.2 ms
@@ -263,6 +309,7 @@ edge-1 connected
         let row = [
             "edge-1",
             "connected",
+            "acme in eu",
             "40",
             "2",
             "1.2 ms",

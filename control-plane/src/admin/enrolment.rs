@@ -10,14 +10,17 @@ use gantry_model::enrolment::{
     EnrolmentChange, JOIN_TOKEN_ID_BYTES, JoinRole, JoinToken, JoinTokenId, Revocation, Revoked,
 };
 use gantry_model::identity::{PeerName, Serial};
-use gantry_model::{Name, Revision, Secret};
+use gantry_model::nearest::nearest;
+use gantry_model::{Kind, Labels, Name, ResourceId, Revision, Secret};
 use gantry_node::tls::Fingerprint;
 use gantry_node::token::{self, JOIN_SECRET_BYTES};
+use gantry_wire::WireError;
 use gantry_wire::admin_v1::create_join_token_request::Role;
 use gantry_wire::admin_v1::revoke_certificate_request::Subject;
 use gantry_wire::admin_v1::{
     CreateJoinTokenRequest, CreateJoinTokenResponse, RevokeCertificateRequest, RevokeCertificateResponse,
 };
+use gantry_wire::resource_v1::NodeLabels;
 use tonic::Status;
 
 use super::call::Call;
@@ -38,7 +41,10 @@ pub(super) async fn create_token(
 ) -> Result<CreateJoinTokenResponse, Status> {
     let role = match &request.role {
         Some(Role::ControlPlane(_)) => JoinRole::ControlPlane,
-        Some(Role::Node(node)) => JoinRole::Node(parse_or_every::<Name>("node", &node.name)?),
+        Some(Role::Node(node)) => JoinRole::Node {
+            name: parse_or_every::<Name>("node", &node.name)?,
+            labels: labels(call, node.labels.as_ref())?,
+        },
         None => return Err(Status::invalid_argument("role is missing")),
     };
     let lifetime = match request.expires_in_seconds {
@@ -76,6 +82,25 @@ pub(super) async fn create_token(
         token: handed.encode().expose().clone(),
         expires_at_ms,
     })
+}
+
+/// What a node is to hold. Its tenants have to be there: a name that was mistyped would be a node that serves nobody.
+fn labels(call: &Call, labels: Option<&NodeLabels>) -> Result<Labels, Status> {
+    let labels: Labels = labels
+        .map(TryInto::try_into)
+        .transpose()
+        .map_err(|error: WireError| Status::invalid_argument(format!("the node's labels: {error}")))?
+        .unwrap_or_default();
+    let state = call.view().state;
+    for tenant in &labels.tenants {
+        if state.resource(&ResourceId::of_tenant(tenant)).is_none() {
+            let names = state.names(tenant, Kind::Tenant);
+            let near = nearest(tenant.as_str(), names.iter().map(String::as_str));
+            let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            return Err(Status::not_found(format!("there is no Tenant {tenant}{hint}")));
+        }
+    }
+    Ok(labels)
 }
 
 pub(super) async fn revoke(

@@ -5,31 +5,36 @@ use std::time::Duration;
 
 use gantry_control_state::State;
 use gantry_model::record::RecordValue;
-use gantry_model::{Revision, ServerName, Spec, TenantName};
+use gantry_model::{Revision, Scope, ServerName, Spec, TenantName};
 use gantry_wire::admin_v1::{
     NodeProblem, NodeStanding, NodeStatus, ServerStatus, StatusResponse, WaitAppliedRequest,
     WaitAppliedResponse,
 };
+use gantry_wire::resource_v1::NodeLabels;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::call::Call;
 use super::rejection::index;
-use crate::access::rules::WAIT_MAX;
-use crate::fleet::{Lane, NodeView, Problem, Progress, Standing};
+use crate::access::rules::{Reach, WAIT_MAX};
+use crate::fleet::{Lane, NodeView, Problem, Progress, Standing, labels};
 
 /// To whoever is bound to tenants, the cluster is what serves those: he sees neither its log nor what nodes said of others.
 pub(super) async fn status(call: &Call) -> StatusResponse {
     let view = call.view();
     let nodes = call.plane.fleet.nodes.list(Instant::now()).into_iter();
-    if !call.reach.is_everything() {
+    if let Reach::Tenants(tenants) = &call.reach {
+        let serves = serves(call);
         let revisions = view.state.tenant_revisions();
         return StatusResponse {
             cluster_id: call.plane.vault.cluster_id().to_owned(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             revision: view.revision.0,
             resource_count: resources(&view.state),
-            nodes: nodes.map(|node| bound_node_status(node, &revisions)).collect(),
+            nodes: nodes
+                .filter(|node| serves(&node.seen.scope))
+                .map(|node| bound_node_status(node, tenants, &revisions))
+                .collect(),
             servers: servers(call, &view.state),
             ..StatusResponse::default()
         };
@@ -57,7 +62,11 @@ fn resources(state: &State) -> u32 {
 
 /// A node as those see it who are bound to tenants: the newest of their own revisions that it has, and nothing of what
 /// was seen of it, which may tell of others.
-fn bound_node_status(node: NodeView, revisions: &BTreeSet<Revision>) -> NodeStatus {
+fn bound_node_status(
+    node: NodeView,
+    tenants: &BTreeSet<TenantName>,
+    revisions: &BTreeSet<Revision>,
+) -> NodeStatus {
     let acked = revisions.range(..=node.acked).next_back().copied().unwrap_or(Revision::NONE);
     let (node_id, connected) = (node.node.to_string(), node.connected);
     NodeStatus {
@@ -65,7 +74,24 @@ fn bound_node_status(node: NodeView, revisions: &BTreeSet<Revision>) -> NodeStat
         build: node.seen.build,
         connected,
         acked_revision: acked.0,
+        labels: labels(&node.seen.scope).map(|labels| NodeLabels {
+            tenants: labels
+                .tenants
+                .into_iter()
+                .filter(|name| tenants.iter().any(|tenant| tenant.as_str() == name))
+                .collect(),
+            ..labels
+        }),
         ..NodeStatus::default()
+    }
+}
+
+/// Which nodes are the caller's affair: to whoever is bound to tenants, those that hold one of them.
+fn serves(call: &Call) -> impl Fn(&Scope) -> bool {
+    let (reach, state) = (call.reach.clone(), call.plane.consensus.feed().latest().state);
+    move |scope| match &reach {
+        Reach::Everything => true,
+        Reach::Tenants(tenants) => tenants.iter().any(|tenant| state.digests().has(scope, tenant)),
     }
 }
 
@@ -90,6 +116,7 @@ fn node_status(node: NodeView, own: u64) -> NodeStatus {
         urgent_revision: node.urgent.0,
         refused_revision: node.seen.refused.0,
         problems: node.seen.problems.into_iter().map(problem).collect(),
+        labels: labels(&node.seen.scope),
     }
 }
 
@@ -131,9 +158,10 @@ pub(super) async fn wait_applied(
         changes.borrow_and_update();
         let now = Instant::now();
         let came = call.plane.fleet.timeline.came(revision);
-        let progress = nodes.progress((revision, lane), came, now);
+        let serves = serves(call);
+        let progress = nodes.progress((revision, lane), &serves, came, now);
         if progress.acked == progress.connected || now >= deadline {
-            let each = request.each.then(|| nodes.standings((revision, lane), came, now));
+            let each = request.each.then(|| nodes.standings((revision, lane), &serves, came, now));
             return Ok(answer(progress, each.unwrap_or_default()));
         }
         tokio::select! {

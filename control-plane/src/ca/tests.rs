@@ -50,6 +50,8 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
     let mut params = CertificateParams::new(vec!["admin.example.com".to_owned()])?;
     let asked = PeerName::admin(ca.cluster().clone(), "root".parse()?).to_string();
     params.subject_alt_names.push(SanType::URI(asked.try_into()?));
+    let claimed = Labels { region: Some("us".parse()?), ..Labels::default() }.to_uri(ca.cluster().as_str());
+    params.subject_alt_names.push(SanType::URI(claimed.try_into()?));
     params.distinguished_name.push(DnType::CommonName, "root");
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
@@ -57,11 +59,13 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
     let request = params.serialize_request(&key)?;
 
     let now = SystemTime::now();
-    let chain = ca.issue(request.der(), &node(&ca), now)?;
+    let labels = Labels { tenants: ["acme".parse()?].into(), region: Some("eu".parse()?) };
+    let chain = ca.issue(request.der(), (&node(&ca), &labels), now)?;
     assert_eq!(chain[1..], [ca.certificate().clone()]);
     let peer = Peer::read(&chain[0])?;
     let expected = Peer {
         name: node(&ca),
+        labels: labels.clone(),
         serial: peer.serial.clone(),
         begins_at_ms: milliseconds(now - CLOCK_SKEW),
         expires_at_ms: milliseconds(now + LEAF_LIFE),
@@ -74,7 +78,8 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
 
     // Who has a certificate cannot make more of them.
     let leaf_as_authority = Issuer::from_ca_cert_der(&chain[0], key)?;
-    let forged = leaf(&node(&ca), now, LEAF_LIFE)?.signed_by(&KeyPair::generate()?, &leaf_as_authority)?;
+    let forged = leaf((&node(&ca), &Labels::default()), now, LEAF_LIFE)?
+        .signed_by(&KeyPair::generate()?, &leaf_as_authority)?;
     let mut forged_chain = vec![forged.der().clone()];
     forged_chain.extend(chain);
     assert!(counts(&ca, &forged_chain, now).is_err());
@@ -87,17 +92,18 @@ fn a_short_certificate_counts_from_shortly_before_and_is_not_due_at_once() -> Te
     let life = Duration::from_secs(60);
     let ca = Ca::open(&vault, &state)?.with_life(life);
     let now = SystemTime::now();
-    let chain = ca.issue(CertificateRequest::new()?.as_der(), &node(&ca), now)?;
+    let chain = ca.issue(CertificateRequest::new()?.as_der(), (&node(&ca), &Labels::default()), now)?;
     let peer = Peer::read(&chain[0])?;
     let expected = Peer {
         name: node(&ca),
+        labels: Labels::default(),
         serial: peer.serial.clone(),
         begins_at_ms: milliseconds(now - life / 10),
         expires_at_ms: milliseconds(now + life),
     };
     assert_eq!(peer, expected);
     let longest = Ca::open(&vault, &state)?.with_life(LEAF_LIFE * 2);
-    let chain = longest.issue(CertificateRequest::new()?.as_der(), &node(&ca), now)?;
+    let chain = longest.issue(CertificateRequest::new()?.as_der(), (&node(&ca), &Labels::default()), now)?;
     assert_eq!(Peer::read(&chain[0])?.expires_at_ms, milliseconds(now + LEAF_LIFE));
     Ok(())
 }
@@ -107,7 +113,7 @@ fn a_request_without_proof_of_its_key_is_refused() -> Tested {
     let (_directory, vault, state) = founded()?;
     let ca = Ca::open(&vault, &state)?;
     let now = SystemTime::now();
-    let issue = |request: &[u8]| ca.issue(request, &node(&ca), now);
+    let issue = |request: &[u8]| ca.issue(request, (&node(&ca), &Labels::default()), now);
     let request = CertificateRequest::new()?;
     assert!(issue(request.as_der()).is_ok());
 
@@ -121,7 +127,7 @@ fn a_request_without_proof_of_its_key_is_refused() -> Tested {
     assert!(matches!(issue(other_kind.der()), Err(IssueError::KeyKind)));
 
     let elsewhere: PeerName = "gantry://elsewhere/node/a".parse()?;
-    let refused = ca.issue(request.as_der(), &elsewhere, now);
+    let refused = ca.issue(request.as_der(), (&elsewhere, &Labels::default()), now);
     assert!(matches!(refused, Err(IssueError::OtherCluster(name)) if name == elsewhere));
     Ok(())
 }
@@ -132,7 +138,7 @@ fn no_two_certificates_have_one_number() -> Tested {
     let ca = Ca::open(&vault, &state)?;
     let request = CertificateRequest::new()?;
     let serials = (0..32).map(|_| {
-        let chain = ca.issue(request.as_der(), &node(&ca), SystemTime::now())?;
+        let chain = ca.issue(request.as_der(), (&node(&ca), &Labels::default()), SystemTime::now())?;
         Ok(Peer::read(&chain[0])?.serial)
     });
     let serials: std::collections::HashSet<_> = serials.collect::<Result<_, Box<dyn Error>>>()?;

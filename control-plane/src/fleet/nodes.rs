@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gantry_model::Revision;
+use gantry_model::{Revision, Scope};
 use gantry_node::seal::SealPublicKey;
 use gantry_wire::raft_v1 as wire;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ const GONE_KEPT: Duration = Duration::from_secs(3600);
 pub(crate) struct Arrival {
     pub(crate) node: NodeId,
     pub(crate) build: String,
+    /// What it may hold.
+    pub(crate) scope: Scope,
     /// Lives as long as the node's process, so it tells processes apart.
     pub(crate) seal_key: SealPublicKey,
     /// Its place in the mesh, if it takes part.
@@ -48,6 +50,8 @@ pub(crate) struct Ticket {
     pub(crate) replaced: CancellationToken,
     /// Whether this very process has every secret up to what it acknowledged.
     pub(crate) provisioned: bool,
+    /// What the node may hold.
+    pub(crate) scope: Scope,
     seal_key: SealPublicKey,
     session: u64,
 }
@@ -104,19 +108,23 @@ impl Nodes {
         node.replaced.cancel();
         (node.session, node.replaced) = (session, replaced.clone());
         node.seen.build = arrival.build;
+        // Secrets of a scope that was another are not all of this one.
+        let is_same_scope = node.seen.scope == arrival.scope;
+        node.seen.scope = arrival.scope.clone();
         node.seen.address = arrival.address.map(|address| address.to_string()).unwrap_or_default();
         node.seen.connected_at_ms = arrival.connected_at_ms;
         let was_member = node.place.is_some();
         node.place = arrival.place;
         let is_member = node.place.is_some();
         (node.connected_at, node.gone_at, node.took_leave) = (now, None, false);
-        let provisioned = node.provisioned == Some(arrival.seal_key);
+        let provisioned = is_same_scope && node.provisioned == Some(arrival.seal_key);
         drop(rows);
         self.changed();
         if was_member || is_member {
             self.membership_changed();
         }
-        Ok(Ticket { node: arrival.node, replaced, provisioned, seal_key: arrival.seal_key, session })
+        let Arrival { node, scope, seal_key, .. } = arrival;
+        Ok(Ticket { node, replaced, provisioned, scope, seal_key, session })
     }
 
     /// A session ended.
@@ -188,13 +196,14 @@ impl Nodes {
         views
     }
 
-    /// The connected nodes that take part in the mesh.
-    pub(crate) fn members(&self) -> Vec<(NodeId, Place)> {
+    /// The connected nodes that take part in the mesh, and may have a tenant in common with one of this scope.
+    pub(crate) fn members(&self, scope: &Scope) -> Vec<(NodeId, Place)> {
         let rows = self.rows();
         // INVARIANT: a node that is gone has no place.
-        let here = rows.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.place.clone()?)));
-        let elsewhere = rows.elsewhere().filter_map(|(id, node)| Some((id.clone(), node.place.clone()?)));
-        here.chain(elsewhere).collect()
+        let here = rows.nodes.iter().map(|(id, node)| (id, &node.seen.scope, &node.place));
+        let elsewhere = rows.elsewhere().map(|(id, node)| (id, &node.view.seen.scope, &node.place));
+        let peers = here.chain(elsewhere).filter(|(_, other, _)| scope.may_share(other));
+        peers.filter_map(|(id, _, place)| Some((id.clone(), place.clone()?))).collect()
     }
 
     /// The nodes that follow this member, as the others are told of them.
@@ -234,22 +243,28 @@ impl Nodes {
         self.membership.subscribe()
     }
 
-    /// Every connected node: since when it is there, and what it answered.
-    pub(super) fn each_connected(&self, mut each: impl FnMut(&NodeId, Instant, &Answers)) {
+    /// Every connected node of some scopes: since when it is there, and what it answered.
+    pub(super) fn each_connected(
+        &self,
+        whose: impl Fn(&Scope) -> bool,
+        mut each: impl FnMut(&NodeId, Instant, &Answers),
+    ) {
         let rows = self.rows();
-        for (id, node) in rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none()) {
+        let here = rows.nodes.iter().filter(|(_, node)| node.gone_at.is_none());
+        for (id, node) in here.filter(|(_, node)| whose(&node.seen.scope)) {
             each(id, node.connected_at, &node.answers);
         }
-        for (id, node) in rows.elsewhere() {
+        for (id, node) in rows.elsewhere().filter(|(_, node)| whose(&node.view.seen.scope)) {
             each(id, node.since, &node.answers);
         }
     }
 
-    /// Every node that went without a word and is not found elsewhere, and when that was seen.
-    pub(super) fn each_lost(&self, mut each: impl FnMut(&NodeId, Instant)) {
+    /// Every node of some scopes that went without a word and is not found elsewhere, and when that was seen.
+    pub(super) fn each_lost(&self, whose: impl Fn(&Scope) -> bool, mut each: impl FnMut(&NodeId, Instant)) {
         let rows = self.rows();
         let others = rows.others.nodes();
-        for (id, node) in rows.nodes.iter().filter(|(id, _)| !others.contains_key(id)) {
+        let not_elsewhere = rows.nodes.iter().filter(|(id, _)| !others.contains_key(id));
+        for (id, node) in not_elsewhere.filter(|(_, node)| whose(&node.seen.scope)) {
             if let Some(gone_at) = node.gone_at.filter(|_| !node.took_leave) {
                 each(id, gone_at);
             }

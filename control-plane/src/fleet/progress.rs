@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use gantry_model::Revision;
+use gantry_model::{Revision, Scope};
 use tokio::time::Instant;
 
 use super::nodes::Nodes;
@@ -30,17 +30,18 @@ pub(crate) struct Standing {
 }
 
 impl Nodes {
-    /// How far the connected nodes are with a revision that came at `came`; without that, times count from when each
+    /// How far the connected nodes of some scopes are with a revision that came at `came`; without that, times count from when each
     /// node connected.
     pub(crate) fn progress(
         &self,
         (revision, lane): (Revision, Lane),
+        whose: impl Fn(&Scope) -> bool,
         came: Option<Instant>,
         now: Instant,
     ) -> Progress {
         let mut progress = Progress::default();
         let mut behind = false;
-        self.each_connected(|id, connected_at, answers| {
+        self.each_connected(whose, |id, connected_at, answers| {
             let acked_at = answers.at(revision, lane);
             progress.connected += 1;
             progress.acked += usize::from(acked_at.is_some());
@@ -62,17 +63,18 @@ impl Nodes {
     pub(crate) fn standings(
         &self,
         (revision, lane): (Revision, Lane),
+        whose: impl Fn(&Scope) -> bool,
         came: Option<Instant>,
         now: Instant,
     ) -> Vec<Standing> {
         let mut standings = Vec::new();
-        self.each_connected(|id, connected_at, answers| {
+        self.each_connected(&whose, |id, connected_at, answers| {
             let acked_at = answers.at(revision, lane);
             let took = took(connected_at, acked_at, came, now);
             let (node, has_it) = (id.clone(), acked_at.is_some());
             standings.push(Standing { node, is_connected: true, has_it, took });
         });
-        self.each_lost(|id, gone_at| {
+        self.each_lost(&whose, |id, gone_at| {
             let (node, took) = (id.clone(), now.saturating_duration_since(gone_at));
             standings.push(Standing { node, is_connected: false, has_it: false, took });
         });

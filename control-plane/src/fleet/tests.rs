@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_model::Revision;
+use gantry_model::{Revision, Scope};
 use gantry_node::seal::{NodeSealKey, SealPublicKey};
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ fn arrival(node: &str, seal_key: SealPublicKey) -> Arrival {
     Arrival {
         node: node.parse().expect("an id"),
         build: "1".to_owned(),
+        scope: Scope::Everything,
         seal_key,
         place: None,
         address: Some(([192, 0, 2, 1], 7).into()),
@@ -35,17 +36,17 @@ fn the_slowest_node_is_one_that_is_behind_or_else_the_one_that_took_longest() ->
     nodes.acked(&first, Revision(5), 10, true, at(4));
     let id = |ticket: &Ticket| ticket.node.clone();
 
-    let progress = nodes.progress((Revision(5), Lane::Configuration), Some(at(1)), at(2));
+    let progress = nodes.progress((Revision(5), Lane::Configuration), |_| true, Some(at(1)), at(2));
     let slowest = Some((id(&second), Duration::from_secs(1)));
     assert_eq!(progress, Progress { connected: 2, acked: 1, slowest });
 
     nodes.acked(&second, Revision(6), 10, true, at(3));
-    let progress = nodes.progress((Revision(5), Lane::Configuration), Some(at(1)), at(9));
+    let progress = nodes.progress((Revision(5), Lane::Configuration), |_| true, Some(at(1)), at(9));
     let slowest = Some((id(&first), Duration::from_secs(3)));
     assert_eq!(progress, Progress { connected: 2, acked: 2, slowest });
 
     nodes.leave(&first, at(9));
-    let progress = nodes.progress((Revision(7), Lane::Configuration), Some(at(8)), at(10));
+    let progress = nodes.progress((Revision(7), Lane::Configuration), |_| true, Some(at(8)), at(10));
     let slowest = Some((id(&second), Duration::from_secs(2)));
     assert_eq!(progress, Progress { connected: 1, acked: 0, slowest });
     Ok(())
@@ -63,7 +64,7 @@ fn what_is_urgent_is_in_force_with_the_first_of_both_answers() -> Result<(), Fle
     nodes.acked(&quick, Revision(6), 10, true, at(3));
     nodes.urgent_acked(&quick, Revision(5), at(4));
     let standings = |lane, now| {
-        let standings = nodes.standings((Revision(5), lane), Some(at(1)), now);
+        let standings = nodes.standings((Revision(5), lane), |_| true, Some(at(1)), now);
         standings.into_iter().map(|node| (node.node.to_string(), node.is_connected, node.has_it, node.took))
     };
     let seconds = Duration::from_secs;
@@ -107,6 +108,7 @@ fn a_node_that_connects_again_ends_its_older_session_which_then_changes_nothing(
         urgent: Revision::NONE,
         seen: Seen {
             build: "1".to_owned(),
+            scope: Scope::Everything,
             address: "192.0.2.1:7".to_owned(),
             connected_at_ms: 5,
             apply_us: 10,

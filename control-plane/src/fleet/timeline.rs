@@ -1,4 +1,4 @@
-//! When each of the latest revisions came to this process, and the digest of what nodes hold at it.
+//! When each of the latest revisions came to this process.
 //!
 //! Always holds: at most [`REVISIONS_MAX`] revisions, the newest; every revision that a node was sent is among them
 //! until it is forgotten. Revisions that came together may be one entry.
@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gantry_model::Revision;
-use gantry_model::digest::Digest;
 use tokio::time::Instant;
 
 /// Most revisions: as many as the feed remembers at most, since an older node starts from a snapshot anyway.
@@ -15,19 +14,13 @@ const REVISIONS_MAX: usize = 4_096;
 
 /// The timeline.
 #[derive(Debug, Default)]
-pub(crate) struct Timeline(Mutex<BTreeMap<Revision, Moment>>);
-
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    came: Instant,
-    digest: Digest,
-}
+pub(crate) struct Timeline(Mutex<BTreeMap<Revision, Instant>>);
 
 impl Timeline {
     /// Notes a revision; a second note of the same one changes nothing.
-    pub(crate) fn note(&self, revision: Revision, digest: Digest, now: Instant) {
+    pub(crate) fn note(&self, revision: Revision, now: Instant) {
         let mut moments = self.lock();
-        moments.entry(revision).or_insert(Moment { came: now, digest });
+        moments.entry(revision).or_insert(now);
         while moments.len() > REVISIONS_MAX {
             moments.pop_first();
         }
@@ -40,15 +33,10 @@ impl Timeline {
         if revision < *oldest {
             return None;
         }
-        moments.range(revision..).next().map(|(_, moment)| moment.came)
+        moments.range(revision..).next().map(|(_, came)| *came)
     }
 
-    /// The digest at a revision, when it is remembered.
-    pub(crate) fn digest(&self, revision: Revision) -> Option<Digest> {
-        self.lock().get(&revision).map(|moment| moment.digest)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Revision, Moment>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Revision, Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,18 +52,14 @@ mod tests {
         let timeline = Timeline::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut digest = Digest::default();
-        digest.add("key", b"value");
-        timeline.note(Revision(5), Digest::default(), at(1));
-        timeline.note(Revision(8), digest, at(2));
-        timeline.note(Revision(8), Digest::default(), at(3));
+        timeline.note(Revision(5), at(1));
+        timeline.note(Revision(8), at(2));
+        timeline.note(Revision(8), at(3));
         assert_eq!(timeline.came(Revision(4)), None);
         assert_eq!(timeline.came(Revision(5)), Some(at(1)));
         assert_eq!(timeline.came(Revision(6)), Some(at(2)));
         assert_eq!(timeline.came(Revision(8)), Some(at(2)));
         assert_eq!(timeline.came(Revision(9)), None);
-        assert_eq!(timeline.digest(Revision(8)), Some(digest));
-        assert_eq!(timeline.digest(Revision(6)), None);
     }
 
     #[test]
@@ -83,9 +67,9 @@ mod tests {
         let timeline = Timeline::default();
         let now = Instant::now();
         for revision in 1..=REVISIONS_MAX as u64 + 1 {
-            timeline.note(Revision(revision), Digest::default(), now);
+            timeline.note(Revision(revision), now);
         }
-        assert_eq!(timeline.digest(Revision(1)), None);
-        assert_eq!(timeline.digest(Revision(2)), Some(Digest::default()));
+        assert_eq!(timeline.came(Revision(1)), None);
+        assert_eq!(timeline.came(Revision(2)), Some(now));
     }
 }

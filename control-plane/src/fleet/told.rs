@@ -2,8 +2,9 @@
 //!
 //! Always holds: texts of a node are cut, and at most [`PROBLEMS_MAX`] of its problems are kept.
 
-use gantry_model::Revision;
+use gantry_model::{Revision, Scope};
 use gantry_wire::raft_v1 as wire;
+use gantry_wire::resource_v1::NodeLabels;
 
 use super::NodeId;
 
@@ -28,6 +29,8 @@ pub(crate) struct NodeView {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) build: String,
+    /// What it may hold.
+    pub(crate) scope: Scope,
     /// From where its stream comes; empty: not known.
     pub(crate) address: String,
     /// In milliseconds since 1970.
@@ -83,6 +86,11 @@ impl Seen {
         };
         let mut seen = Seen {
             build: node.build.clone(),
+            // Its member read the certificate; labels that cannot be read here are not shown as more than none.
+            scope: node
+                .labels
+                .as_ref()
+                .map_or(Scope::Everything, |labels| Scope::Of(labels.try_into().unwrap_or_default())),
             address: cut(&node.address),
             connected_at_ms: node.connected_at_ms,
             apply_us: node.apply_us,
@@ -111,8 +119,17 @@ impl Seen {
             records_dropped: self.records_dropped,
             refused_revision: self.refused.0,
             problems: self.problems.iter().map(problem).collect(),
+            labels: labels(&self.scope),
             ..wire::FleetNode::default()
         }
+    }
+}
+
+/// A scope as it is told; everything has no labels.
+pub(crate) fn labels(scope: &Scope) -> Option<NodeLabels> {
+    match scope {
+        Scope::Everything => None,
+        Scope::Of(labels) => Some(labels.into()),
     }
 }
 

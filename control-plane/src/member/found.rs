@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use gantry_control_state::State;
+use gantry_model::Labels;
 use gantry_model::identity::{MemberId, PeerName};
 use gantry_node::membership::Membership;
 use gantry_node::tls::CertificateRequest;
@@ -66,7 +67,7 @@ fn certify_as(
     name: &PeerName,
 ) -> Result<(CertificateRequest, gantry_node::tls::Certified), CertifyError> {
     let request = CertificateRequest::new()?;
-    let chain = ca.issue(request.as_der(), name, SystemTime::now());
+    let chain = ca.issue(request.as_der(), (name, &Labels::default()), SystemTime::now());
     let chain = chain.map_err(|error| CertifyError::Issue(error.to_string()))?;
     let certified = request.complete(chain)?;
     Ok((request, certified))

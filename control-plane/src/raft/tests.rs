@@ -159,7 +159,7 @@ async fn a_subscriber_sees_every_change_at_its_revision() {
     assert_eq!(last.revision, refused.revision, "a refused command is a revision too");
     let keys = |since| {
         let changes = consensus.feed().since(since).expect("remembered");
-        changes.into_iter().map(|change| change.key).collect::<Vec<_>>()
+        changes.changes.into_iter().map(|change| change.key).collect::<Vec<_>>()
     };
     let key = |name| RecordKey::from(&tenant(name).id()).to_string();
     assert_eq!(keys(start), [key("first"), key("second")]);

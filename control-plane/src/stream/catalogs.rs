@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gantry_control_state::{Command, Outcome, State};
 use gantry_model::resource::Pin;
-use gantry_model::{Catalog, ResourceId, ServerName, TenantName};
+use gantry_model::{Catalog, ResourceId, Scope, ServerName, TenantName};
 use gantry_wire::resource_v1;
 use gantry_wire::sync_v1::{CatalogReport, ServerFailure};
 use prost::Message;
@@ -65,8 +65,12 @@ impl ReportSender {
 
 impl Reports {
     /// Records each report; ends with the queue.
-    pub(super) async fn record_into(mut self, plane: &Plane) {
+    pub(super) async fn record_into(mut self, plane: &Plane, scope: &Scope) {
         while let Some(Report { report, _room }) = self.0.recv().await {
+            if !is_within(plane, scope, &report) {
+                tracing::warn!("a node reports on a server that it does not hold");
+                continue;
+            }
             match report {
                 CatalogReport { failure: Some(failure), .. } => note_failure(plane, &failure),
                 CatalogReport { catalog: Some(catalog), failure: None } => {
@@ -84,6 +88,17 @@ impl Reports {
             }
         }
     }
+}
+
+/// Whether a report is of a tenant that the node holds.
+fn is_within(plane: &Plane, scope: &Scope, report: &CatalogReport) -> bool {
+    let tenant = match (&report.failure, &report.catalog) {
+        (Some(failure), _) => failure.tenant.as_str(),
+        (None, Some(catalog)) => catalog.tenant.as_str(),
+        (None, None) => return true,
+    };
+    let view = plane.consensus.feed().latest();
+    tenant.parse().is_ok_and(|tenant| view.state.digests().has(scope, &tenant))
 }
 
 async fn record(plane: &Plane, catalog: Catalog) {

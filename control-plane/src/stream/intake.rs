@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gantry_model::Revision;
+use gantry_model::{Revision, Scope, TenantName};
 use gantry_wire::sync_v1::node_message::Message;
 use gantry_wire::sync_v1::{Nack, NodeMessage, Problem, RecordReport};
 use tokio::sync::mpsc;
@@ -91,8 +91,13 @@ impl Intake<'_> {
     fn take_records(&self, report: RecordReport) {
         self.plane.fleet.nodes.records_dropped(self.ticket, report.dropped);
         let mut refused = None;
+        let view = self.plane.consensus.feed().latest();
+        let scope = &self.ticket.scope;
+        // A tenant that is gone has nobody to whom it could be told what is not so.
+        let holds =
+            |tenant: &TenantName| *scope == Scope::Everything || view.state.digests().has(scope, tenant);
         for record in report.records {
-            if let Err(error) = self.plane.journal.push(record.into()) {
+            if let Err(error) = self.plane.journal.push_of(record.into(), holds) {
                 refused = Some(error);
             }
         }

@@ -4,15 +4,18 @@
 //! ([`LINGER_PER_MEMBER`]); what changes meanwhile, or while it does not read, becomes one. A node that takes no part is
 //! told nothing.
 //!
-//! It tells of the nodes that follow any member of the control plane, as far as this one has heard of them.
+//! It tells of the nodes that follow any member of the control plane, as far as this one has heard of them, and that may
+//! have a tenant in common with the one that is told.
 
 use std::time::Duration;
 
+use gantry_model::Scope;
 use gantry_wire::sync_v1::server_message::Message as ToNode;
 use gantry_wire::sync_v1::{Hello, Member, Members, ServerMessage};
 use tokio::time::{sleep, sleep_until};
 
 use super::session::Outbound;
+use crate::fleet::Ticket;
 use crate::plane::Plane;
 
 /// Pause before a change is told, for each who is told of: telling `n` nodes of `n` nodes takes time by the square, and
@@ -22,7 +25,7 @@ const LINGER_PER_MEMBER: Duration = Duration::from_micros(500);
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// Tells until the node is gone.
-pub(super) async fn tell(plane: &Plane, hello: &Hello, outbound: &Outbound) {
+pub(super) async fn tell(plane: &Plane, ticket: &Ticket, hello: &Hello, outbound: &Outbound) {
     if hello.mesh.is_none() {
         return std::future::pending().await;
     }
@@ -30,7 +33,7 @@ pub(super) async fn tell(plane: &Plane, hello: &Hello, outbound: &Outbound) {
     loop {
         changes.borrow_and_update();
         let is_settled = plane.fleet.is_settled();
-        let message = members(plane, is_settled);
+        let message = members(plane, &ticket.scope, is_settled);
         let pause = linger(message.members.len());
         if outbound.send(Ok(ServerMessage { message: Some(ToNode::Members(message)) })).await.is_err() {
             return;
@@ -53,8 +56,8 @@ fn linger(members: usize) -> Duration {
     LINGER_PER_MEMBER.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)).min(LINGER_MAX)
 }
 
-fn members(plane: &Plane, complete: bool) -> Members {
-    let members = plane.fleet.nodes.members().into_iter().map(|(node, place)| Member {
+fn members(plane: &Plane, scope: &Scope, complete: bool) -> Members {
+    let members = plane.fleet.nodes.members(scope).into_iter().map(|(node, place)| Member {
         node_id: node.to_string(),
         incarnation: place.incarnation().to_owned(),
         mesh: Some(place.to_wire()),

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_control_state::Change;
-use gantry_model::Revision;
+use gantry_control_state::Digests;
 use gantry_model::digest::Digest;
+use gantry_model::{Revision, Scope};
 use gantry_node::seal::SealPublicKey;
 use gantry_wire::sync_v1::server_message::Message as ToNode;
 use gantry_wire::sync_v1::{Hello, NodeMessage, ServerMessage, node_message};
@@ -25,7 +25,7 @@ use super::rejection::StreamEnd;
 use super::update::{Builder, Built};
 use super::urgent;
 use crate::access::CertifiedNode;
-use crate::feed::View;
+use crate::feed::{Since, View};
 use crate::fleet::{Arrival, Place, Ticket};
 use crate::plane::{Plane, now_ms};
 use crate::vault::SecretError;
@@ -68,16 +68,12 @@ pub(super) async fn serve(
         () = plane.stop.cancelled() => return Err(StreamEnd::GoingDown),
         hello = hello(&mut inbound) => hello?,
     };
-    if let Some(CertifiedNode(name)) = certified
-        && hello.node_id != name.as_str()
-    {
-        return Err(StreamEnd::OtherName { said: hello.node_id, certified: name });
-    }
+    let scope = scope(certified, &hello)?;
     reach(plane, &hello).await?;
     let seal_key = SealPublicKey::try_from(hello.seal_public_key.as_slice()).map_err(StreamEnd::SealKey)?;
     let place = hello.mesh.as_ref().map(|mesh| Place::read(&hello.incarnation, mesh)).transpose()?;
     let (node, build, connected_at_ms) = (hello.node_id.parse()?, hello.build.clone(), now_ms());
-    let arrival = Arrival { node, build, seal_key, place, address, connected_at_ms };
+    let arrival = Arrival { node, build, scope, seal_key, place, address, connected_at_ms };
     let ticket = plane.fleet.nodes.enter(arrival, Instant::now())?;
     tracing::info!(node = %ticket.node, incarnation = hello.incarnation, build = hello.build, "a node connected");
     let ended = tokio::select! {
@@ -98,6 +94,17 @@ pub(super) async fn serve(
 async fn closed(outbound: &Outbound) {
     outbound.closed().await;
     sleep(FAREWELL_DEADLINE).await;
+}
+
+/// What the node may hold: what its certificate says, if that is its own.
+fn scope(certified: Option<CertifiedNode>, hello: &Hello) -> Result<Scope, StreamEnd> {
+    match certified {
+        None => Ok(Scope::Everything),
+        Some(CertifiedNode(name, labels)) if hello.node_id == name.as_str() => Ok(Scope::Of(labels)),
+        Some(CertifiedNode(certified, _)) => {
+            Err(StreamEnd::OtherName { said: hello.node_id.clone(), certified })
+        }
+    }
 }
 
 async fn hello(inbound: &mut Streaming<NodeMessage>) -> Result<Hello, StreamEnd> {
@@ -136,28 +143,27 @@ async fn follow(
     let (answers_in, answers) = mpsc::channel(ANSWERS_QUEUED_MAX);
     let (reports_in, reports) = catalogs::queue();
     let intake = Intake { plane, ticket, inbound, answers: answers_in, reports: reports_in };
-    let position = resume_position(plane, hello);
+    let position = resume_position(plane, ticket, hello);
     let writer =
         Writer { plane, ticket, outbound, answers, position, provisioned: ticket.provisioned, refused: 0 };
     tokio::select! {
         // Bans go before whatever is ready at the same time.
         biased;
-        () = urgent::tell(plane, position, outbound) => Ok(()),
-        () = members::tell(plane, hello, outbound) => Ok(()),
+        () = urgent::tell(plane, ticket, position, outbound) => Ok(()),
+        () = members::tell(plane, ticket, hello, outbound) => Ok(()),
         ended = intake.run() => ended,
         ended = writer.run() => ended,
-        () = reports.record_into(plane) => Ok(()),
+        () = reports.record_into(plane, &ticket.scope) => Ok(()),
     }
 }
 
-/// From where a node can go on; `None`: only from a snapshot. A revision whose digest is not remembered is believed;
-/// the digest after the delta shows whether that was right.
-fn resume_position(plane: &Plane, hello: &Hello) -> Option<Revision> {
+/// From where a node can go on; `None`: only from a snapshot.
+fn resume_position(plane: &Plane, ticket: &Ticket, hello: &Hello) -> Option<Revision> {
     let revision = Revision(hello.applied_revision);
     let same_cluster = hello.cluster_id == plane.vault.cluster_id();
-    let digest = plane.fleet.timeline.digest(revision);
-    let plausible = digest.is_none_or(|digest| hello.applied_digest == digest.to_bytes());
-    (same_cluster && revision > Revision::NONE && plausible).then_some(revision)
+    let digests = plane.consensus.feed().digests_at(revision);
+    let is_right = |digests: Digests| hello.applied_digest == digests.of(&ticket.scope).to_bytes();
+    (same_cluster && revision > Revision::NONE && digests.is_some_and(is_right)).then_some(revision)
 }
 
 impl Writer<'_> {
@@ -197,7 +203,7 @@ impl Writer<'_> {
     async fn build(&self) -> Result<Built, StreamEnd> {
         // The view first: what changes after it may then stand in the changes too, with the view's value.
         let view = self.plane.consensus.feed().latest();
-        self.plane.fleet.timeline.note(view.revision, view.state.digest(), Instant::now());
+        self.plane.fleet.timeline.note(view.revision, Instant::now());
         let changes = self.position.and_then(|position| {
             let changes = self.plane.consensus.feed().since(position)?;
             Some((position, changes))
@@ -216,14 +222,11 @@ impl Writer<'_> {
         Ok(built)
     }
 
-    async fn build_aside(
-        &self,
-        view: View,
-        changes: Option<(Revision, Vec<Change>)>,
-    ) -> Result<Built, StreamEnd> {
+    async fn build_aside(&self, view: View, changes: Option<(Revision, Since)>) -> Result<Built, StreamEnd> {
         let (plane, recipient) = (self.plane.clone(), *self.ticket.seal_key());
+        let scope = self.ticket.scope.clone();
         let build = move || {
-            let builder = Builder { vault: &plane.vault, view: &view, recipient: &recipient };
+            let builder = Builder { vault: &plane.vault, view: &view, recipient: &recipient, scope: &scope };
             match changes {
                 Some((from, changes)) => builder.delta(from, &changes, true),
                 None => builder.snapshot(),
@@ -236,7 +239,8 @@ impl Writer<'_> {
     }
 
     fn builder<'b>(&'b self, view: &'b View) -> Builder<'b> {
-        Builder { vault: &self.plane.vault, view, recipient: self.ticket.seal_key() }
+        let (recipient, scope) = (self.ticket.seal_key(), &self.ticket.scope);
+        Builder { vault: &self.plane.vault, view, recipient, scope }
     }
 
     /// `Err` when the node is gone.

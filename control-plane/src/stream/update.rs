@@ -1,22 +1,23 @@
 //! Building updates: the parts that bring one node from what it has to one view of the state.
 //!
 //! Always holds: values come from the one view, whatever the feed says meanwhile, so an update ends at exactly its
-//! revision; a part is at most [`PART_BYTES_MAX`] long unless a single record is longer; sealed secrets and keys of
+//! revision; nothing goes out that is of a tenant beyond the node's scope; a part is at most [`PART_BYTES_MAX`] long unless a single record is longer; sealed secrets and keys of
 //! the control plane never go out as entries.
 //!
 //! It is pure but for the randomness of sealing. It decides neither when to send nor whether to resume.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_control_state::Change;
+use gantry_control_state::Digests;
 use gantry_model::digest::Digest;
 use gantry_model::record::{RecordKey, RecordKind, RecordValue, SealedSecret};
-use gantry_model::{CredentialName, Revision, TenantName};
+use gantry_model::{CredentialName, Revision, Scope, TenantName};
 use gantry_node::seal::{SealPublicKey, Sealed};
 use gantry_wire::sync_v1::{Entry, ReleasedSecret, SealedToNode, SecretId, Update};
 
-use crate::feed::View;
+use crate::feed::{Since, View};
 use crate::vault::{SecretError, Vault};
 
 /// Longest part in bytes, where records allow it: small enough that a stream's other messages are not held up.
@@ -30,6 +31,7 @@ pub(super) struct Builder<'a> {
     pub(super) vault: &'a Vault,
     pub(super) view: &'a View,
     pub(super) recipient: &'a SealPublicKey,
+    pub(super) scope: &'a Scope,
 }
 
 /// An update ready to be sent.
@@ -47,6 +49,16 @@ pub(super) struct Built {
     pub(super) unopened: Vec<(TenantName, CredentialName, SecretError)>,
 }
 
+/// What a tenant is to a node.
+enum Standing {
+    /// It was and is no affair of the node's.
+    Beyond,
+    /// The node holds it, and what changes of it.
+    Held,
+    /// It came into the node's scope, or left it.
+    Moved,
+}
+
 struct Parts {
     done: Vec<Update>,
     current: Update,
@@ -60,8 +72,8 @@ impl Builder<'_> {
     /// Everything.
     pub(super) fn snapshot(&self) -> Result<Built, SecretError> {
         let mut parts = self.parts(Revision::NONE);
-        for (key, record) in self.view.state.entries_for_nodes() {
-            parts.upsert(key.to_owned(), record);
+        for tenant in self.view.state.digests().tenants(self.scope) {
+            self.upsert_tenant(&mut parts, tenant);
         }
         self.provision(&mut parts);
         self.give_node_keys(&mut parts)?;
@@ -69,17 +81,25 @@ impl Builder<'_> {
     }
 
     /// What changed after `from`. With `provision`, all secrets as well: for a process that has none.
-    pub(super) fn delta(
-        &self,
-        from: Revision,
-        changes: &[Change],
-        provision: bool,
-    ) -> Result<Built, SecretError> {
+    pub(super) fn delta(&self, from: Revision, since: &Since, provision: bool) -> Result<Built, SecretError> {
         let mut parts = self.parts(from);
         let mut node_keys = provision;
-        for change in changes {
+        // Entering a scope, a tenant comes as a whole.
+        let mut moved = BTreeSet::new();
+        for change in &since.changes {
             // INVARIANT: the state's keys are keys of records.
             let Ok(key) = change.key.parse::<RecordKey>() else { continue };
+            if let Some(tenant) = key.tenant() {
+                match self.standing(&since.before, tenant) {
+                    Standing::Held => {}
+                    Standing::Beyond => continue,
+                    Standing::Moved if !moved.insert(tenant.clone()) => continue,
+                    Standing::Moved => {
+                        self.move_tenant(&mut parts, tenant, provision);
+                        continue;
+                    }
+                }
+            }
             match key.kind() {
                 RecordKind::SealedSecret => self.secret_change(&mut parts, &key),
                 kind if kind.is_for_nodes() => match self.view.state.bytes(&change.key) {
@@ -110,8 +130,43 @@ impl Builder<'_> {
         Parts { done: Vec::new(), current, bytes: 0, node_keys: None, unopened: Vec::new() }
     }
 
+    /// What a tenant is to the node, which holds what it held `before`.
+    fn standing(&self, before: &Digests, tenant: &TenantName) -> Standing {
+        let now = self.view.state.digests();
+        match (before.has(self.scope, tenant), now.has(self.scope, tenant)) {
+            (false, false) => Standing::Beyond,
+            (true, true) => Standing::Held,
+            // One that is there no more went record by record.
+            (true, false) if !now.has(&Scope::Everything, tenant) => Standing::Held,
+            (true, false) | (false, true) => Standing::Moved,
+        }
+    }
+
+    /// A tenant comes into the node's scope, or leaves it.
+    fn move_tenant(&self, parts: &mut Parts, tenant: &TenantName, provision: bool) {
+        if !self.view.state.digests().has(self.scope, tenant) {
+            return parts.delete_tenant(tenant);
+        }
+        self.upsert_tenant(parts, tenant);
+        if !provision {
+            self.release_tenant(parts, tenant);
+        }
+    }
+
+    fn upsert_tenant(&self, parts: &mut Parts, tenant: &TenantName) {
+        for (key, record) in self.view.state.entries_for_nodes(tenant) {
+            parts.upsert(key.to_owned(), record);
+        }
+    }
+
     fn provision(&self, parts: &mut Parts) {
-        for record in self.view.state.records() {
+        for tenant in self.view.state.digests().tenants(self.scope) {
+            self.release_tenant(parts, tenant);
+        }
+    }
+
+    fn release_tenant(&self, parts: &mut Parts, tenant: &TenantName) {
+        for record in self.view.state.tenant_records(tenant) {
             if let RecordValue::SealedSecret(stored) = &record.value {
                 self.release(parts, stored);
             }
@@ -152,7 +207,7 @@ impl Builder<'_> {
 
     fn finish(&self, mut parts: Parts, provisions: bool) -> Built {
         parts.current.node_keys = parts.node_keys;
-        let digest = self.view.state.digest();
+        let digest = self.view.state.digests().of(self.scope);
         parts.current.last = true;
         parts.current.digest_after = digest.to_bytes().to_vec();
         parts.done.push(parts.current);
@@ -181,6 +236,11 @@ impl Parts {
         self.current.secrets.push(secret);
     }
 
+    fn delete_tenant(&mut self, tenant: &TenantName) {
+        self.make_room(tenant.as_str().len());
+        self.current.tenant_deletes.push(tenant.to_string());
+    }
+
     fn delete_secret(&mut self, id: SecretId) {
         self.make_room(id.tenant.len() + id.credential.len());
         self.current.secret_deletes.push(id);
@@ -205,3 +265,6 @@ impl Parts {
 fn to_wire(sealed: Sealed) -> SealedToNode {
     SealedToNode { encapsulated_key: sealed.encapsulated_key, ciphertext: sealed.ciphertext }
 }
+
+#[cfg(test)]
+mod tests;

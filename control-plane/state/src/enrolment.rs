@@ -102,9 +102,10 @@ fn usable_token<'a>(
         return Err(EnrolmentRefusal::ExpiredToken);
     }
     let is_meant = match (&token.role, joiner) {
-        (JoinRole::ControlPlane, Joiner::ControlPlane(_)) | (JoinRole::Node(None), Joiner::Node(_)) => true,
-        (JoinRole::Node(Some(name)), Joiner::Node(node)) => name == node,
-        (JoinRole::ControlPlane, Joiner::Node(_)) | (JoinRole::Node(_), Joiner::ControlPlane(_)) => false,
+        (JoinRole::ControlPlane, Joiner::ControlPlane(_))
+        | (JoinRole::Node { name: None, .. }, Joiner::Node(_)) => true,
+        (JoinRole::Node { name: Some(name), .. }, Joiner::Node(node)) => name == node,
+        (JoinRole::ControlPlane, Joiner::Node(_)) | (JoinRole::Node { .. }, Joiner::ControlPlane(_)) => false,
     };
     if !is_meant {
         return Err(EnrolmentRefusal::OtherRole(token.role.clone()));
@@ -136,8 +137,8 @@ fn remove_member(enrolment: &mut Enrolment, member: u64) {
 fn made_for(role: &JoinRole) -> String {
     match role {
         JoinRole::ControlPlane => "a process of the control plane".to_owned(),
-        JoinRole::Node(None) => "a node".to_owned(),
-        JoinRole::Node(Some(name)) => format!("the node {name}"),
+        JoinRole::Node { name: None, .. } => "a node".to_owned(),
+        JoinRole::Node { name: Some(name), .. } => format!("the node {name}"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The state: a persistent map of records, their bytes, and the digest of what nodes receive.
+//! The state: a persistent map of records, their bytes, and the digests of what nodes receive.
 //!
-//! Always holds: every entry's bytes are the encoding of its record, and its key is the record's; `digest` is over
+//! Always holds: every entry's bytes are the encoding of its record, and its key is the record's; `digests` are over
 //! exactly the entries whose kind nodes receive. Cloning takes constant time and gives an immutable view.
 
 use std::collections::BTreeSet;
@@ -11,17 +11,20 @@ use gantry_model::digest::Digest;
 use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::resource::Pin;
-use gantry_model::{AgentKey, Ban, BanTarget, Catalog, Kind, Name, Resource, ResourceId, Revision, Spec};
+use gantry_model::{
+    AgentKey, Ban, BanTarget, Catalog, Kind, Name, RegionName, Resource, ResourceId, Revision, Spec,
+};
 use gantry_wire::{WireError, decode_record, encode_record};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use crate::digests::Digests;
 use crate::outcome::Change;
 
 /// The replicated state.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     entries: RedBlackTreeMapSync<Arc<str>, Entry>,
-    digest: Digest,
+    digests: Digests,
     /// Keys of bans, so that they are found without looking at everything.
     bans: RedBlackTreeSetSync<Arc<str>>,
 }
@@ -75,17 +78,31 @@ impl State {
         self.entries.iter().map(|(key, entry)| (key.as_ref(), entry.bytes.clone()))
     }
 
-    /// The entries that nodes receive.
-    pub fn entries_for_nodes(&self) -> impl Iterator<Item = (&str, Arc<[u8]>)> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| entry.record.value.key().kind().is_for_nodes())
-            .map(|(key, entry)| (key.as_ref(), entry.bytes.clone()))
+    /// The entries of a tenant that nodes receive, with their keys.
+    pub fn entries_for_nodes<'a>(
+        &'a self,
+        tenant: &TenantName,
+    ) -> impl Iterator<Item = (&'a str, Arc<[u8]>)> + use<'a> {
+        let of_tenant = self.range(&RecordKey::tenant_prefix(tenant));
+        let for_nodes = of_tenant.filter(|(_, entry)| entry.record.value.key().kind().is_for_nodes());
+        for_nodes.map(|(key, entry)| (key, entry.bytes.clone()))
     }
 
-    /// Digest of [`State::entries_for_nodes`].
+    /// Digest of everything that nodes receive.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.digests.all()
+    }
+
+    /// Digests of what nodes hold, by scope.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// The entries whose keys begin so.
+    fn range(&self, prefix: &str) -> std::vec::IntoIter<(&str, &Entry)> {
+        let begin = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
+        let entries = self.entries.range::<str, _>(begin).map(|(key, entry)| (key.as_ref(), entry));
+        entries.take_while(|(key, _)| key.starts_with(prefix)).collect::<Vec<_>>().into_iter()
     }
 
     /// How many records there are.
@@ -124,16 +141,7 @@ impl State {
 
     /// The records of a tenant.
     pub fn tenant_records<'a>(&'a self, tenant: &TenantName) -> impl Iterator<Item = &'a Record> + use<'a> {
-        let prefix = RecordKey::tenant_prefix(tenant);
-        self.entries
-            .range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded))
-            .take_while({
-                let prefix = prefix.clone();
-                move |(key, _)| key.starts_with(&prefix)
-            })
-            .map(|(_, entry)| &entry.record)
-            .collect::<Vec<_>>()
-            .into_iter()
+        self.range(&RecordKey::tenant_prefix(tenant)).map(|(_, entry)| &entry.record)
     }
 
     /// The names of a kind in a tenant; for [`Kind::Tenant`], of all tenants.
@@ -248,13 +256,10 @@ impl State {
 
     /// The admins, by name.
     pub fn admins(&self) -> impl Iterator<Item = &Arc<Admin>> {
-        self.entries
-            .range::<str, _>((std::ops::Bound::Included(RecordKey::ADMINS), std::ops::Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(RecordKey::ADMINS))
-            .filter_map(|(_, entry)| match &entry.record.value {
-                RecordValue::Admin(admin) => Some(admin),
-                _ => None,
-            })
+        self.range(RecordKey::ADMINS).filter_map(|(_, entry)| match &entry.record.value {
+            RecordValue::Admin(admin) => Some(admin),
+            _ => None,
+        })
     }
 
     /// What there would be if these were the only tenants: their records and the cluster's facts, without admins.
@@ -287,25 +292,17 @@ impl State {
         &'a self,
         tenant: &TenantName,
     ) -> impl ExactSizeIterator<Item = &'a Arc<Ban>> + use<'a> {
-        let prefix = RecordKey::bans_prefix(tenant);
-        let range = (std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded);
-        let of_tenant = self.entries.range::<str, _>(range).take_while({
-            let prefix = prefix.clone();
-            move |(key, _)| key.starts_with(&prefix)
-        });
-        let bans = of_tenant.filter_map(|(_, entry)| match &entry.record.value {
-            RecordValue::Ban(ban) => Some(ban),
-            _ => None,
-        });
+        let bans =
+            self.range(&RecordKey::bans_prefix(tenant)).filter_map(|(_, entry)| match &entry.record.value {
+                RecordValue::Ban(ban) => Some(ban),
+                _ => None,
+            });
         bans.collect::<Vec<_>>().into_iter()
     }
 
     /// What proposers are remembered for.
     pub(crate) fn proposers(&self) -> impl Iterator<Item = &Record> {
-        self.entries
-            .range::<str, _>((std::ops::Bound::Included(RecordKey::PROPOSERS), std::ops::Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(RecordKey::PROPOSERS))
-            .map(|(_, entry)| &entry.record)
+        self.range(RecordKey::PROPOSERS).map(|(_, entry)| &entry.record)
     }
 
     /// Stores a record.
@@ -319,8 +316,11 @@ impl State {
     pub(crate) fn remove(&mut self, key: &RecordKey) -> Option<Change> {
         let text = key.to_string();
         let entry = self.entries.get(text.as_str())?;
-        if key.kind().is_for_nodes() {
-            self.digest.remove(&text, &entry.bytes);
+        if let Some(tenant) = key.tenant().filter(|_| key.kind().is_for_nodes()) {
+            self.digests.remove(tenant, Digest::of(&text, &entry.bytes));
+            if key.kind() == RecordKind::Resource(Kind::Tenant) {
+                self.digests.place(tenant, &BTreeSet::new());
+            }
         }
         if key.kind() == RecordKind::Ban {
             self.bans.remove_mut(text.as_str());
@@ -332,16 +332,28 @@ impl State {
     fn insert(&mut self, record: Record, bytes: Arc<[u8]>) -> String {
         let key = record.value.key();
         let text = key.to_string();
-        if key.kind().is_for_nodes() {
-            if let Some(before) = self.entries.get(text.as_str()) {
-                self.digest.remove(&text, &before.bytes);
+        if let Some(tenant) = key.tenant().filter(|_| key.kind().is_for_nodes()) {
+            let before = self.entries.get(text.as_str()).map(|before| Digest::of(&text, &before.bytes));
+            self.digests.put(tenant, before, Digest::of(&text, &bytes));
+            if let Some(regions) = regions(&record) {
+                self.digests.place(tenant, regions);
             }
-            self.digest.add(&text, &bytes);
         }
         if key.kind() == RecordKind::Ban {
             self.bans.insert_mut(text.as_str().into());
         }
         self.entries.insert_mut(text.as_str().into(), Entry { record, bytes });
         text
+    }
+}
+
+/// Where the nodes are that may hold a tenant, if the record is of one.
+fn regions(record: &Record) -> Option<&BTreeSet<RegionName>> {
+    match &record.value {
+        RecordValue::Resource(resource) => match &resource.spec {
+            Spec::Tenant(tenant) => Some(&tenant.regions),
+            _ => None,
+        },
+        _ => None,
     }
 }

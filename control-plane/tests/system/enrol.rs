@@ -54,7 +54,7 @@ impl Secured {
     }
 
     async fn node_token(&mut self) -> Result<JoinToken> {
-        self.token(Role::Node(NodeRole { name: String::new() }), 0).await
+        self.token(Role::Node(NodeRole::default()), 0).await
     }
 
     /// Who joins knows the cluster by the token only.
@@ -176,12 +176,12 @@ async fn every_token_that_is_not_good_is_refused_in_the_same_words() -> Result {
     guessed.secret = gantry_model::Secret::new(secret);
     secured.join(&guessed, "b").await??;
 
-    let named = secured.token(Role::Node(NodeRole { name: "c".into() }), 0).await?;
+    let named = secured.token(Role::Node(NodeRole { name: "c".into(), labels: None }), 0).await?;
     assert_eq!(refused(&secured, &named, "d").await?, Some(not_good.clone()));
     let for_members = secured.token(Role::ControlPlane(ControlPlaneRole {}), 0).await?;
     assert_eq!(refused(&secured, &for_members, "d").await?, Some(not_good.clone()));
 
-    let short = secured.token(Role::Node(NodeRole { name: String::new() }), 1).await?;
+    let short = secured.token(Role::Node(NodeRole::default()), 1).await?;
     let expires_at = SystemTime::now() + Duration::from_secs(1);
     harness::eventually(async || Ok(SystemTime::now()), |now| *now > expires_at).await?;
     assert_eq!(refused(&secured, &short, "d").await?, Some(not_good));

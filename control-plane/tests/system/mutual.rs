@@ -153,7 +153,7 @@ async fn members_speak_to_each_other_over_tls_and_to_nobody_else() -> Result {
     assert!(chain(&refused).ends_with(&why), "{}", chain(&refused));
 
     // A node's certificate is as good as none.
-    let token = one.token(Role::Node(NodeRole { name: String::new() })).await?;
+    let token = one.token(Role::Node(NodeRole::default())).await?;
     let file = two.directory.path().join("node");
     let address = one.plane.address().to_string();
     let node = Membership::join_as_node(&token, &"a".parse()?, &address, file).await?;

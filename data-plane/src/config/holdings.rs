@@ -183,6 +183,9 @@ impl Holdings {
         if let Some(sealed) = update.node_keys {
             self.keys = Some(open_node_keys(&self.seal, sealed)?);
         }
+        for tenant in update.tenant_deletes {
+            touched.tenants.insert(self.drop_tenant(&tenant)?);
+        }
         for key in update.deletes {
             touched.tenants.extend(self.remove(&key)?);
         }
@@ -205,6 +208,15 @@ impl Holdings {
         self.revision = to;
         self.cluster_id = update.cluster_id;
         Ok(())
+    }
+
+    /// Whether nothing is held any more of a tenant that an update touched, or one before that failed.
+    pub(crate) fn lost_any(&self, touched: &Touched) -> bool {
+        let is_lost = |tenant: &TenantName| {
+            let prefix = RecordKey::tenant_prefix(tenant);
+            self.entries.range(prefix.clone()..).next().is_none_or(|(key, _)| !key.starts_with(&prefix))
+        };
+        touched.tenants.iter().chain(&self.stale).any(is_lost)
     }
 
     /// The bans of the tenants that an update touched, or one before that failed.
@@ -287,6 +299,18 @@ impl Holdings {
             self.entries.remove_mut(key);
         }
         Ok(parsed.tenant().cloned())
+    }
+
+    fn drop_tenant(&mut self, tenant: &str) -> Result<TenantName, UpdateError> {
+        let tenant: TenantName = tenant.parse().map_err(|_| UpdateError::Form("a tenant's name"))?;
+        let prefix = RecordKey::tenant_prefix(&tenant);
+        let keys = self.entries.range(prefix.clone()..).map(|(key, _)| key);
+        let keys: Vec<String> = keys.take_while(|key| key.starts_with(&prefix)).cloned().collect();
+        for key in keys {
+            self.remove(&key)?;
+        }
+        self.secrets.remove_mut(&tenant);
+        Ok(tenant)
     }
 
     fn take_secret(&mut self, released: wire::ReleasedSecret) -> Result<TenantName, UpdateError> {

@@ -125,6 +125,8 @@ pub(crate) struct Shared {
 struct Next {
     /// All that is there is of another cluster.
     clear: bool,
+    /// Files before the next have what the node may hold no more. Stays so until there is a next.
+    is_alone: bool,
     image: Option<Image>,
     /// When a control plane was heard, in milliseconds since 1970.
     heard_at_ms: Option<u64>,
@@ -201,6 +203,11 @@ impl Keeper {
         self.change(|next| *next = Next { clear: true, end: next.end, ..Next::default() });
     }
 
+    /// Says that what was kept before has tenants that the node may hold no more: the next file is the only one.
+    pub(crate) fn forget_older(&self) {
+        self.change(|next| next.is_alone = true);
+    }
+
     /// Offers what was just acknowledged, in place of what still waits.
     pub(crate) fn offer(&self, image: Option<Image>) {
         if image.is_some() {
@@ -256,7 +263,9 @@ impl Shared {
             false => next.image.take(),
         };
         let waits = image.is_some();
-        let due = std::mem::replace(&mut *next, Next { end, image, ..Next::default() });
+        // It is for the next file.
+        let is_alone = next.is_alone && (waits || next.image.is_none());
+        let due = std::mem::replace(&mut *next, Next { end, image, is_alone, ..Next::default() });
         match due.is_nothing() && waits {
             true => Due::At(rest.configuration),
             false => Due::Now(due),
@@ -271,6 +280,7 @@ impl Shared {
             next.urgent = next.urgent.take().or(failed.urgent);
         }
         next.clear |= failed.clear;
+        next.is_alone |= failed.is_alone;
     }
 }
 
@@ -303,7 +313,7 @@ async fn write(directory: &Arc<Directory>, shared: &Shared, next: Next, rest: &m
                 directory.write_urgent(urgent)?;
             }
             if let Some(image) = &next.image {
-                directory.write(image, now_ms())?;
+                directory.write(image, now_ms(), next.is_alone)?;
             }
             next.heard_at_ms.map_or(Ok(()), |heard_at_ms| directory.write_heard(heard_at_ms))
         };

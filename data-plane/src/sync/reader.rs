@@ -99,6 +99,7 @@ impl Reader {
 
 fn merge(update: &mut wire::Update, part: wire::Update) {
     update.upserts.extend(part.upserts);
+    update.tenant_deletes.extend(part.tenant_deletes);
     update.deletes.extend(part.deletes);
     update.secrets.extend(part.secrets);
     update.secret_deletes.extend(part.secret_deletes);

@@ -22,7 +22,7 @@ use gantry_wire::{
         WaitAppliedRequest, admin_client::AdminClient, change_members_request::Change,
         create_join_token_request::Role,
     },
-    resource_v1::Resource,
+    resource_v1::{NodeLabels, Resource},
 };
 use serde_json::Value;
 use tonic::{
@@ -87,11 +87,13 @@ impl Admin {
     pub(super) async fn node_token(
         &mut self,
         name: &str,
+        labels: Option<NodeLabels>,
         lifetime: Duration,
     ) -> Result<String, ControlError> {
         let began = Instant::now();
         loop {
-            match self.join_token(Role::Node(NodeRole { name: name.to_owned() }), lifetime).await {
+            let role = Role::Node(NodeRole { name: name.to_owned(), labels: labels.clone() });
+            match self.join_token(role, lifetime).await {
                 Err(ControlError::Status(status))
                     if status.code() == Code::FailedPrecondition && began.elapsed() < TOKEN_TIMEOUT =>
                 {

@@ -180,8 +180,8 @@ async fn join(
     folder: &Path,
 ) -> Result<Membership, ControlError> {
     let text = subscriber::name(number);
-    let token =
-        JoinToken::parse(&admin.node_token(&text, TOKEN_LIFETIME).await?).map_err(|_| ControlError::Token)?;
+    let token = JoinToken::parse(&admin.node_token(&text, None, TOKEN_LIFETIME).await?)
+        .map_err(|_| ControlError::Token)?;
     let name: Name = text.parse().map_err(|_| ControlError::Token)?;
     let file = folder.join(&text);
     Ok(Membership::join_as_node(&token, &name, &access.address.to_string(), file).await?)

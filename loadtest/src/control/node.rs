@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_wire::resource_v1::Resource;
+use gantry_wire::resource_v1::{NodeLabels, Resource};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::process::Command;
@@ -71,9 +71,19 @@ impl Site {
 impl Node {
     /// Starts a node of this name, which `admin` lets join; it serves when this returns.
     pub(super) async fn start(site: &Site, admin: &mut Admin, name: &str) -> Result<Self, ControlError> {
+        Self::start_for(site, admin, name, None).await
+    }
+
+    /// The same, for what its labels say.
+    pub(super) async fn start_for(
+        site: &Site,
+        admin: &mut Admin,
+        name: &str,
+        labels: Option<NodeLabels>,
+    ) -> Result<Self, ControlError> {
         write_secret(
             &site.folder.join(format!("{name}-token")),
-            &admin.node_token(name, Duration::ZERO).await?,
+            &admin.node_token(name, labels, Duration::ZERO).await?,
         )?;
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut node = Self { site: site.clone(), name: name.to_owned(), address: free, process: None };

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_wire::resource_v1::Resource;
+use gantry_wire::resource_v1::{NodeLabels, Resource};
 use serde_json::{Value, json};
 
 use super::{
@@ -48,6 +48,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         figure: "tenants_10000_node_rss_mib",
         words: "tenants: 10,000: memory of a node that serves all, MiB",
+    },
+    Row {
+        figure: "tenants_10000_one_tenant_node_rss_mib",
+        words: "tenants: 10,000: memory of a node that serves one of them, MiB",
     },
     Row { figure: "tenants_10000_node_start_s", words: "tenants: 10,000: such a node: start to serving, s" },
     Row { figure: "tenants_10000_snapshot_s", words: "tenants: 10,000: full snapshot to a light node, s" },
@@ -88,11 +92,7 @@ pub(super) const BARS: &[Bar] = &[
 /// Runs the part.
 pub(super) async fn run(options: &Options, folder: &Path, report: &mut Report) -> Result<(), ControlError> {
     let sizes = if options.is_quick { SIZES_QUICK.as_slice() } else { SIZES.as_slice() };
-    report.notes.push(
-        "tenants: one voter, nothing listens at the servers, no keys, no catalogs; a node that serves one tenant of many \
-         is not measured"
-            .to_owned(),
-    );
+    report.notes.push("tenants: one voter, nothing listens at the servers, no keys, no catalogs".to_owned());
     for size in sizes {
         let folder = folder.join(size.to_string());
         let cluster = Cluster::start(&options.gantry, &folder, 1).await?;
@@ -160,7 +160,7 @@ async fn measure(
     measure_node(cluster, size, (options, folder), admin, report).await
 }
 
-/// What a node of the product that serves all tenants takes.
+/// What a node of the product takes that serves all tenants, and one that serves one of them.
 async fn measure_node(
     cluster: &Cluster,
     size: usize,
@@ -189,6 +189,13 @@ async fn measure_node(
     applies.sort_unstable();
     if let Some(median) = applies.get(applies.len() / 2) {
         add("node_apply_us", *median as f64);
+    }
+    node.kill().await?;
+    let labels = NodeLabels { tenants: vec![format!("tenant-{}", size / 2)], ..NodeLabels::default() };
+    let mut node = Node::start_for(&site, &mut admin, "one", Some(labels)).await?;
+    tokio::time::sleep(REST).await;
+    if let Some(id) = node.id() {
+        add("one_tenant_node_rss_mib", meter.usage(id)?.resident_kib as f64 / 1_024.0);
     }
     node.kill().await
 }

@@ -12,16 +12,31 @@ impl Digest {
     /// Bytes of the encoded form.
     pub const BYTES: usize = 32;
 
+    /// The digest of one entry.
+    pub fn of(key: &str, value: &[u8]) -> Digest {
+        Digest(entry_lanes(key, value))
+    }
+
     /// Accounts for an entry that joined the set.
     pub fn add(&mut self, key: &str, value: &[u8]) {
-        for (lane, hash) in self.0.iter_mut().zip(entry_lanes(key, value)) {
-            *lane = lane.wrapping_add(hash);
-        }
+        self.add_set(Digest::of(key, value));
     }
 
     /// Accounts for an entry that left the set.
     pub fn remove(&mut self, key: &str, value: &[u8]) {
-        for (lane, hash) in self.0.iter_mut().zip(entry_lanes(key, value)) {
+        self.remove_set(Digest::of(key, value));
+    }
+
+    /// Accounts for the entries of another set, none of which was here.
+    pub fn add_set(&mut self, other: Digest) {
+        for (lane, hash) in self.0.iter_mut().zip(other.0) {
+            *lane = lane.wrapping_add(hash);
+        }
+    }
+
+    /// Accounts for the entries of another set, all of which were here.
+    pub fn remove_set(&mut self, other: Digest) {
+        for (lane, hash) in self.0.iter_mut().zip(other.0) {
             *lane = lane.wrapping_sub(hash);
         }
     }

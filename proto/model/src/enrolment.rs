@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::identity::{PeerName, Serial};
 use crate::name::Name;
+use crate::scope::Labels;
 
 /// Random bytes of a join token's id.
 pub const JOIN_TOKEN_ID_BYTES: usize = 8;
@@ -63,8 +64,13 @@ pub struct JoinTokenId(pub [u8; JOIN_TOKEN_ID_BYTES]);
 pub enum JoinRole {
     /// A process of the control plane.
     ControlPlane,
-    /// A node, of this name where one is given.
-    Node(Option<Name>),
+    /// A node.
+    Node {
+        /// Of this name, where one is given.
+        name: Option<Name>,
+        /// What it may hold then.
+        labels: Labels,
+    },
 }
 
 /// What joins.

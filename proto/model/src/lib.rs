@@ -20,6 +20,7 @@ pub mod record;
 pub mod reference;
 pub mod resource;
 pub mod revision;
+pub mod scope;
 pub mod secret;
 
 pub use ban::{Ban, BanTarget, SessionId};
@@ -28,10 +29,11 @@ pub use catalog::{
 };
 pub use key::AgentKey;
 pub use name::{
-    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,
-    ToolName,
+    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, RegionName, ServerName,
+    TenantName, ToolName,
 };
 pub use record::{Record, RecordKey, RecordKind};
 pub use resource::{Kind, Resource, ResourceId, Spec};
 pub use revision::Revision;
+pub use scope::{Labels, Scope};
 pub use secret::Secret;

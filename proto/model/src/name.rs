@@ -168,6 +168,10 @@ name_of!(
     TenantName
 );
 name_of!(
+    /// Name of a region, in which nodes are.
+    RegionName
+);
+name_of!(
     /// Name of a server within its tenant.
     ServerName
 );

@@ -5,14 +5,15 @@
 //! `...Spec` is the `spec` of a document; unknown fields are refused.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{
-    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ServerName, TenantName,
-    ToolName,
+    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, RegionName, ServerName,
+    TenantName, ToolName,
 };
 
 mod check;
@@ -37,6 +38,8 @@ pub const WINDOW_SECONDS_MAX: u32 = 86_400;
 pub const FAIL_CLOSED_AFTER_SECONDS_MIN: u32 = 30;
 /// Most such silence, in seconds: 30 days, beyond which serving for ever is what is meant.
 pub const FAIL_CLOSED_AFTER_SECONDS_MAX: u32 = 2_592_000;
+/// Most regions of a tenant: more than any provider has.
+pub const REGIONS_MAX: usize = 64;
 /// Most elements of any list in a specification.
 pub const LIST_MAX: usize = 256;
 
@@ -192,6 +195,9 @@ pub struct TenantSpec {
     /// What becomes of it on a node that hears from no control plane.
     #[serde(skip_serializing_if = "Staleness::is_default")]
     pub staleness: Staleness,
+    /// The regions whose nodes may hold it, at most [`REGIONS_MAX`]; empty: nodes of every region, and of none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub regions: BTreeSet<RegionName>,
 }
 
 /// What becomes of a tenant on a node that hears from no control plane, and so neither of revocations.

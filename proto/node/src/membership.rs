@@ -280,6 +280,7 @@ mod tests {
     fn a_certificate_is_renewed_after_about_two_thirds_of_its_life() {
         let peer = Peer {
             name: "gantry://c/node/a".parse().expect("a name"),
+            labels: Default::default(),
             serial: Serial::new(&[1]),
             begins_at_ms: 1_000_000,
             expires_at_ms: 2_000_000,

@@ -4,6 +4,7 @@ use gantry_model::enrolment::{
     Authority, Enrolment, EnrolmentChange, JoinRole, JoinToken, JoinTokenId, Joiner, Revocation, Revoked,
 };
 use gantry_model::identity::Serial;
+use gantry_model::scope::{Labels, SCOPE_TENANTS_MAX};
 
 use crate::command::required;
 use crate::convert::{WireError, bytes, name, name_or_none, text_or_empty};
@@ -63,9 +64,10 @@ impl From<&JoinToken> for wire::JoinToken {
     fn from(token: &JoinToken) -> wire::JoinToken {
         let role = match &token.role {
             JoinRole::ControlPlane => wire::join_token::Role::ControlPlane(wire::ControlPlaneRole {}),
-            JoinRole::Node(name) => {
-                wire::join_token::Role::Node(wire::NodeRole { name: text_or_empty(name.as_ref()) })
-            }
+            JoinRole::Node { name, labels } => wire::join_token::Role::Node(wire::NodeRole {
+                name: text_or_empty(name.as_ref()),
+                labels: (!labels.is_empty()).then(|| labels.into()),
+            }),
         };
         wire::JoinToken {
             id: token.id.0.to_vec(),
@@ -83,7 +85,10 @@ impl TryFrom<&wire::JoinToken> for JoinToken {
     fn try_from(token: &wire::JoinToken) -> Result<JoinToken, WireError> {
         let role = match token.role.as_ref().ok_or(WireError::Missing("role"))? {
             wire::join_token::Role::ControlPlane(_) => JoinRole::ControlPlane,
-            wire::join_token::Role::Node(node) => JoinRole::Node(name_or_none("name", &node.name)?),
+            wire::join_token::Role::Node(node) => JoinRole::Node {
+                name: name_or_none("name", &node.name)?,
+                labels: node.labels.as_ref().map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            },
         };
         Ok(JoinToken {
             id: JoinTokenId(bytes("id", &token.id)?),
@@ -91,6 +96,29 @@ impl TryFrom<&wire::JoinToken> for JoinToken {
             role,
             expires_at_ms: token.expires_at_ms,
             is_used: token.used,
+        })
+    }
+}
+
+impl From<&Labels> for wire::NodeLabels {
+    fn from(labels: &Labels) -> wire::NodeLabels {
+        wire::NodeLabels {
+            tenants: labels.tenants.iter().map(ToString::to_string).collect(),
+            region: text_or_empty(labels.region.as_ref()),
+        }
+    }
+}
+
+impl TryFrom<&wire::NodeLabels> for Labels {
+    type Error = WireError;
+
+    fn try_from(labels: &wire::NodeLabels) -> Result<Labels, WireError> {
+        if labels.tenants.len() > SCOPE_TENANTS_MAX {
+            return Err(WireError::invalid("tenants", format!("{SCOPE_TENANTS_MAX} are the most")));
+        }
+        Ok(Labels {
+            tenants: labels.tenants.iter().map(|text| name("tenants", text)).collect::<Result<_, _>>()?,
+            region: name_or_none("region", &labels.region)?,
         })
     }
 }

@@ -53,6 +53,7 @@ impl From<&Spec> for wire::resource::Spec {
             Spec::Tenant(spec) => To::TenantSpec(wire::TenantSpec {
                 description: spec.description.clone(),
                 fail_closed_after_seconds: spec.staleness.fail_closed_after_seconds.unwrap_or(0),
+                regions: spec.regions.iter().map(ToString::to_string).collect(),
             }),
             Spec::Server(spec) => To::ServerSpec(spec.into()),
             Spec::Endpoint(spec) => To::EndpointSpec(spec.into()),
@@ -113,7 +114,9 @@ impl TryFrom<&wire::resource::Spec> for Spec {
             From::TenantSpec(spec) => {
                 let seconds = spec.fail_closed_after_seconds;
                 let staleness = Staleness { fail_closed_after_seconds: (seconds != 0).then_some(seconds) };
-                Spec::Tenant(TenantSpec { description: spec.description.clone(), staleness })
+                let regions =
+                    spec.regions.iter().map(|text| name("regions", text)).collect::<Result<_, _>>()?;
+                Spec::Tenant(TenantSpec { description: spec.description.clone(), staleness, regions })
             }
             From::ServerSpec(spec) => Spec::Server(spec.try_into()?),
             From::EndpointSpec(spec) => Spec::Endpoint(spec.try_into()?),

@@ -154,7 +154,7 @@ impl Admin {
     /// When it was refused, or nobody says.
     pub async fn join_token(&mut self, node: Option<&str>) -> Result<String, CallError> {
         let role = match node {
-            Some(name) => Role::Node(NodeRole { name: name.to_owned() }),
+            Some(name) => Role::Node(NodeRole { name: name.to_owned(), labels: None }),
             None => Role::ControlPlane(ControlPlaneRole {}),
         };
         let request = CreateJoinTokenRequest { role: Some(role), expires_in_seconds: 0 };

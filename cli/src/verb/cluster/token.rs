@@ -1,6 +1,7 @@
 //! `gantry cluster token` and `gantry cluster revoke`: who may join, and who may not stay.
 
-use gantry_model::name::Name;
+use gantry_model::Labels;
+use gantry_model::name::{Name, RegionName, TenantName};
 use gantry_wire::admin_v1::create_join_token_request::Role as WireRole;
 use gantry_wire::admin_v1::revoke_certificate_request::Subject;
 use gantry_wire::admin_v1::{
@@ -23,6 +24,12 @@ pub(crate) struct Token {
     /// Only a node of this name may.
     #[arg(long, value_name = "NODE")]
     name: Option<Name>,
+    /// The node is for this tenant, and holds nothing of others. May be given several times.
+    #[arg(long = "tenant", value_name = "TENANT")]
+    tenants: Vec<TenantName>,
+    /// The region that the node is in; without one it holds no tenant that has regions.
+    #[arg(long, value_name = "REGION")]
+    region: Option<RegionName>,
     /// How long it is good, such as 30m or 2h; an hour when absent, a week at most.
     #[arg(long, value_name = "SPAN")]
     ttl: Option<Span>,
@@ -58,17 +65,20 @@ pub(crate) struct Revoke {
 impl Token {
     /// Runs the command. The token is the only line on standard output.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let labels = Labels { tenants: self.tenants.into_iter().collect(), region: self.region };
         let role = match (self.role, self.name) {
-            (Role::ControlPlane, None) => WireRole::ControlPlane(ControlPlaneRole {}),
-            (Role::ControlPlane, Some(_)) => {
+            (Role::ControlPlane, None) if labels.is_empty() => WireRole::ControlPlane(ControlPlaneRole {}),
+            (Role::ControlPlane, _) => {
                 return Err(Failure::usage(
-                    "--name is for nodes; members of the control plane have numbers",
-                    "leave it out, or join with --role node",
+                    "--name, --tenant and --region are for nodes; members of the control plane have numbers and hold \
+                     everything",
+                    "leave them out, or join with --role node",
                 ));
             }
-            (Role::Node, name) => {
-                WireRole::Node(NodeRole { name: name.map(|name| name.to_string()).unwrap_or_default() })
-            }
+            (Role::Node, name) => WireRole::Node(NodeRole {
+                name: name.map(|name| name.to_string()).unwrap_or_default(),
+                labels: Some((&labels).into()),
+            }),
         };
         let expires_in_seconds = self.ttl.map_or(0, |ttl| ttl.seconds);
         let admin = Admin::connect(&self.access.resolve()?).await?;

@@ -88,6 +88,7 @@ fn a_certificate_is_an_admins_when_it_was_made_for_him_and_a_token_beside_it_cou
         address: ([127, 0, 0, 1], 9).into(),
         peer: Some(Peer {
             name: format!("gantry://c/{name}").parse::<PeerName>().expect("a name"),
+            labels: Default::default(),
             serial: Serial::new(&[5]),
             begins_at_ms,
             expires_at_ms: 90_000_000,

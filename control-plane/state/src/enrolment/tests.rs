@@ -1,5 +1,6 @@
 //! Who may be part of the cluster, by the rules that are promised.
 
+use gantry_model::Labels;
 use gantry_model::enrolment::{Authority, Revoked};
 use gantry_model::identity::{PeerName, Serial};
 use proptest::prelude::*;
@@ -7,6 +8,14 @@ use proptest::prelude::*;
 use super::*;
 
 const HASH: [u8; 32] = [7; 32];
+
+fn any_node() -> JoinRole {
+    JoinRole::Node { name: None, labels: Labels::default() }
+}
+
+fn node_named(name: &str) -> JoinRole {
+    JoinRole::Node { name: Some(name.parse().expect("a name")), labels: Labels::default() }
+}
 
 fn token(id: u8, role: JoinRole) -> JoinToken {
     JoinToken { id: JoinTokenId([id; 8]), hash: HASH, role, expires_at_ms: 100, is_used: false }
@@ -34,16 +43,16 @@ fn serial(number: u32) -> Revoked {
 
 #[test]
 fn a_token_is_used_once_in_time_by_whom_it_is_for() {
-    let any = with(vec![token(1, JoinRole::Node(None))]);
+    let any = with(vec![token(1, any_node())]);
     let used = change(&any, &using(1, node("a"), 99)).expect("a good token");
-    assert_eq!(used, with(vec![JoinToken { is_used: true, ..token(1, JoinRole::Node(None)) }]));
+    assert_eq!(used, with(vec![JoinToken { is_used: true, ..token(1, any_node()) }]));
 
     let refused = |enrolment: &Enrolment, using| change(enrolment, &using).expect_err("refused");
     assert_eq!(refused(&used, using(1, node("a"), 99)), EnrolmentRefusal::UsedToken);
     assert_eq!(refused(&any, using(1, node("a"), 100)), EnrolmentRefusal::ExpiredToken);
     assert_eq!(refused(&any, using(2, node("a"), 99)), EnrolmentRefusal::UnknownToken);
     let member = Joiner::ControlPlane(2);
-    assert_eq!(refused(&any, using(1, member, 99)), EnrolmentRefusal::OtherRole(JoinRole::Node(None)));
+    assert_eq!(refused(&any, using(1, member, 99)), EnrolmentRefusal::OtherRole(any_node()));
     let guessed = EnrolmentChange::UseJoinToken {
         id: JoinTokenId([1; 8]),
         hash: [8; 32],
@@ -53,7 +62,7 @@ fn a_token_is_used_once_in_time_by_whom_it_is_for() {
     // Not even that it was used is told to who does not know the secret.
     assert_eq!(refused(&used, guessed), EnrolmentRefusal::WrongSecret);
 
-    let named = JoinRole::Node(Some("a".parse().expect("a name")));
+    let named = node_named("a");
     let named_token = with(vec![token(1, named.clone())]);
     assert!(change(&named_token, &using(1, node("a"), 99)).is_ok());
     assert_eq!(refused(&named_token, using(1, node("b"), 99)), EnrolmentRefusal::OtherRole(named));
@@ -82,7 +91,7 @@ fn tokens_are_forgotten_when_they_have_expired_and_not_before() {
     let put = |id: u32, expires_at_ms, now_ms| {
         let mut bytes = [0; 8];
         bytes[..4].copy_from_slice(&id.to_be_bytes());
-        let token = JoinToken { id: JoinTokenId(bytes), expires_at_ms, ..token(0, JoinRole::Node(None)) };
+        let token = JoinToken { id: JoinTokenId(bytes), expires_at_ms, ..token(0, any_node()) };
         EnrolmentChange::PutJoinToken { token, now_ms }
     };
     for id in 0..JOIN_TOKENS_MAX as u32 {
@@ -98,17 +107,17 @@ fn tokens_are_forgotten_when_they_have_expired_and_not_before() {
 fn a_token_that_was_used_makes_room_for_another_and_is_remembered_until_then() {
     let tokens = (0..JOIN_TOKENS_MAX).map(|at| {
         let id = JoinTokenId((at as u64).to_be_bytes());
-        JoinToken { id, is_used: [7, 9].contains(&at), ..token(0, JoinRole::Node(None)) }
+        JoinToken { id, is_used: [7, 9].contains(&at), ..token(0, any_node()) }
     });
     let mut enrolment = with(tokens.collect());
     for (id, forgotten) in [(201, 7), (202, 9)] {
-        let put = EnrolmentChange::PutJoinToken { token: token(id, JoinRole::Node(None)), now_ms: 1 };
+        let put = EnrolmentChange::PutJoinToken { token: token(id, any_node()), now_ms: 1 };
         enrolment = change(&enrolment, &put).expect("room");
         let is_forgotten = |known: &JoinToken| known.id == JoinTokenId(u64::to_be_bytes(forgotten));
         assert!(!enrolment.tokens.iter().any(is_forgotten));
         assert_eq!(enrolment.tokens.len(), JOIN_TOKENS_MAX);
     }
-    let put = EnrolmentChange::PutJoinToken { token: token(203, JoinRole::Node(None)), now_ms: 1 };
+    let put = EnrolmentChange::PutJoinToken { token: token(203, any_node()), now_ms: 1 };
     assert_eq!(change(&enrolment, &put), Err(EnrolmentRefusal::TooManyTokens), "all of them are good");
 }
 
@@ -141,11 +150,7 @@ fn the_authority_is_founded_once() {
 
 fn changes() -> impl Strategy<Value = EnrolmentChange> {
     let joiner = prop_oneof![(0..5_u64).prop_map(Joiner::ControlPlane), Just(node("a")), Just(node("b"))];
-    let role = prop_oneof![
-        Just(JoinRole::ControlPlane),
-        Just(JoinRole::Node(None)),
-        Just(JoinRole::Node(Some("a".parse().expect("a name")))),
-    ];
+    let role = prop_oneof![Just(JoinRole::ControlPlane), Just(any_node()), Just(node_named("a")),];
     let name: PeerName = "gantry://c/node/a".parse().expect("a name");
     let subject = prop_oneof![Just(Revoked::Name(name)), (0..4_u32).prop_map(serial)];
     prop_oneof![

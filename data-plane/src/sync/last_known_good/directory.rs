@@ -80,8 +80,8 @@ impl Directory {
         contents::read(&mut SealedReader::new(file, &self.key, Content::Configuration)?)
     }
 
-    /// Adds a file and removes those that it makes superfluous. Blocks.
-    pub(super) fn write(&self, image: &Image, heard_at_ms: u64) -> io::Result<()> {
+    /// Adds a file and removes those that it makes superfluous: all others where it is to be alone. Blocks.
+    pub(super) fn write(&self, image: &Image, heard_at_ms: u64, is_alone: bool) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         let next = self.path.join(NEXT_NAME);
         // What an interrupted write left may have any mode; a new file has ours from the start.
@@ -94,7 +94,7 @@ impl Directory {
         file.sync_all()?;
         fs::rename(&next, self.path.join(format!("{}{SUFFIX}", image.revision)))?;
         File::open(&self.path)?.sync_all()?;
-        self.prune(image.revision)
+        self.prune(image.revision, if is_alone { 1 } else { FILES_KEPT })
     }
 
     /// When a control plane was last heard, in milliseconds since 1970, as far as it was noted; 0 otherwise. Blocks.
@@ -186,11 +186,11 @@ impl Directory {
     }
 
     /// A file of a later revision is of a history that is no longer the control plane's.
-    fn prune(&self, newest: Revision) -> io::Result<()> {
+    fn prune(&self, newest: Revision, count: usize) -> io::Result<()> {
         let files = self.files()?;
         let (later, mut kept): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|(revision, _)| *revision > newest);
-        let old = kept.split_off(kept.len().min(FILES_KEPT));
+        let old = kept.split_off(kept.len().min(count));
         later.into_iter().chain(old).try_for_each(|(_, path)| remove_if_there(&path))
     }
 }

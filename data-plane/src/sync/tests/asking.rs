@@ -25,7 +25,7 @@ const MODERN: &str = "2026-07-28";
 
 pub(super) fn tenant(name: &str, fail_closed_after_seconds: Option<u32>) -> Resource {
     let staleness = Staleness { fail_closed_after_seconds };
-    let spec = Spec::Tenant(TenantSpec { description: String::new(), staleness });
+    let spec = Spec::Tenant(TenantSpec { staleness, ..TenantSpec::default() });
     resource(name, name, spec)
 }
 

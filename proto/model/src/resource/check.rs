@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::{
     CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN, LIST_MAX, LimitSpec,
-    POLICY_BYTES_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
+    POLICY_BYTES_MAX, REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
 };
 
 pub(super) fn error(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> SpecError {
@@ -44,6 +44,9 @@ impl TenantSpec {
                 "staleness.fail_closed_after_seconds",
                 format!("must be from {FAIL_CLOSED_AFTER_SECONDS_MIN} to {FAIL_CLOSED_AFTER_SECONDS_MAX}"),
             )),
+            _ if self.regions.len() > REGIONS_MAX => {
+                Err(error("regions", format!("has more than {REGIONS_MAX} elements")))
+            }
             _ => Ok(()),
         }
     }
@@ -120,7 +123,7 @@ mod tests {
     fn a_tenant_is_refused_after_half_a_minute_at_the_least_and_a_month_at_the_most() {
         let check = |fail_closed_after_seconds| {
             let staleness = Staleness { fail_closed_after_seconds };
-            Spec::Tenant(TenantSpec { description: String::new(), staleness }).check()
+            Spec::Tenant(TenantSpec { staleness, ..TenantSpec::default() }).check()
         };
         for good in [None, Some(30), Some(3_600), Some(2_592_000)] {
             assert_eq!(check(good), Ok(()), "{good:?}");

@@ -1,10 +1,11 @@
-//! What a certificate says of its owner: one name, a serial number, and when it ends.
+//! What a certificate says of its owner: one name, a serial number, when it ends, and what a node may hold.
 //!
 //! Always holds: a [`Peer`] carries exactly one name. It is only what the certificate says; that an authority said so
 //! is for [`super::Trust`] to decide, before anybody asks here.
 
 use std::fmt;
 
+use gantry_model::scope::{Labels, LabelsError};
 use rustls::pki_types::CertificateDer;
 
 use crate::identity::{ClusterId, PeerName, PeerNameError, Serial};
@@ -14,6 +15,8 @@ use crate::identity::{ClusterId, PeerName, PeerNameError, Serial};
 pub struct Peer {
     /// Who it is.
     pub name: PeerName,
+    /// What it may hold, where it is a node.
+    pub labels: Labels,
     /// Which of its certificates.
     pub serial: Serial,
     /// From when the certificate counts, in milliseconds since 1970.
@@ -48,6 +51,9 @@ pub enum PeerError {
     /// The name is not of Gantry's form.
     #[error("the certificate's name cannot be read")]
     Name(#[source] PeerNameError),
+    /// What its owner may hold is not understood, so that nothing is.
+    #[error("what the certificate's owner may hold cannot be read")]
+    Labels(#[source] LabelsError),
     /// It is somebody else's.
     #[error("the certificate is that of {presented}, and {expected} was expected")]
     NotExpected {
@@ -62,16 +68,23 @@ impl Peer {
     /// Reads what a certificate says.
     pub fn read(certificate: &CertificateDer<'_>) -> Result<Peer, PeerError> {
         let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|_| PeerError::Unreadable)?;
-        let names: Vec<&str> = parsed.valid_uri_names().collect();
+        let (labels, names): (Vec<&str>, Vec<&str>) =
+            parsed.valid_uri_names().partition(|uri| Labels::is_uri(uri));
         let [name] = names[..] else {
             return Err(PeerError::NameCount(names.len()));
         };
-        let name = name.parse().map_err(PeerError::Name)?;
+        let name: PeerName = name.parse().map_err(PeerError::Name)?;
+        let labels = match labels[..] {
+            [] => Labels::default(),
+            [labels] => Labels::from_uri(labels, name.cluster.as_str()).map_err(PeerError::Labels)?,
+            _ => return Err(PeerError::Labels(LabelsError)),
+        };
         let (_, dated) =
             x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
         let validity = dated.validity();
         Ok(Peer {
             name,
+            labels,
             serial: Serial::new(parsed.serial()),
             begins_at_ms: milliseconds(validity.not_before.timestamp()),
             expires_at_ms: milliseconds(validity.not_after.timestamp()),
