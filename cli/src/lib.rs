@@ -19,6 +19,7 @@ mod moment;
 mod name;
 mod node;
 mod output;
+mod peer_files;
 mod record;
 mod signals;
 mod verb;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_model::identity::{MemberId, Party, PeerName};
 use gantry_node::membership::{FileError, JoinError, KeepError, Membership};
+use gantry_node::tls::{PeerFiles, PeerFilesError};
 use serde::{Deserialize, Serialize};
 
 use crate::options::{MemberOptions, MemberProof};
@@ -163,6 +164,11 @@ impl Member {
         let place = fs::read(&path).and_then(|text| Ok(serde_json::from_slice(&text)?));
         let place = place.map_err(|source| LoadError::Place { path, source })?;
         Ok(Member { id, membership, place })
+    }
+
+    /// With an organisation's files in place of what the built-in authority certifies. Blocks.
+    pub fn with_files(self, files: PeerFiles) -> Result<Member, PeerFilesError> {
+        Ok(Member { membership: self.membership.with_files(files)?, ..self })
     }
 
     /// What it is started with.

@@ -200,6 +200,9 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
         // What it knew when it went down counts from the first handshake on.
         let state = consensus.feed().latest().state;
         certificate.trust().replace_revocations(revocations(&state, &consensus.membership()));
+        let (certificate, stop) = (certificate.clone(), stop.clone());
+        // From now on, because it may be long until there is a cluster to be a member of.
+        tasks.spawn(async move { stop.run_until_cancelled(certificate.follow()).await });
     }
     if let Some(membership) = bound.membership {
         membership.run(consensus, (&fleet, &journal), tasks, stop).map_err(SecureError::from)?;

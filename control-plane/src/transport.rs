@@ -1,8 +1,8 @@
 //! How other processes reach this one: without TLS on loopback, or with TLS and certificates on both sides.
 //!
 //! Always holds: with TLS this process shows a certificate of its own cluster. Once it has the cluster's state its keys
-//! are in memory only, a new one for each certificate; it certifies itself, because every member can open the authority's key. What is
-//! revoked is refused, see `revoked.rs`.
+//! are in memory only, a new one for each certificate; it certifies itself, because every member can open the authority's
+//! key, unless an organisation gives it certificates in files. What is revoked is refused, see `revoked.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -42,6 +42,8 @@ pub(crate) struct Secured {
     pub(crate) trust: Arc<Trust>,
     /// How long each of its certificates counts.
     life: Duration,
+    /// Where no organisation gives it certificates.
+    certifies_itself: bool,
 }
 
 /// Why TLS cannot be had.
@@ -83,15 +85,14 @@ impl Secured {
         let authorities = [ca.certificate().clone()];
         let Some(begun) = begun else {
             let (presenter, trust) = (Presenter::new(certified), Trust::new(&authorities)?);
-            return Ok(Secured { name, presenter, trust, life });
+            return Ok(Secured { name, presenter, trust, life, certifies_itself: true });
         };
         if *begun.name() != name {
             return Err(SecureError::OtherCluster(begun.name().clone()));
         }
-        begun.trust().replace_authorities(&authorities)?;
-        begun.presenter().replace(certified);
+        begun.take(certified, &authorities)?;
         let (presenter, trust) = (begun.presenter().clone(), begun.trust().clone());
-        Ok(Secured { name, presenter, trust, life })
+        Ok(Secured { name, presenter, trust, life, certifies_itself: !begun.shows_given() })
     }
 
     /// The connections of a listener.
@@ -101,8 +102,11 @@ impl Secured {
         Ok(Incoming::new(listener, config, self.trust.clone()))
     }
 
-    /// Certifies this process anew in time; ends with the process.
+    /// Certifies this process anew in time, where it does that; ends with the process.
     pub(crate) async fn renew(self, plane: Arc<Plane>) {
+        if !self.certifies_itself {
+            return;
+        }
         let mut pause = self.life * 2 / 3;
         while plane.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = match self.certify(&plane) {

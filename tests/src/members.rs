@@ -35,6 +35,8 @@ pub struct Member {
     pub address: SocketAddr,
     /// Where the other members reach it.
     pub peer_address: String,
+    /// By whom admins know it.
+    pub ca: PathBuf,
     folder: PathBuf,
     running: Running,
 }
@@ -99,13 +101,19 @@ impl Members {
 
     /// Runs the member of a directory.
     pub async fn run(&self, name: &str) -> Result<Member, Error> {
+        self.start(name, self.run_command(name)?).await
+    }
+
+    /// Runs the member of a directory with a command of [`Members::run_command`] and more.
+    pub async fn start(&self, name: &str, command: Command) -> Result<Member, Error> {
         let line = |stream, line: &str| (stream == Stream::Out).then(|| line.to_owned());
-        let (running, line) = Running::start(self.run_command(name)?, DEADLINE, line).await?;
+        let (running, line) = Running::start(command, DEADLINE, line).await?;
         let ready: Value = serde_json::from_str(&line)?;
         Ok(Member {
             number: ready["member"].as_u64().ok_or("a number")?,
             address: ready["address"].as_str().ok_or("an address")?.parse()?,
             peer_address: ready["peer_address"].as_str().ok_or("where it is reached")?.to_owned(),
+            ca: ready["ca"].as_str().ok_or("by whom it is known")?.into(),
             folder: self.path(name),
             running,
         })
@@ -128,7 +136,7 @@ impl Member {
         let mut command = members.gantry(arguments)?;
         command.args(["--admin", &self.address.to_string()]);
         command.arg("--token-file").arg(self.folder.join("admin-token"));
-        command.arg("--ca").arg(self.folder.join("ca.pem"));
+        command.arg("--ca").arg(&self.ca);
         Ok(run_with_input(command, input.as_bytes(), DEADLINE).await?)
     }
 

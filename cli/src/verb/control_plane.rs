@@ -22,6 +22,7 @@ use crate::dev::{control_failed, new_admin_token, stop_control};
 use crate::duration::Span;
 use crate::failure::{Exit, Failure, chain};
 use crate::output::{self, TextFormat};
+use crate::peer_files::{self, PeerFileFlags};
 use crate::signals::Signals;
 
 /// Below the data directory: the admin token, when no file is named.
@@ -61,6 +62,8 @@ pub(crate) struct Run {
     /// by themselves after six to seven tenths of it; the clocks of the cluster have to agree to a tenth of it.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     certificate_life: Span,
+    #[command(flatten)]
+    peer: PeerFileFlags,
     /// What is printed when it serves: text, or one JSON object on one line.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
@@ -107,7 +110,17 @@ impl Run {
     async fn run(self) -> Result<Exit, Failure> {
         let mut signals = Signals::new()?;
         let member = self.member()?;
-        let files = AdminFiles::make(&self.data_dir, &member)?;
+        let mut files = AdminFiles::make(&self.data_dir, &member)?;
+        let member = match self.peer.files() {
+            Some(given) => {
+                // By these admins know it.
+                files.authority = given.authorities.clone();
+                let member = member.with_files(given).map_err(|error| peer_files::unusable(&error))?;
+                peer_files::warn_of_long_life(&member.membership);
+                member
+            }
+            None => member,
+        };
         let options = Options {
             data_dir: self.data_dir.clone(),
             listen: member.place.listen,

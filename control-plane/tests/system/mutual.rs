@@ -69,7 +69,7 @@ impl Running {
         let directory = tempfile::tempdir()?;
         let token = self.token(Role::ControlPlane(ControlPlaneRole {})).await?;
         let address = self.plane.address().to_string();
-        let member = member::join(directory.path(), &token, &address, place()).await?;
+        let member = member::join(directory.path(), &token, &address, place(), None).await?;
         let joined = Running::start(directory).await?;
         let request = ChangeMembersRequest { expected: None, change: Some(Change::Promote(member.id.get())) };
         self.admin.change_members(request).await?;
@@ -178,11 +178,11 @@ async fn a_directory_is_one_members_and_no_empty_disk_gets_its_number() -> Resul
     let token = one.token(Role::ControlPlane(ControlPlaneRole {})).await?;
     let address = one.plane.address().to_string();
     let refused =
-        member::join(one.directory.path(), &token, &address, place()).await.err().ok_or("refused")?;
+        member::join(one.directory.path(), &token, &address, place(), None).await.err().ok_or("refused")?;
     assert_eq!(refused.to_string(), used);
     // The token was not used up for that.
     let directory = tempfile::tempdir()?;
-    let joined = member::join(directory.path(), &token, &address, place()).await?;
+    let joined = member::join(directory.path(), &token, &address, place(), None).await?;
     assert_eq!((joined.id.get(), joined.place.contacts.len()), (2, 1));
     let key = |directory: &TempDir| std::fs::read(directory.path().join("kek"));
     assert_eq!(key(&directory)?, key(&one.directory)?);

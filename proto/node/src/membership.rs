@@ -5,13 +5,16 @@
 //! - key, certificates and authorities are in one file, which only its owner can read and which is replaced as a whole:
 //!   a crash leaves the old one or the new one;
 //! - the next certificate has a key of its own, and is asked for after about two thirds of the life of the one before
-//!   it, at times that differ from process to process; until it is there the old one is shown.
+//!   it, at times that differ from process to process; until it is there the old one is shown;
+//! - what an organisation gives in files takes the place of these, as far as it goes.
 //!
 //! It does not decide who may join: the control plane does.
 
 mod file;
 mod join;
+mod organisation;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,6 +36,7 @@ use crate::tls::{
 use file::Stored;
 pub use file::{FileError, MEMBERSHIP_BYTES_MAX};
 pub use join::{JoinError, JoinedMember};
+use organisation::Given;
 
 /// How long one call may take: a handshake, and a write on a majority of the control plane.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
@@ -50,6 +54,7 @@ pub struct Membership {
     presenter: Arc<Presenter>,
     trust: Arc<Trust>,
     file: PathBuf,
+    given: Option<Given>,
 }
 
 /// Why a control plane is not reached.
@@ -120,7 +125,7 @@ impl Membership {
         let name = certified.peer().name.clone();
         let trust = Trust::new(&authorities)
             .map_err(|source| FileError::Authorities { path: file.clone(), source })?;
-        Ok(Some(Membership { name, presenter: Presenter::new(certified), trust, file }))
+        Ok(Some(Membership { name, presenter: Presenter::new(certified), trust, file, given: None }))
     }
 
     /// Keeps what the founder of a cluster certified itself with.
@@ -133,7 +138,7 @@ impl Membership {
         let trust = Trust::new(authorities)?;
         file::write(&file, request, &certified, authorities).await?;
         let name = certified.peer().name.clone();
-        Ok(Membership { name, presenter: Presenter::new(certified), trust, file })
+        Ok(Membership { name, presenter: Presenter::new(certified), trust, file, given: None })
     }
 
     /// Who this process is.
@@ -168,8 +173,15 @@ impl Membership {
     }
 
     /// Renews the certificate in time, through one of `addresses` (`HOST:PORT`; those beyond [`ADDRESSES_MAX`] are not
-    /// asked). Never ends; dropping the future is safe.
-    pub async fn stay(&self, addresses: &[String]) -> std::convert::Infallible {
+    /// asked), and follows what an organisation gives. Never ends; dropping the future is safe.
+    pub async fn stay(&self, addresses: &[String]) -> Infallible {
+        tokio::select! {
+            never = self.follow() => never,
+            never = self.renew_in_time(addresses), if !self.shows_given() => never,
+        }
+    }
+
+    async fn renew_in_time(&self, addresses: &[String]) -> Infallible {
         let mut pause = RETRY_FIRST;
         loop {
             let Some(certified) = self.presenter.certified() else {
@@ -212,8 +224,7 @@ impl Membership {
         let (certified, authorities) = read(renewed.certificates, &request, |name| *name == self.name)?;
         // The old one is as good when the new one cannot be kept.
         file::write(&self.file, &request, &certified, &authorities).await?;
-        self.trust.replace_authorities(&authorities).map_err(AnswerError::from)?;
-        self.presenter.replace(certified);
+        self.take(certified, &authorities).map_err(AnswerError::from)?;
         Ok(())
     }
 }

@@ -11,6 +11,7 @@
 
 mod accept;
 mod connect;
+mod files;
 mod guard;
 mod handshake;
 mod peer;
@@ -29,6 +30,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use accept::{Accepted, Caller, HANDSHAKE_DEADLINE, HANDSHAKES_MAX, Incoming};
 pub use connect::{Connector, DIAL_DEADLINE, DialError};
+pub(crate) use files::{Follower, Mark};
+pub use files::{OwnFiles, PeerFiles, PeerFilesError};
 pub use guard::{Cut, Guarded};
 pub use handshake::HandshakeError;
 pub use peer::{Expected, Peer, PeerError};

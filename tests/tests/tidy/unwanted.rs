@@ -34,7 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 43] = [
+const OPENERS: [(&str, &str); 44] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -93,6 +93,10 @@ const OPENERS: [(&str, &str); 43] = [
     ("proto/node/src/seal.rs", "seals a secret to one node"),
     ("proto/node/src/membership/join.rs", "gives a join token to the control plane of its cluster"),
     ("proto/node/src/membership/file.rs", "writes and reads the key of a process in its own file"),
+    (
+        "proto/node/src/tls/files.rs",
+        "hands the key of an organisation's file to rustls, and sees whether it has changed",
+    ),
     ("proto/node/src/tls/request.rs", "hands a new key to rustls, and to the file that keeps it"),
     (
         "proto/node/src/token.rs",

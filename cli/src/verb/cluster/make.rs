@@ -14,6 +14,7 @@ use crate::address::host_and_port;
 use crate::context::read_secret;
 use crate::failure::{Exit, Failure, chain};
 use crate::output::{self, TextFormat};
+use crate::peer_files;
 use crate::verb::control_plane::AdminFiles;
 
 /// Where the members of a cluster on one machine are heard.
@@ -40,6 +41,10 @@ pub(crate) struct Join {
     /// File with a token of `gantry cluster token --role control-plane`.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
+    /// PEM certificates of the authorities that the member is believed by, where it shows a certificate of the
+    /// organisation's.
+    #[arg(long, value_name = "FILE")]
+    peer_ca: Option<PathBuf>,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
@@ -126,7 +131,8 @@ impl Join {
             let next = "make one with `gantry cluster token --role control-plane`";
             Failure::error(format!("{}: {error}", self.token_file.display()), next)
         })?;
-        let made = member::join(data_dir, &token, &address, self.place.resolve()?).await;
+        let trust = self.peer_ca.as_deref().map(peer_files::trust).transpose()?;
+        let made = member::join(data_dir, &token, &address, self.place.resolve()?, trust).await;
         let made = made.map_err(|error| not_made(&error, "this member does not join"))?;
         let files = AdminFiles::make(data_dir, &made)?;
         let first = format!("Joined the cluster {} as member {}.", made.membership.cluster(), made.id);

@@ -19,6 +19,7 @@ use crate::address::host_and_port;
 use crate::context::{AdminAddress, read_secret};
 use crate::failure::{Failure, chain};
 use crate::output;
+use crate::peer_files::{self, PeerFileFlags};
 
 /// Below the data directory of a node: its key and certificate.
 const IDENTITY: &str = "identity";
@@ -27,12 +28,14 @@ const IDENTITY: &str = "identity";
 #[derive(Debug, clap::Args)]
 pub(super) struct ProofFlags {
     /// File with the node token of a control plane without TLS; `gantry dev` leaves one as .gantry/node-token.
-    #[arg(long, value_name = "FILE", conflicts_with = "join_token_file")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["join_token_file", "peer_ca"])]
     token_file: Option<PathBuf>,
     /// File with a token of `gantry cluster token --role node`, with which the node joins at its first start. It keeps
     /// its certificate in the data directory.
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    peer: PeerFileFlags,
 }
 
 impl ProofFlags {
@@ -58,6 +61,27 @@ impl ProofFlags {
     }
 
     async fn membership(
+        &self,
+        name: &Name,
+        file: PathBuf,
+        addresses: &[String],
+    ) -> Result<Membership, Failure> {
+        if let Some(given) = self.peer.files().filter(|given| given.own.is_some()) {
+            let own = given.own.as_ref().map(|own| own.certificate.clone()).unwrap_or_default();
+            let membership = Membership::of_files(given).map_err(|error| peer_files::unusable(&error))?;
+            check_name(name, membership.name(), &own)?;
+            peer_files::warn_of_long_life(&membership);
+            return Ok(membership);
+        }
+        let membership = self.enrolled(name, file, addresses).await?;
+        match self.peer.files() {
+            Some(given) => membership.with_files(given).map_err(|error| peer_files::unusable(&error)),
+            None => Ok(membership),
+        }
+    }
+
+    /// By a certificate of the built-in authority.
+    async fn enrolled(
         &self,
         name: &Name,
         file: PathBuf,

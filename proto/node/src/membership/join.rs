@@ -4,6 +4,7 @@
 //! that lives as long as the call.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use gantry_model::Secret;
 use gantry_model::name::Name;
@@ -88,24 +89,27 @@ impl Membership {
         file: PathBuf,
     ) -> Result<Membership, JoinError> {
         let request = CertificateRequest::new()?;
-        let joined = ask(token, Joiner::Node(name.to_string()), address, &request).await?;
+        let trust = Trust::pinned(token.authority);
+        let joined = ask(token, Joiner::Node(name.to_string()), (address, trust), &request).await?;
         let name = PeerName::node(token.cluster.clone(), name.clone());
         keep(token, joined, &request, |given| *given == name, file).await
     }
 
     /// Joins as a process of the control plane with a token, through the member at `address` (`HOST:PORT`), which gives
     /// it a number, and keeps the certificate in `file`. When the future is dropped, or fails late, the token may have
-    /// been used up.
+    /// been used up. `trust`: whom to believe in place of the authority that the token names.
     pub async fn join_as_member(
         token: &JoinToken,
         address: &str,
         file: PathBuf,
+        trust: Option<Arc<Trust>>,
     ) -> Result<JoinedMember, JoinError> {
         let request = CertificateRequest::new()?;
         let seal_key = NodeSealKey::generate().map_err(JoinError::SealKey)?;
         let seal_public_key = seal_key.public_key().as_bytes().to_vec();
         let joiner = Joiner::Member(JoiningMember { seal_public_key });
-        let mut joined = ask(token, joiner, address, &request).await?;
+        let trust = trust.unwrap_or_else(|| Trust::pinned(token.authority));
+        let mut joined = ask(token, joiner, (address, trust), &request).await?;
         let members = std::mem::take(&mut joined.members);
         let sealed = joined.key_file.take().map(|sealed| Sealed {
             encapsulated_key: sealed.encapsulated_key,
@@ -122,11 +126,11 @@ impl Membership {
 async fn ask(
     token: &JoinToken,
     joiner: Joiner,
-    address: &str,
+    (address, trust): (&str, Arc<Trust>),
     request: &CertificateRequest,
 ) -> Result<JoinResponse, JoinError> {
     let expected = Expected::ControlPlaneOf(token.cluster.clone());
-    let connector = Connector::new(Presenter::empty(), Trust::pinned(token.authority), expected);
+    let connector = Connector::new(Presenter::empty(), trust, expected);
     let reached = async { connect(address, connector.map_err(ReachError::Tls)?).await }.await;
     let reach = |source| JoinError::Reach { address: address.to_owned(), source };
     let joining = JoinRequest {
@@ -154,5 +158,5 @@ async fn keep(
     let trust = Trust::new(&authorities).map_err(AnswerError::from)?;
     file::write(&file, request, &certified, &authorities).await?;
     let name = certified.peer().name.clone();
-    Ok(Membership { name, presenter: Presenter::new(certified), trust, file })
+    Ok(Membership { name, presenter: Presenter::new(certified), trust, file, given: None })
 }
