@@ -19,6 +19,7 @@ mod batcher;
 mod directory;
 mod entry;
 mod error;
+mod finish;
 mod hand_over;
 mod log;
 mod machine;
@@ -254,7 +255,8 @@ impl Consensus {
             batcher,
         };
         let consensus = Self { inner: Arc::new(inner) };
-        tokio::spawn(consensus.clone().finish_changes());
+        // It ends with consensus, and is not waited for.
+        drop(runtime::spawn(consensus.clone().finish_changes()));
         Ok(consensus)
     }
 

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gantry_wire::raft_v1 as wire;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::members::{CHANGE_DEADLINE, ChangeError, MembershipChange, Metrics, matched};
@@ -80,31 +79,34 @@ impl Consensus {
     /// is alone.
     pub async fn hand_over_to_any(&self) -> Result<(), ChangeError> {
         let metrics = self.inner.raft.metrics().borrow().clone();
-        if metrics.current_leader != Some(self.inner.voter.0) {
+        let is_own = |voter: u64| voter == self.inner.voter.0;
+        let others = metrics.membership_config.membership().voter_ids().any(|voter| !is_own(voter));
+        if !metrics.current_leader.is_some_and(is_own) || !others {
             return Ok(());
         }
+        let voter = self.successor().await?;
+        self.change_here(MembershipChange::HandOver(voter), None).await.map(|_| ())
+    }
+
+    /// The voter that has most of the log, of those that answer and that are to stay voters.
+    pub(super) async fn successor(&self) -> Result<VoterId, ChangeError> {
+        let metrics = self.inner.raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().filter(|voter| *voter != self.inner.voter.0).collect();
-        if voters.is_empty() {
-            return Ok(());
-        }
+        let newest = membership.get_joint_config().last().cloned().unwrap_or_default();
+        let mut voters: Vec<_> = newest.into_iter().filter(|voter| *voter != self.inner.voter.0).collect();
+        voters.sort_by_key(|voter| std::cmp::Reverse(matched(&metrics, VoterId(*voter))));
         // In an idle cluster one that is gone has as much of the log as the others.
-        let mut asking = JoinSet::new();
         for voter in voters {
             let Some(member) = membership.get_node(&voter) else { continue };
             let peer = Peer { voter: Some(VoterId(voter)), address: member.address.clone() };
             let question = wire::question::Question::ReadIndex(wire::ReadIndex {});
             let question = wire::Question { from: self.inner.voter.0, to: voter, question: Some(question) };
-            let asked = self.inner.peers.ask(peer, question, Duration::from_millis(ELECTION_MS_MAX));
-            asking.spawn(async move { asked.await.is_ok().then_some(VoterId(voter)) });
+            let deadline = Duration::from_millis(ELECTION_MS_MAX);
+            if self.inner.peers.ask(peer, question, deadline).await.is_ok() {
+                return Ok(VoterId(voter));
+            }
         }
-        let there = asking.join_all().await.into_iter().flatten();
-        let Some(voter) = there.max_by_key(|voter| matched(&metrics, *voter)) else {
-            return Err(ChangeError::Refused(
-                "no other voter answers; this member goes on leading".to_owned(),
-            ));
-        };
-        self.change_here(MembershipChange::HandOver(voter), None).await.map(|_| ())
+        Err(ChangeError::Refused("no other voter answers; this member goes on leading".to_owned()))
     }
 
     pub(super) fn is_handing_over(&self) -> bool {

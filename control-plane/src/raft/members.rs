@@ -4,7 +4,7 @@
 //! becomes a voter only once it has the log; the last voter is never removed. A change without an answer is unknown; one
 //! that has begun is finished by whoever leads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_wire::raft_v1 as wire;
@@ -24,7 +24,7 @@ const CATCH_UP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a change of membership may take: two entries, each with its quorum.
 pub(super) const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is waited for news of a leader before another try.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A member of the cluster, as this process knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,19 +117,22 @@ impl Consensus {
         } else {
             CATCH_UP_DEADLINE
         };
-        let deadline = Instant::now() + CHANGE_DEADLINE;
+        // A leader that is to be removed hands over before.
+        let deadline = Instant::now() + CHANGE_DEADLINE + HAND_OVER_DEADLINE;
         let mut metrics = self.inner.raft.server_metrics();
         loop {
             metrics.borrow_and_update();
             if let Some((leader, address)) = self.leader() {
-                if leader == self.inner.voter {
-                    return self.change_here(change, expected).await;
-                }
-                let peer = Peer { voter: Some(leader), address };
-                let question = message::change_to_wire(self.inner.voter, leader.0, &change, expected);
-                let reply = self.inner.peers.ask(peer, question, wait + CHANGE_DEADLINE).await;
-                let reply = reply.map_err(|error| ChangeError::Unknown(error.to_string()))?;
-                if let Some(answer) = message::change_reply_from_wire(reply) {
+                let answer = if leader == self.inner.voter {
+                    Some(self.change_here(change.clone(), expected).await)
+                } else {
+                    let peer = Peer { voter: Some(leader), address };
+                    let question = message::change_to_wire(self.inner.voter, leader.0, &change, expected);
+                    let reply = self.inner.peers.ask(peer, question, wait + CHANGE_DEADLINE).await;
+                    let reply = reply.map_err(|error| ChangeError::Unknown(error.to_string()))?;
+                    message::change_reply_from_wire(reply)
+                };
+                if let Some(answer) = answer.filter(|answer| *answer != Err(ChangeError::NoLeader)) {
                     return answer;
                 }
             }
@@ -227,10 +230,13 @@ impl Consensus {
         expected: Option<MembershipVersion>,
     ) -> Result<Membership, ChangeError> {
         let _one = self.inner.changing.lock().await;
-        let metrics = self.inner.raft.metrics().borrow().clone();
-        check(&metrics, &change, expected)?;
-        let set = |change| self.set_members(change);
-        match change {
+        self.may_change(&change, expected).await?;
+        // Before the first step, too: whatever was waited for meanwhile, another member may have led and changed more.
+        let set = async |step| {
+            self.may_change(&change, expected).await?;
+            self.set_members(step).await
+        };
+        match change.clone() {
             MembershipChange::Learn(voter, address) => {
                 self.refuse_removed(voter).await?;
                 set(ChangeMembers::SetNodes(BTreeMap::from([(voter.0, Member { address })]))).await?;
@@ -242,6 +248,7 @@ impl Consensus {
             }
             MembershipChange::Remove(voter) => {
                 self.remember_removed(voter).await?;
+                let metrics = self.inner.raft.metrics().borrow().clone();
                 let is_voter = metrics.membership_config.membership().voter_ids().any(|id| id == voter.0);
                 set(if is_voter {
                     ChangeMembers::RemoveVoters([voter.0].into())
@@ -255,35 +262,27 @@ impl Consensus {
         Ok(self.membership())
     }
 
-    async fn set_members(&self, change: ChangeMembers<u64, Member>) -> Result<(), ChangeError> {
+    /// Whether this member may make the change now. One that it would remove hands over, so that another makes it.
+    async fn may_change(
+        &self,
+        change: &MembershipChange,
+        expected: Option<MembershipVersion>,
+    ) -> Result<(), ChangeError> {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        check(&metrics, change, expected)?;
+        let is_hand_over = matches!(change, MembershipChange::HandOver(_));
+        if *change == MembershipChange::Remove(self.inner.voter)
+            || self.is_to_leave(&metrics) && !is_hand_over
+        {
+            return Err(self.leave().await);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn set_members(&self, change: ChangeMembers<u64, Member>) -> Result<(), ChangeError> {
         let changed = timeout(CHANGE_DEADLINE, self.inner.raft.change_membership(change, false)).await;
         let late = |_| ChangeError::Unknown("the voters did not agree in time".to_owned());
         changed.map_err(late)?.map(|_| ()).map_err(refused)
-    }
-
-    /// Takes the second step of changes of voters that stopped after the first, whenever this member leads: openraft 0.9
-    /// leaves the two sets of voters as they are when the leader goes between the steps. Ends with consensus.
-    pub(super) async fn finish_changes(self) {
-        let half_way = |metrics: &Metrics| {
-            metrics.running_state.is_err()
-                || metrics.state.is_leader()
-                    && metrics.membership_config.membership().get_joint_config().len() > 1
-        };
-        let mut metrics = self.inner.raft.metrics();
-        let finish = async {
-            while metrics.wait_for(half_way).await.is_ok_and(|metrics| metrics.running_state.is_ok()) {
-                let _one = self.inner.changing.lock().await;
-                if half_way(&metrics.borrow_and_update()) {
-                    let nothing_more = ChangeMembers::AddVoterIds(BTreeSet::new());
-                    match self.set_members(nothing_more).await {
-                        Ok(()) => tracing::info!("a change of voters that had stopped half way was finished"),
-                        Err(error) => tracing::debug!(%error, "a change of voters cannot be finished yet"),
-                    }
-                }
-                tokio::time::sleep(RETRY_INTERVAL).await;
-            }
-        };
-        self.inner.stop.run_until_cancelled(finish).await;
     }
 
     /// Waits until a member has what the leader had when it was asked.

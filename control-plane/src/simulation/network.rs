@@ -20,6 +20,8 @@ use crate::store::simulated::Disk;
 
 /// How long a message takes, in microseconds.
 const CALM_MICROS: (u64, u64) = (100, 2_000);
+/// How soon a connection is known to be broken over which nothing comes any more: it is probed, as `peer::client` says.
+const PROBED_WITHIN: Duration = Duration::from_secs(3);
 /// A checkpoint takes so many times as long.
 const CHECKPOINT_FACTOR: u32 = 50;
 /// How long a duplicate may come behind, at most.
@@ -131,7 +133,8 @@ impl Network {
         Fate::Arrives(after)
     }
 
-    /// Waits until a message has crossed; `false` when it is lost, and then as late as whoever waits may know.
+    /// Waits until a message has crossed; `false` when it is lost, and then as late as whoever waits may know: until it
+    /// waits no more, or until the probes of the connection found out.
     async fn crosses<Answer>(
         &self,
         from: VoterId,
@@ -152,7 +155,7 @@ impl Network {
             }
             Fate::Lost(None) => {}
         }
-        waiting.closed().await;
+        let _ = tokio::time::timeout(PROBED_WITHIN, waiting.closed()).await;
         false
     }
 
