@@ -20,6 +20,7 @@ mod directory;
 mod entry;
 mod error;
 mod finish;
+mod formation;
 mod hand_over;
 mod log;
 mod machine;
@@ -35,7 +36,6 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -52,7 +52,8 @@ use tokio_util::sync::CancellationToken;
 use crate::feed::Feed;
 use crate::store::{Opened, Store, WriteError};
 use batcher::{Batcher, Proposal};
-use entry::{Applied, Config, Member};
+use entry::{Applied, Config};
+use formation::form;
 use log::{Log, Remembered};
 use machine::Machine;
 use network::Network;
@@ -353,39 +354,6 @@ fn restore(options: &Options, opened: Opened, feed: Feed) -> Result<(Log, Machin
     let machine = Machine::new(opened.store.clone(), feed, state, applied);
     let log = Log::new(opened.store, remembered, actual.0, machine.watch_applied());
     Ok((log.map_err(unreadable("the log"))?, machine))
-}
-
-/// Makes the cluster when that is this member's part, and lets a voter that is alone lead.
-async fn form(raft: &Raft<Config>, voter: VoterId, formation: &Formation) -> Result<(), StartError> {
-    let failed = |error: String| StartError::Raft(error);
-    if raft.is_initialized().await.map_err(|error| failed(error.to_string()))? {
-        let metrics = raft.metrics().borrow().clone();
-        let voters: Vec<_> = metrics.membership_config.membership().voter_ids().collect();
-        if voters != [voter.0] {
-            return Ok(());
-        }
-        // Rather than after an election timeout.
-        raft.trigger().elect().await.map_err(|error| failed(error.to_string()))?;
-    } else {
-        let Formation::Found(address) = formation else { return Ok(()) };
-        let members = BTreeMap::from([(voter.0, Member { address: address.clone() })]);
-        raft.initialize(members).await.map_err(|error| failed(error.to_string()))?;
-    }
-    lead(raft, voter).await
-}
-
-/// Waits until the only voter leads and has applied its log.
-async fn lead(raft: &Raft<Config>, voter: VoterId) -> Result<(), StartError> {
-    let failed = |error: String| StartError::Raft(error);
-    let ready = |metrics: &openraft::RaftMetrics<u64, Member>| {
-        let applied = metrics.last_applied.map(|log_id| log_id.index);
-        let stopped = metrics.running_state.is_err();
-        let leads = metrics.current_leader == Some(voter.0) && metrics.state.is_leader();
-        stopped || (leads && applied.is_some() && applied == metrics.last_log_index)
-    };
-    let metrics = raft.wait(Some(START_DEADLINE)).metrics(ready, "leading").await;
-    let metrics = metrics.map_err(|error| failed(error.to_string()))?;
-    metrics.running_state.map_err(|error| failed(error.to_string()))
 }
 
 fn configuration(options: &Options) -> openraft::Config {
