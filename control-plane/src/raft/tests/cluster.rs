@@ -8,6 +8,7 @@ use gantry_wire::raft_v1::{self as wire, CheckpointHead, CheckpointReply, Questi
 use tempfile::TempDir;
 
 use super::*;
+use crate::raft::entry::Member;
 
 /// Members of one process, and who cannot hear whom.
 #[derive(Debug, Default)]

@@ -1,12 +1,13 @@
 //! Checkpoints, purges, failures under way, and directories that must not be started on.
 
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{CommittedLeaderId, EntryPayload};
 
 use super::*;
+use crate::raft::entry::Member;
 
 /// Asks for a checkpoint and waits until the log under it is purged.
 async fn checkpoint(consensus: &Consensus) -> Status {
