@@ -142,6 +142,7 @@ async fn every_kind_is_stored_as_it_was_written_and_reaches_the_node_before_appl
         "name": "dev", "build": "0.1.0", "connected": true, "acked_revision": before + 1, "lag": 0,
         "apply_us": null, "records_dropped": 0, "last_error": "", "address": null, "member": 1,
         "connected_since": null, "urgent_revision": null, "problems": [],
+        "scope": {"everything": true, "tenants": []},
     });
     let listed = governed.admin(&["node", "ls", "-o", "json"], "").await;
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
