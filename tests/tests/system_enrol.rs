@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gantry_tests::agent::{Agent, Message, Protocol};
 use gantry_tests::dev::{command, sibling};
 use gantry_tests::eventually::eventually;
 use gantry_tests::process::{Finished, Running, Stream, run};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -26,7 +27,8 @@ struct Secured {
 }
 
 impl Secured {
-    async fn start() -> Tested<Secured> {
+    /// The flags are those of `control-plane run`.
+    async fn start(flags: &[&str]) -> Tested<Secured> {
         let folder = tempfile::tempdir()?;
         let mut init = gantry(folder.path())?;
         init.args(["cluster", "init", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
@@ -34,7 +36,7 @@ impl Secured {
         let made = run(init, DEADLINE).await?;
         assert!(made.status.success(), "{}", made.stderr);
         let mut command = gantry(folder.path())?;
-        command.args(["control-plane", "run", "--output", "json"]);
+        command.args(["control-plane", "run", "--output", "json"]).args(flags);
         command.arg("--data-dir").arg(folder.path().join("control-plane"));
         let (plane, address) = serving(command).await?;
         Ok(Secured { plane, address, folder })
@@ -42,6 +44,15 @@ impl Secured {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Has a token made with which a node of this name joins.
+    async fn token(&self, name: &str) -> Tested {
+        let made = self.admin(&["cluster", "token", "--role", "node", "--name", name]).await?;
+        let is_token = made.stdout.starts_with("gantry-join-1.") && made.stdout.lines().count() == 1;
+        assert!(is_token, "{}", made.stderr);
+        std::fs::write(self.path("join-token"), &made.stdout)?;
+        Ok(std::fs::set_permissions(self.path("join-token"), PermissionsExt::from_mode(0o600))?)
     }
 
     /// An admin verb, over TLS.
@@ -54,12 +65,7 @@ impl Secured {
     }
 
     fn node(&self, name: &str) -> Tested<Command> {
-        let mut command = gantry(self.folder.path())?;
-        command.args(["data-plane", "run", "--output", "json", "--name", name, "--listen", "127.0.0.1:0"]);
-        command.args(["--control-plane", &self.address.to_string()]);
-        command.arg("--join-token-file").arg(self.path("join-token"));
-        command.arg("--data-dir").arg(self.path(name));
-        Ok(command)
+        node_of(&self.folder, self.address, name)
     }
 
     async fn connected(&self) -> Tested<Vec<String>> {
@@ -69,6 +75,16 @@ impl Secured {
         let connected = nodes.filter(|node| node["connected"] == true);
         Ok(connected.filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect())
     }
+}
+
+/// A node in a folder, with the token that lies there, as a process.
+fn node_of(folder: &TempDir, control_plane: SocketAddr, name: &str) -> Tested<Command> {
+    let mut command = gantry(folder.path())?;
+    command.args(["data-plane", "run", "--output", "json", "--name", name, "--listen", "127.0.0.1:0"]);
+    command.args(["--control-plane", &control_plane.to_string()]);
+    command.arg("--join-token-file").arg(folder.path().join("join-token"));
+    command.arg("--data-dir").arg(folder.path().join(name));
+    Ok(command)
 }
 
 fn gantry(folder: &Path) -> Tested<Command> {
@@ -84,12 +100,8 @@ async fn serving(process: Command) -> Tested<(Running, SocketAddr)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_joins_once_comes_back_by_its_certificate_and_is_thrown_out() -> Tested {
-    let secured = Secured::start().await?;
-    let made = secured.admin(&["cluster", "token", "--role", "node", "--name", "a"]).await?;
-    assert!(made.stdout.starts_with("gantry-join-1.") && made.stdout.lines().count() == 1, "{}", made.stderr);
-    std::fs::write(secured.path("join-token"), &made.stdout)?;
-    std::fs::set_permissions(secured.path("join-token"), PermissionsExt::from_mode(0o600))?;
-
+    let secured = Secured::start(&[]).await?;
+    secured.token("a").await?;
     let (running, _) = serving(secured.node("a")?).await?;
     assert_eq!(secured.connected().await?, ["a"]);
     let identity = std::fs::metadata(secured.path("a").join("identity"))?;
@@ -112,5 +124,39 @@ async fn a_node_joins_once_comes_back_by_its_certificate_and_is_thrown_out() -> 
     let token = std::fs::metadata(secured.path("control-plane").join("admin-token"))?;
     assert_eq!(token.permissions().mode() & 0o777, 0o600);
     assert_eq!(secured.plane.terminate(DEADLINE).await?.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_certificate_ended_while_it_was_down_serves_what_it_last_had() -> Tested {
+    let secured = Secured::start(&["--certificate-life", "30s"]).await?;
+    secured.token("a").await?;
+    let (running, _) = serving(secured.node("a")?).await?;
+    std::fs::write(
+        secured.path("acme.yaml"),
+        "kind: Tenant\nname: acme\n---\n\
+         kind: Server\ntenant: acme\nname: files\nspec: {url: \"http://127.0.0.1:1/mcp\"}\n---\n\
+         kind: Endpoint\ntenant: acme\nname: main\nspec: {servers: [files]}\n",
+    )?;
+    let file = secured.path("acme.yaml").to_string_lossy().into_owned();
+    let applied = secured.admin(&["apply", "-f", &file, "--wait"]).await?;
+    assert!(applied.status.success(), "{}", applied.stderr);
+    secured.plane.kill().await?;
+    running.terminate(DEADLINE).await?;
+
+    // With the flags of its first start: the token is used up, and nobody is there who could take it.
+    let restarted = async || {
+        let (running, address) = serving(node_of(&secured.folder, secured.address, "a").ok()?).await.ok()?;
+        if running.output().contains("has ended: no control plane takes the node in") {
+            return Some((running, address));
+        }
+        running.kill().await.ok()?;
+        None
+    };
+    let (running, address) = eventually("the certificate to end", 3 * DEADLINE, restarted).await;
+    let mut agent = Agent::connect(&format!("http://{address}/acme/main/mcp"), Protocol::Http1).await?;
+    let call = Message::call("add", json!({"a": 2, "b": 3}));
+    assert_eq!(agent.ask(&call).await?.status, 401, "{}", running.output());
+    running.kill().await?;
     Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! Always holds: a token that all nodes share is sent over loopback only; a certificate that counts is used rather than
 //! a join token of its cluster, so that a service may name the same flags at every start. A token of another cluster is
-//! one that the node was given to move there, as after `gantry cluster restore`.
+//! one that the node was given to move there, as after `gantry cluster restore`. A node whose certificate ended while it
+//! was down, and that cannot join anew, starts all the same, and serves what it last had, as one that ran on would.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +19,7 @@ use gantry_node::token::JoinToken;
 use crate::address::host_and_port;
 use crate::context::{AdminAddress, read_secret};
 use crate::failure::{Failure, chain};
-use crate::output;
+use crate::output::{self, Paint};
 use crate::peer_files::{self, PeerFileFlags};
 
 /// Below the data directory of a node: its key and certificate.
@@ -93,23 +94,15 @@ impl ProofFlags {
         if let Some(kept) = kept {
             check_name(name, kept.name(), &file)?;
             let moves = matches!(&token, Ok(Some(token)) if token.cluster != *kept.cluster());
-            if kept.expires_at_ms() > now_ms() && !moves {
-                return Ok(kept);
-            }
-            if self.join_token_file.is_none() {
-                return Err(Failure::error(
-                    format!("the certificate in {} has expired", file.display()),
-                    "join again: `gantry cluster token --role node`, then `--join-token-file FILE`",
-                ));
+            if !moves {
+                return Ok(if kept.expires_at_ms() > now_ms() {
+                    kept
+                } else {
+                    or_kept(join_anew(token, name, &file, addresses).await, kept, &file)
+                });
             }
         }
-        let Some(token) = token? else {
-            return Err(Failure::usage(
-                format!("nothing proves the node: it has no certificate in {}", file.display()),
-                "make a token with `gantry cluster token --role node`, and name its file with --join-token-file",
-            ));
-        };
-        join(&token, name, &file, addresses).await
+        join_anew(token, name, &file, addresses).await
     }
 
     fn join_token(&self) -> Result<Option<JoinToken>, Failure> {
@@ -120,6 +113,33 @@ impl ProofFlags {
         })?;
         Ok(Some(token))
     }
+}
+
+async fn join_anew(
+    token: Result<Option<JoinToken>, Failure>,
+    name: &Name,
+    file: &Path,
+    addresses: &[String],
+) -> Result<Membership, Failure> {
+    let Some(token) = token? else {
+        return Err(Failure::usage(
+            format!("nothing proves the node: it has no certificate that counts in {}", file.display()),
+            "make a token with `gantry cluster token --role node`, and name its file with --join-token-file",
+        ));
+    };
+    join(&token, name, file, addresses).await
+}
+
+/// What was joined, or the membership whose certificate has ended.
+fn or_kept(joined: Result<Membership, Failure>, kept: Membership, file: &Path) -> Membership {
+    joined.unwrap_or_else(|failure| {
+        output::warn(&format!(
+            "the certificate in {} has ended: no control plane takes the node in, and it serves what it last had",
+            file.display()
+        ));
+        output::say(failure.render(Paint::stderr()).trim_end());
+        kept
+    })
 }
 
 /// Asks one control plane after the other; the first that says no has said it for all of them. One that cannot be
