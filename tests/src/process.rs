@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Output kept of a child that runs to its end. The longest, of the conformance suite, is 40 KiB.
@@ -24,6 +25,8 @@ pub const TAIL_LINES_MAX: usize = 100_000;
 /// Lines that may wait to be looked at before a child is ready; its output blocks beyond.
 const LINES_WAITING_MAX: usize = 64;
 
+/// The time until the rest of what a child printed that has ended is read.
+const READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// The time that `kill` may take.
 const SIGNAL_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -89,6 +92,8 @@ pub struct Running {
     program: String,
     child: Child,
     tail: Tail,
+    /// What reads its streams.
+    reading: Vec<JoinHandle<()>>,
 }
 
 #[derive(Clone, Default)]
@@ -173,9 +178,11 @@ impl Running {
             .map_err(|source| spawn_error(&program, source))?;
         let tail = Tail::default();
         let (sender, mut lines) = mpsc::channel(LINES_WAITING_MAX);
-        follow(child.stdout.take(), Stream::Out, &tail, sender.clone());
-        follow(child.stderr.take(), Stream::Err, &tail, sender);
-        let mut running = Self { program, child, tail };
+        let reading = vec![
+            follow(child.stdout.take(), Stream::Out, &tail, sender.clone()),
+            follow(child.stderr.take(), Stream::Err, &tail, sender),
+        ];
+        let mut running = Self { program, child, tail, reading };
         let recognised = timeout(time_max, async {
             while let Some((stream, line)) = lines.recv().await {
                 if let Some(found) = ready(stream, &line) {
@@ -230,15 +237,19 @@ impl Running {
         self.ended(time_max).await
     }
 
-    /// Waits until the child has ended.
+    /// Waits until the child has ended, and what it printed is read.
     ///
     /// # Errors
     /// When it does not end within `time_max`; it is killed with this value then.
     pub async fn ended(&mut self, time_max: Duration) -> Result<ExitStatus, ProcessError> {
-        match timeout(time_max, self.child.wait()).await {
-            Ok(status) => status.map_err(|source| self.io_error(source)),
-            Err(_) => Err(self.too_long(time_max)),
+        let Ok(status) = timeout(time_max, self.child.wait()).await else {
+            return Err(self.too_long(time_max));
+        };
+        for reading in self.reading.drain(..) {
+            // A child of the child may hold the stream open.
+            let _ = timeout(READ_TIME_MAX, reading).await;
         }
+        status.map_err(|source| self.io_error(source))
     }
 
     /// Sends the child a signal, such as `STOP`. One that has ended does not hear it.
@@ -299,10 +310,10 @@ fn follow(
     name: Stream,
     tail: &Tail,
     lines: mpsc::Sender<(Stream, String)>,
-) {
-    let Some(stream) = stream else { return };
+) -> JoinHandle<()> {
     let tail = tail.clone();
     tokio::spawn(async move {
+        let Some(stream) = stream else { return };
         let mut reader = BufReader::new(stream).lines();
         while let Ok(Some(line)) = reader.next_line().await {
             tail.push(line.clone());
