@@ -320,7 +320,7 @@ fn follow(
             // Once the child is ready nobody looks at its lines any more.
             let _ = lines.send((name, line)).await;
         }
-    });
+    })
 }
 
 fn program(command: &Command) -> String {
