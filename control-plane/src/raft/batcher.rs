@@ -3,7 +3,7 @@
 //! openraft 0.9 writes and syncs once per entry, so commands that wait together are proposed together.
 //!
 //! What always holds:
-//! - One entry is in flight. While it is, at most [`QUEUED_MAX`] commands wait; more are turned away at once.
+//! - One entry is in flight, as long as anybody waits for it. While it is, at most [`QUEUED_MAX`] commands wait; more are turned away at once.
 //! - An entry holds at most [`BATCH_COMMANDS_MAX`] commands and [`BATCH_BYTES_MAX`] bytes, or one longer command.
 //! - A command that was turned away was never proposed. Of every other one that failed it is unknown whether it was
 //!   committed, and nobody here proposes it again.
@@ -105,7 +105,7 @@ impl Batcher {
 
     /// Proposes an entry and answers all who wait for it. `false` when consensus has ended.
     async fn commit(&mut self, batch: Vec<Proposal>) -> bool {
-        let (commands, replies): (Vec<_>, Vec<_>) =
+        let (commands, mut replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
         self.log_bytes += commands.iter().map(|command| command.len() as u64).sum::<u64>();
         let written = tokio::select! {
@@ -118,6 +118,9 @@ impl Batcher {
                 }
                 return false;
             }
+            // openraft 0.9 never answers for an entry of a leader that lost its office, and whose log was then replaced
+            // by a checkpoint. Waiting on, this member would propose nothing more, not even when it leads again.
+            () = everybody_left(&mut replies) => return true,
         };
         match written {
             Ok(committed) => {
@@ -158,6 +161,13 @@ fn answer(answers: Vec<Answer>, replies: Vec<oneshot::Sender<Result<Committed, P
             reason: "it was proposed before, and what became of it is not remembered any more".into(),
         };
         let _ = reply.send(outcome.map(|outcome| Committed { revision, outcome }).ok_or_else(forgotten));
+    }
+}
+
+/// Whoever proposes waits for so long and no longer.
+async fn everybody_left(replies: &mut [oneshot::Sender<Result<Committed, ProposeError>>]) {
+    for reply in replies {
+        reply.closed().await;
     }
 }
 

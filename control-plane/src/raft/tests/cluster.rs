@@ -266,6 +266,44 @@ async fn a_member_that_is_far_behind_is_given_a_checkpoint() {
 }
 
 #[tokio::test]
+async fn a_leader_whose_command_went_with_a_checkpoint_proposes_again_when_it_leads() {
+    let cluster = Cluster::start(3, 4).await;
+    cluster.cut(ONE);
+    let cut_off = cluster.member(ONE);
+    let lost = tokio::spawn(async move { cut_off.propose(put("lost")).await });
+    let leader = cluster.leader_among(TWO, &[TWO, THREE]).await;
+    let leader = cluster.member(leader);
+    for round in 0..40 {
+        apply(&leader, &format!("t{round:02}")).await;
+    }
+    // What the one that is cut off needs next is there in no log any more.
+    let index = leader.status().await.checkpoint.expect("a checkpoint");
+    leader.inner.raft.trigger().purge_log(index).await.expect("purge");
+    let gone = |metrics: &openraft::RaftMetrics<u64, Member>| {
+        metrics.purged.is_some_and(|log_id| log_id.index >= index)
+    };
+    leader.inner.raft.wait(Some(Duration::from_secs(10))).metrics(gone, "purged").await.expect("purged");
+    cluster.heal();
+    let back = cluster.member(ONE);
+    back.catch_up().await.expect("caught up");
+    assert_eq!(tenants(&back), tenants(&leader));
+    let installed = |metrics: &openraft::RaftMetrics<u64, Member>| {
+        metrics.purged.is_some_and(|log_id| log_id.index >= index)
+    };
+    back.inner
+        .raft
+        .wait(Some(Duration::from_secs(10)))
+        .metrics(installed, "a checkpoint")
+        .await
+        .expect("it came as one");
+    // Whoever asked would have left by itself after [`PROPOSE_DEADLINE`].
+    lost.abort();
+    leader.change_members(MembershipChange::HandOver(ONE), None).await.expect("handed over");
+    apply(&back, "after").await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn changes_of_membership_are_guarded() {
     let mut cluster = Cluster::start(2, CHECKPOINT_ENTRIES).await;
     let leader = cluster.member(ONE);
