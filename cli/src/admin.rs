@@ -1,4 +1,5 @@
-//! The admin client: one gRPC connection, the token on every call, and what a refusal means to a person.
+//! The admin client: one gRPC connection, the token on every call or the certificate of the connection, and what a refusal
+//! means to a person.
 //!
 //! Always holds: a call ends within [`CALL_TIMEOUT`]; a write that got no answer is told as unknown, never as failed.
 
@@ -9,11 +10,12 @@ use gantry_node::bearer::Bearer;
 use gantry_node::tls::{Connector, Expected, Presenter, Trust};
 use gantry_wire::MESSAGE_BYTES_MAX;
 use gantry_wire::admin_v1::admin_client::AdminClient;
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use crate::context::AdminAccess;
+use crate::context::{AdminAccess, Proof};
 use crate::failure::{Exit, Failure, chain};
 
 /// How long a connection may take: the service is on this machine.
@@ -27,7 +29,20 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const UNANSWERED: &str = "no answer in time; a change may or may not have been made";
 
 /// The generated client with the token on every call.
-pub(crate) type Service = AdminClient<InterceptedService<Channel, Bearer>>;
+pub(crate) type Service = AdminClient<InterceptedService<Channel, ShownToken>>;
+
+/// Puts the token on every call, where there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct ShownToken(Option<Bearer>);
+
+impl Interceptor for ShownToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(bearer) = &self.0 {
+            bearer.show(&mut request);
+        }
+        Ok(request)
+    }
+}
 
 /// A connection to the admin service.
 #[derive(Clone)]
@@ -61,12 +76,16 @@ impl Admin {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL);
         let channel = match &access.trust {
             None => endpoint.connect().await,
-            Some(trust) => endpoint.connect_with_connector(connector(trust)?).await,
+            Some(trust) => endpoint.connect_with_connector(connector(trust, &access.proof)?).await,
         };
         let channel = channel.map_err(unreachable)?;
-        let token = Bearer::new(access.token.as_secret())
-            .map_err(|error| Failure::error(format!("the admin token: {error}"), "check the token file"))?;
-        let service = AdminClient::with_interceptor(channel, token)
+        let token = match &access.proof {
+            Proof::Certificate(_) => None,
+            Proof::Token(token) => Some(Bearer::new(token.as_secret()).map_err(|error| {
+                Failure::error(format!("the admin token: {error}"), "check the token file")
+            })?),
+        };
+        let service = AdminClient::with_interceptor(channel, ShownToken(token))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Admin { service, is_plain: access.trust.is_none() })
@@ -109,9 +128,16 @@ fn is_broken(status: &Status) -> bool {
     std::error::Error::source(status).is_some_and(|error| error.is::<tonic::transport::Error>())
 }
 
-/// Dials a control plane that the authority has named; the token proves the admin.
-fn connector(trust: &Arc<Trust>) -> Result<Connector, Failure> {
-    Connector::new(Presenter::empty(), trust.clone(), Expected::ControlPlane)
+/// Dials a control plane that the authority has named.
+fn connector(trust: &Arc<Trust>, proof: &Proof) -> Result<Connector, Failure> {
+    let (presenter, expected) = match proof {
+        Proof::Token(_) => (Presenter::empty(), Expected::ControlPlane),
+        Proof::Certificate(certified) => {
+            let cluster = certified.peer().name.cluster.clone();
+            (Presenter::new(certified.clone()), Expected::ControlPlaneOf(cluster))
+        }
+    };
+    Connector::new(presenter, trust.clone(), expected)
         .map_err(|error| Failure::error(chain(&error), "look at the file that --ca names"))
 }
 
@@ -131,7 +157,7 @@ pub(crate) fn refused(status: &Status, next: &str) -> Failure {
         Code::Aborted => Failure::new(Exit::Unavailable, message, "run the command again"),
         Code::Unauthenticated => Failure::error(
             format!("the admin service refuses the token: {message}"),
-            "use the context file of the running `gantry dev`, or name the right one with `--token-file FILE`",
+            "use the context file of the running `gantry dev`, or name the right one with `--token-file FILE` or `--cert FILE`",
         ),
         Code::PermissionDenied => Failure::new(Exit::Denied, message, "ask an admin who may do this"),
         Code::Unimplemented => Failure::error(

@@ -1,15 +1,17 @@
-//! Where the admin service is and what proves the admin: flags, environment, or the context file of `gantry dev`.
+//! Where the admin service is and what proves the admin, a token or a certificate: flags, environment, or the context
+//! file of `gantry dev`.
 //!
 //! Always holds: a token is sent only to the address that it belongs to, and only over loopback or over TLS to a control
 //! plane that the authority of the cluster has named; a context file that others can read is not used.
 
+mod certificate;
 mod file;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_node::tls::{Trust, read_authorities};
+use gantry_node::tls::{Certified, Trust, read_authorities};
 use url::{Host, Url};
 
 use crate::failure::{Failure, chain};
@@ -29,8 +31,14 @@ pub(crate) struct Access {
     #[arg(long, env = "GANTRY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Certificate of the cluster's authority, as PEM: the admin service is reached over TLS.
-    #[arg(long, env = "GANTRY_CA", value_name = "FILE", requires_all = ["admin", "token_file"])]
+    #[arg(long, env = "GANTRY_CA", value_name = "FILE", requires = "admin")]
     ca: Option<PathBuf>,
+    /// Your certificate in place of a token: a file of `gantry admin certificate`, or PEM with --key and --ca.
+    #[arg(long, env = "GANTRY_CERT", value_name = "FILE", requires = "admin", conflicts_with = "token_file")]
+    cert: Option<PathBuf>,
+    /// The key of --cert, as PEM, where that holds none.
+    #[arg(long, env = "GANTRY_KEY", value_name = "FILE", requires_all = ["cert", "ca"])]
+    key: Option<PathBuf>,
     #[command(flatten)]
     context: ContextFlag,
 }
@@ -51,9 +59,18 @@ pub(crate) struct AdminAccess {
     /// Whom to believe that it is there; `None`: without TLS.
     pub(crate) trust: Option<Arc<Trust>>,
     /// What proves the admin.
-    pub(crate) token: SecretText,
+    pub(crate) proof: Proof,
     /// The tenant that is meant when none is named.
     pub(crate) tenant: Option<String>,
+}
+
+/// What proves an admin.
+#[derive(Debug)]
+pub(crate) enum Proof {
+    /// On each call.
+    Token(SecretText),
+    /// In the handshake; there is TLS.
+    Certificate(Certified),
 }
 
 /// Host and port of an admin service: on loopback, or anywhere for TLS.
@@ -116,6 +133,22 @@ impl AdminAddress {
 impl Access {
     /// Finds address and token. The token of a context is used for the address of that context only.
     pub(crate) fn resolve(&self) -> Result<AdminAccess, Failure> {
+        if let (Some(admin), Some(cert)) = (&self.admin, &self.cert) {
+            let ca = self.ca.as_deref().map(trust).transpose()?;
+            let (certified, trust) = certificate::read(cert, self.key.as_deref(), ca)?;
+            return Ok(AdminAccess {
+                address: AdminAddress::parse_secured(admin)?,
+                trust: Some(trust),
+                proof: Proof::Certificate(certified),
+                tenant: self.context.find()?.map(|context| context.tenant),
+            });
+        }
+        if let (Some(admin), Some(_), None) = (&self.admin, &self.ca, &self.token_file) {
+            return Err(Failure::usage(
+                format!("nothing proves to the admin service at {admin} who calls"),
+                "add `--token-file FILE`, or `--cert FILE`",
+            ));
+        }
         let found = match (&self.admin, &self.token_file) {
             (Some(admin), Some(token_file)) => {
                 let context = self.context.find()?;
@@ -126,7 +159,7 @@ impl Access {
                 return Ok(AdminAccess {
                     address,
                     trust,
-                    token: read_secret(token_file)?,
+                    proof: Proof::Token(read_secret(token_file)?),
                     tenant: context.map(|context| context.tenant),
                 });
             }
@@ -145,7 +178,7 @@ impl Access {
             None if address == own => context.admin_token,
             None => return Err(no_context(self.admin.as_deref())),
         };
-        Ok(AdminAccess { address, trust: None, token, tenant: Some(context.tenant) })
+        Ok(AdminAccess { address, trust: None, proof: Proof::Token(token), tenant: Some(context.tenant) })
     }
 }
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use gantry_node::tls::TlsFiles;
 
 use crate::admin::Admin;
-use crate::context::{AdminAccess, AdminAddress, ContextFile, SecretText};
+use crate::context::{AdminAccess, AdminAddress, ContextFile, Proof, SecretText};
 use crate::demo::DemoServer;
 use crate::failure::{Exit, Failure};
 use crate::node::NodeProcess;
@@ -155,7 +155,7 @@ impl Dev {
         let access = AdminAccess {
             trust: None,
             address: AdminAddress::parse(&admin_address.to_string())?,
-            token: admin_token.clone(),
+            proof: Proof::Token(admin_token.clone()),
             tenant: Some(plan.tenant.to_owned()),
         };
         let admin = Admin::connect(&access).await?;

@@ -1,7 +1,7 @@
 //! The built-in authority: it signs the certificates by which the processes of a cluster know each other.
 //!
 //! Always holds:
-//! - a certificate is for one name with its labels, which the caller decides; of a request only the key and the proof of it count;
+//! - a certificate is for one name with its labels, or an admin's with its token, which the caller decides; of a request only the key and the proof of it count;
 //! - it counts for [`LEAF_LIFE`], or for less where that is asked for ([`Ca::with_life`]), and has a random serial number of 128 bits;
 //! - the authority's key is in the state, sealed by the vault; in memory it is only while somebody holds a [`Ca`].
 //!
@@ -10,8 +10,10 @@
 use std::time::{Duration, SystemTime};
 
 use gantry_control_state::State;
+use gantry_model::admin::token_uri;
 use gantry_model::identity::{ClusterId, Party, PeerName};
-use gantry_model::{Labels, Secret};
+use gantry_model::key::KeyId;
+use gantry_model::{Labels, Name, Secret};
 use gantry_node::tls::{CertificateRequest, Certified, CertifiedError, RequestError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -156,18 +158,39 @@ impl Ca {
         (name, labels): (&PeerName, &Labels),
         now: SystemTime,
     ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
-        if request.len() > REQUEST_BYTES_MAX {
-            return Err(IssueError::TooLarge(request.len()));
-        }
         if name.cluster != self.cluster {
             return Err(IssueError::OtherCluster(name.clone()));
+        }
+        // One without labels is as builds before them make it, and read it.
+        let labels = (!labels.is_empty()).then(|| labels.to_uri(name.cluster.as_str()));
+        self.sign(request, leaf(name, labels, now, self.life)?)
+    }
+
+    /// Certifies that the key of `request` is that of an admin, as long as a token of his counts. The chain, leaf first.
+    pub(crate) fn issue_to_admin(
+        &self,
+        request: &[u8],
+        (name, token): (&Name, KeyId),
+        now: SystemTime,
+    ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+        let name = PeerName::admin(self.cluster.clone(), name.clone());
+        let token = token_uri(&self.cluster, token);
+        self.sign(request, leaf(&name, Some(token), now, self.life)?)
+    }
+
+    fn sign(
+        &self,
+        request: &[u8],
+        params: CertificateParams,
+    ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+        if request.len() > REQUEST_BYTES_MAX {
+            return Err(IssueError::TooLarge(request.len()));
         }
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
             .map_err(IssueError::Request)?;
         if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(IssueError::KeyKind);
         }
-        let params = leaf((name, labels), now, self.life)?;
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(IssueError::Sign)?;
         Ok(vec![leaf.der().clone(), self.certificate.clone()])
     }
@@ -187,9 +210,10 @@ fn skew(life: Duration) -> Duration {
     CLOCK_SKEW.min(life / 10)
 }
 
-/// What is certified of a name.
+/// What is certified of a name; `more` is what stands beside it.
 fn leaf(
-    (name, labels): (&PeerName, &Labels),
+    name: &PeerName,
+    more: Option<String>,
     now: SystemTime,
     life: Duration,
 ) -> Result<CertificateParams, IssueError> {
@@ -197,9 +221,7 @@ fn leaf(
     fill_random(&mut serial)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    // One without labels is as builds before them make it, and read it.
-    let labels = (!labels.is_empty()).then(|| labels.to_uri(name.cluster.as_str()));
-    for uri in [Some(name.to_string()), labels].into_iter().flatten() {
+    for uri in [Some(name.to_string()), more].into_iter().flatten() {
         params.subject_alt_names.push(SanType::URI(uri.try_into().map_err(IssueError::Sign)?));
     }
     params.is_ca = IsCa::ExplicitNoCa;

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use aws_lc_rs::digest;
 use gantry_control_state::{Command, Outcome, State};
 use gantry_model::enrolment::{EnrolmentChange, JoinRole, JoinTokenId, Joiner};
-use gantry_model::identity::{MemberId, PeerName};
+use gantry_model::identity::{MemberId, Party, PeerName};
 use gantry_model::{Labels, Name, Revision};
 use gantry_node::seal::{SealPublicKey, Sealed};
 use gantry_node::tls::{Caller, Peer};
@@ -156,6 +156,12 @@ impl Enrol for EnrolService {
         let peer: Peer = caller(&request)?.peer.clone().ok_or_else(|| {
             Status::unauthenticated("a certificate is renewed by the one before it, and none was shown")
         })?;
+        if matches!(peer.name.party, Party::Admin(_)) {
+            // Whether he still is one is asked there.
+            return Err(Status::permission_denied(
+                "an admin renews his certificate with `gantry admin certificate`",
+            ));
+        }
         let state = self.plane.consensus.feed().latest().state;
         // The handshake asked that too, perhaps before the revocation came here.
         if revocations(&state, &self.plane.consensus.membership()).cover(&peer) {

@@ -1,4 +1,9 @@
-//! `gantry admin`: who may call the control plane, and what. A token is printed once, alone, on standard output.
+//! `gantry admin`: who may call the control plane, and what. A token, or a certificate in its place, is printed once,
+//! alone, on standard output.
+
+mod certificate;
+
+use std::path::PathBuf;
 
 use gantry_model::admin::Role;
 use gantry_wire::admin_v1::{
@@ -30,6 +35,10 @@ pub(crate) enum Admin {
     Delete(Delete),
     /// Show who calls, and what the roles are.
     Whoami(Whoami),
+    /// Make a key, and the request by which an admin who may make admins certifies it.
+    Request(certificate::MakeRequest),
+    /// Have a certificate of your own, or the next one: it takes the place of a token, and ends within a day.
+    Certificate(certificate::Certificate),
 }
 
 /// `gantry admin create`.
@@ -43,6 +52,9 @@ pub(crate) struct Create {
     /// How long the token is good, such as 90d; for ever when absent.
     #[arg(long, value_name = "SPAN")]
     expires: Option<Span>,
+    /// Certify the key of this request, as PEM, in place of showing the token.
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
     #[command(flatten)]
     access: Access,
 }
@@ -84,6 +96,9 @@ pub(crate) struct Rotate {
     /// Refuse when the admin was changed after this revision.
     #[arg(long, value_name = "REVISION")]
     expect: Option<u64>,
+    /// Certify the key of this request, as PEM, in place of showing the new token.
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
     #[command(flatten)]
     access: Access,
 }
@@ -148,6 +163,8 @@ impl Admin {
             }
             Admin::Rotate(rotate) => rotate.run().await,
             Admin::Delete(delete) => delete.run().await,
+            Admin::Request(make) => make.run(),
+            Admin::Certificate(certificate) => certificate.run().await,
             Admin::Whoami(whoami) => {
                 let client = Client::connect(&whoami.access.resolve()?).await?;
                 let answer =
@@ -162,12 +179,14 @@ impl Admin {
 
 impl Create {
     async fn run(self) -> Result<Exit, Failure> {
+        let certificate_request = certificate::read_request(self.request.as_deref())?;
         let client = Client::connect(&self.access.resolve()?).await?;
         let request = CreateAdminRequest {
             name: self.name.clone(),
             roles: self.role.iter().map(ToString::to_string).collect(),
             expires_in_seconds: self.expires.map_or(0, |span| span.seconds),
             expected_revision: None,
+            certificate_request,
         };
         let next = "`gantry admin ls` lists the admins, `gantry get tenants` the tenants";
         let answer = client.ask(client.service().create_admin(request), next).await?;
@@ -177,6 +196,7 @@ impl Create {
 
 impl Rotate {
     async fn run(self) -> Result<Exit, Failure> {
+        let certificate_request = certificate::read_request(self.request.as_deref())?;
         let client = Client::connect(&self.access.resolve()?).await?;
         let name = self.name.unwrap_or_default();
         let request = RotateAdminTokenRequest {
@@ -184,6 +204,7 @@ impl Rotate {
             expires_in_seconds: self.expires.map_or(0, |span| span.seconds),
             grace_seconds: self.grace.seconds,
             expected_revision: self.expect,
+            certificate_request,
         };
         let next = "`gantry admin whoami` shows who calls";
         let answer = client.ask(client.service().rotate_admin_token(request), next).await?;
@@ -203,13 +224,23 @@ impl Delete {
     }
 }
 
-/// Prints a new token, which is the only line on standard output.
+/// Prints a new token, which is the only line on standard output, or the certificate in its place.
 fn hand_over(name: &str, answer: &AdminTokenResponse) -> Result<Exit, Failure> {
     let of = if name.is_empty() { String::new() } else { format!(" of admin {name}") };
     let end = match answer.expires_at_ms {
         0 => String::new(),
         ms => format!(", which ends {}", rfc3339(ms)),
     };
+    if let Some(made) = &answer.certificate {
+        output::say(&format!(
+            "certificate{of}, which ends {}, and hangs on token {}{end}\nrevision {}",
+            rfc3339(made.expires_at_ms),
+            answer.id,
+            answer.revision
+        ));
+        output::print(&certificate::to_pem(&made.chain))?;
+        return Ok(Exit::Done);
+    }
     output::say(&format!(
         "token {}{of}{end}; it is shown this once: write it to a file and name that with --token-file\nrevision {}",
         answer.id, answer.revision

@@ -24,7 +24,7 @@ pub(crate) enum Cluster {
     RotateKeys(RotateKeys),
     /// Make a token with which one process may join.
     Token(token::Token),
-    /// Take the certificates of a node back: it is cut off, and may join again with a new token.
+    /// Take the certificates of a node, or of an admin, back: it is cut off, and may join again with a new token.
     Revoke(token::Revoke),
     /// Show the members of the control plane: who leads, who votes, how far each is.
     Status(members::Status),

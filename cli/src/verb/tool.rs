@@ -16,7 +16,7 @@ const DESCRIPTION_MAX: usize = 60;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Tool {
     /// List the tools of a tenant's servers; with --agent also what that agent may call.
-    Ls(List),
+    Ls(Box<List>),
     /// Call a tool through an endpoint, with an agent's key, as an agent does.
     Call(Box<Call>),
 }

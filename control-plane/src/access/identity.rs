@@ -48,6 +48,8 @@ pub(crate) enum Proof {
         begins_at_ms: u64,
         /// Until when, in milliseconds since 1970.
         expires_at_ms: u64,
+        /// Without which token it does not count; an organisation's authority names none.
+        token: Option<KeyId>,
     },
 }
 
@@ -71,6 +73,7 @@ impl Doorkeeper {
                     serial: peer.serial.clone(),
                     begins_at_ms: peer.begins_at_ms,
                     expires_at_ms: peer.expires_at_ms,
+                    token: peer.token,
                 };
                 Identity { name: name.clone(), proof }
             }
@@ -112,12 +115,23 @@ impl Doorkeeper {
                     )));
                 }
             }
-            Proof::Certificate { begins_at_ms, .. } => {
+            Proof::Certificate { begins_at_ms, token, .. } => {
                 // It begins a little before it was made. An older one is of another admin of this name.
                 let skew = u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX);
-                if begins_at_ms.saturating_add(skew) < stored.created_at_ms {
+                // Certificates know whole seconds.
+                let created_at_ms = stored.created_at_ms - stored.created_at_ms % 1_000;
+                if begins_at_ms.saturating_add(skew) < created_at_ms {
                     return Err(Status::unauthenticated(
                         "the certificate is of an earlier admin of this name; have another one made",
+                    ));
+                }
+                let counts = |id: &KeyId| {
+                    let token = stored.tokens.iter().find(|token| token.id == *id);
+                    token.is_some_and(|token| token.expires_at_ms.is_none_or(|end| end > now_ms))
+                };
+                if !token.as_ref().is_none_or(counts) {
+                    return Err(Status::unauthenticated(
+                        "the token that the certificate hangs on has ended; have another one made",
                     ));
                 }
             }

@@ -82,6 +82,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("RotateAdminToken", Permission::Own, "rotate tokens"),
     rule("DeleteAdmin", Permission::Administer, "delete admins"),
     rule("Backup", Permission::Operate, "back the cluster up"),
+    rule("CertifyAdmin", Permission::Own, "have certificates"),
 ];
 
 impl Permission {

@@ -1,6 +1,7 @@
 //! Admins: who there is, making one, giving a new token, ending one.
 //!
-//! Always holds: a token is in the answer that makes it and nowhere else; what is stored is a hash of its secret. Who
+//! Always holds: a token is in the answer that makes it and nowhere else, or in none where a certificate hangs on it;
+//! what is stored is a hash of its secret. Who
 //! makes one for himself, and may not make admins, gets none that counts longer than what he has proved himself with.
 
 use std::time::Duration;
@@ -18,11 +19,13 @@ use tonic::Status;
 use zeroize::Zeroizing;
 
 use super::call::Call;
+use super::certificates;
 use super::keys::expiry;
 use super::rejection::{parse, parse_or_every, refused};
 use crate::access::identity::{Identity, Proof};
 use crate::access::rules::Permission;
 use crate::access::sha256;
+use crate::ca::LEAF_LIFE;
 use crate::plane::now_ms;
 use crate::vault::{CryptoError, fill_random};
 
@@ -43,9 +46,10 @@ pub(super) async fn create(call: &Call, request: &CreateAdminRequest) -> Result<
     roles.dedup();
     let now_ms = now_ms();
     let token = NewToken::make(&name, now_ms, request.expires_in_seconds)?;
+    let answer = token.answer(call, &name, &request.certificate_request)?;
     let admin = Admin { name, roles, tokens: vec![token.stored.clone()], created_at_ms: now_ms };
     let revision = change(call, AdminChange::Create(admin)).await?;
-    Ok(token.respond(revision))
+    Ok(AdminTokenResponse { revision: revision.0, ..answer })
 }
 
 pub(super) async fn rotate(
@@ -69,10 +73,11 @@ pub(super) async fn rotate(
     let mut token = NewToken::make(&name, now_ms, request.expires_in_seconds)?;
     token.stored.expires_at_ms = [token.stored.expires_at_ms, end_at_ms].into_iter().flatten().min();
     let older_end_at_ms = now_ms.saturating_add(request.grace_seconds.saturating_mul(1_000));
+    let answer = token.answer(call, &name, &request.certificate_request)?;
     let stored = token.stored.clone();
     let rotation = AdminChange::Rotate { name, token: stored, older_end_at_ms, now_ms, asked_with };
     let revision = change(call, rotation).await?;
-    Ok(token.respond(revision))
+    Ok(AdminTokenResponse { revision: revision.0, ..answer })
 }
 
 pub(super) async fn delete(call: &Call, request: &DeleteAdminRequest) -> Result<DeleteAdminResponse, Status> {
@@ -119,7 +124,8 @@ fn own_info(state: &State, identity: &Identity) -> Result<AdminInfo, Status> {
     Ok(AdminInfo { proof: identity.proof.to_string(), ..own })
 }
 
-/// What binds a new token of whoever makes it for himself: the token that he has shown, and when his proof ends.
+/// What binds a new token of whoever makes it for himself: the token that he has shown, or that his certificate hangs on,
+/// and when his proof ends.
 fn bounds(call: &Call) -> (Option<KeyId>, Option<u64>) {
     let Identity { name, proof } = call.identity();
     match proof {
@@ -130,7 +136,7 @@ fn bounds(call: &Call) -> (Option<KeyId>, Option<u64>) {
             let shown = admin.and_then(|admin| admin.tokens.iter().find(|token| token.id == *id));
             (Some(*id), shown.and_then(|token| token.expires_at_ms))
         }
-        Proof::Certificate { expires_at_ms, .. } => (None, Some(*expires_at_ms)),
+        Proof::Certificate { expires_at_ms, token, .. } => (*token, Some(*expires_at_ms)),
     }
 }
 
@@ -175,13 +181,19 @@ impl NewToken {
         Ok(NewToken { presented, stored: AdminToken { id, hash, created_at_ms: now_ms, expires_at_ms } })
     }
 
-    fn respond(&self, revision: Revision) -> AdminTokenResponse {
-        AdminTokenResponse {
-            revision: revision.0,
+    /// What its bearer is told: the token, or a certificate for his key that hangs on it.
+    fn answer(&self, call: &Call, name: &Name, request: &[u8]) -> Result<AdminTokenResponse, Status> {
+        let told = AdminTokenResponse {
             id: self.stored.id.to_string(),
-            token: self.presented.to_text().expose().clone(),
             expires_at_ms: self.stored.expires_at_ms.unwrap_or(0),
+            ..AdminTokenResponse::default()
+        };
+        if request.is_empty() {
+            return Ok(AdminTokenResponse { token: self.presented.to_text().expose().clone(), ..told });
         }
+        let state = call.plane.consensus.feed().latest().state;
+        let certificate = certificates::sign(call, &state, (name, &self.stored), request, LEAF_LIFE)?;
+        Ok(AdminTokenResponse { certificate: Some(certificate), ..told })
     }
 }
 

@@ -237,6 +237,7 @@ macro_rules! about_nothing {
 }
 
 about_nothing!(
+    CertifyAdminRequest,
     ExplainRequest,
     ListMembersRequest,
     RotateNodeKeysRequest,

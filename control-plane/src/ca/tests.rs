@@ -66,6 +66,7 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
     let expected = Peer {
         name: node(&ca),
         labels: labels.clone(),
+        token: None,
         serial: peer.serial.clone(),
         begins_at_ms: milliseconds(now - CLOCK_SKEW),
         expires_at_ms: milliseconds(now + LEAF_LIFE),
@@ -78,8 +79,8 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
 
     // Who has a certificate cannot make more of them.
     let leaf_as_authority = Issuer::from_ca_cert_der(&chain[0], key)?;
-    let forged = leaf((&node(&ca), &Labels::default()), now, LEAF_LIFE)?
-        .signed_by(&KeyPair::generate()?, &leaf_as_authority)?;
+    let forged =
+        leaf(&node(&ca), None, now, LEAF_LIFE)?.signed_by(&KeyPair::generate()?, &leaf_as_authority)?;
     let mut forged_chain = vec![forged.der().clone()];
     forged_chain.extend(chain);
     assert!(counts(&ca, &forged_chain, now).is_err());
@@ -97,6 +98,7 @@ fn a_short_certificate_counts_from_shortly_before_and_is_not_due_at_once() -> Te
     let expected = Peer {
         name: node(&ca),
         labels: Labels::default(),
+        token: None,
         serial: peer.serial.clone(),
         begins_at_ms: milliseconds(now - life / 10),
         expires_at_ms: milliseconds(now + life),
@@ -105,6 +107,26 @@ fn a_short_certificate_counts_from_shortly_before_and_is_not_due_at_once() -> Te
     let longest = Ca::open(&vault, &state)?.with_life(LEAF_LIFE * 2);
     let chain = longest.issue(CertificateRequest::new()?.as_der(), (&node(&ca), &Labels::default()), now)?;
     assert_eq!(Peer::read(&chain[0])?.expires_at_ms, milliseconds(now + LEAF_LIFE));
+    Ok(())
+}
+
+#[test]
+fn an_admins_certificate_names_the_token_that_it_hangs_on_and_is_for_a_client_only() -> Tested {
+    let (_directory, vault, state) = founded()?;
+    let ca = Ca::open(&vault, &state)?;
+    let (alice, token, now) = ("alice".parse()?, KeyId([7; 8]), SystemTime::now());
+    let chain = ca.issue_to_admin(CertificateRequest::new()?.as_der(), (&alice, token), now)?;
+    let peer = Peer::read(&chain[0])?;
+    let expected = Peer {
+        name: PeerName::admin(ca.cluster().clone(), alice),
+        labels: Labels::default(),
+        token: Some(token),
+        serial: peer.serial.clone(),
+        begins_at_ms: milliseconds(now - CLOCK_SKEW),
+        expires_at_ms: milliseconds(now + LEAF_LIFE),
+    };
+    assert_eq!(peer, expected);
+    assert!(counts(&ca, &chain, now).is_err(), "nobody is believed to be a server for it");
     Ok(())
 }
 

@@ -28,14 +28,14 @@ use crate::node::{Connection, Process};
 const NOT_GOOD: &str = "the join token is not good here: it may have been used, have expired, or be for something \
                         else; make another with `gantry cluster token`";
 
-struct Secured {
-    plane: ControlPlane,
-    admin: Admin,
+pub(crate) struct Secured {
+    pub(crate) plane: ControlPlane,
+    pub(crate) admin: Admin,
     _directory: TempDir,
 }
 
 impl Secured {
-    async fn start() -> Result<Secured> {
+    pub(crate) async fn start() -> Result<Secured> {
         let directory = tempfile::tempdir()?;
         let options = Options { transport: Transport::Tls, ..harness::options(directory.path()) };
         let plane = gantry_control_plane::start(options).await?;
@@ -93,7 +93,11 @@ impl Node {
     }
 }
 
-async fn dial(plane: &ControlPlane, presenter: Arc<Presenter>, trust: Arc<Trust>) -> Result<Channel> {
+pub(crate) async fn dial(
+    plane: &ControlPlane,
+    presenter: Arc<Presenter>,
+    trust: Arc<Trust>,
+) -> Result<Channel> {
     let cluster: ClusterId = plane.cluster_id().parse()?;
     let connector = Connector::new(presenter, trust, Expected::ControlPlaneOf(cluster))?;
     let endpoint = Endpoint::from_shared(format!("http://{}", plane.address()))?.timeout(DEADLINE);

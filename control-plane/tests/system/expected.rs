@@ -90,6 +90,7 @@ async fn keys_and_secrets_and_admins_are_guarded_too() -> Result {
         roles: vec!["auditor".into()],
         expires_in_seconds: 0,
         expected_revision,
+        certificate_request: Vec::new(),
     };
     let made = harness.admin.create_admin(create(None)).await?.into_inner().revision;
     let end = |expected| DeleteAdminRequest { name: "alice".into(), expected_revision: Some(expected) };

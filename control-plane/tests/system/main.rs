@@ -5,6 +5,7 @@ mod admin;
 mod admins;
 mod backup;
 mod catalog;
+mod certificates;
 mod cluster;
 mod enrol;
 mod expected;

@@ -2,13 +2,15 @@
 //!
 //! Always holds: of a token only a hash is stored. Its text form is `gantry_admin_NAME_ID_SECRET`, so that whoever finds
 //! a lost one sees whose it is; no name has a `_`, so it reads in one way. A role that is of a tenant names it, and
-//! says nothing about others.
+//! says nothing about others. A certificate that was issued to an admin names the token that it hangs on, and counts
+//! no longer than that does.
 //!
 //! What each role may do stands where calls are answered (`control-plane/src/access`).
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::identity::ClusterId;
 use crate::key::{KEY_SECRET_BYTES, KeyId, from_hex, push_hex};
 use crate::name::{Name, NameError, TenantName};
 use crate::secret::Secret;
@@ -17,6 +19,11 @@ use crate::secret::Secret;
 pub const ROOT: &str = "root";
 /// What the text of every admin token begins with, so that secret scanners can find a lost one.
 pub const ADMIN_TOKEN_PREFIX: &str = "gantry_admin_";
+
+/// Begins the text that names a token in a certificate, before the cluster.
+const SCHEME: &str = "gantry://";
+/// Follows the cluster in it.
+const TOKEN_SEGMENT: &str = "/admin-token/";
 
 /// Somebody who may call the admin service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +168,24 @@ impl PresentedToken {
     }
 }
 
+/// The token that a certificate hangs on, as it stands in that: `gantry://CLUSTER/admin-token/ID`.
+pub fn token_uri(cluster: &ClusterId, id: KeyId) -> String {
+    format!("{SCHEME}{cluster}{TOKEN_SEGMENT}{id}")
+}
+
+/// Whether a text in a certificate is about a token at all, readable or not.
+pub fn is_token_uri(text: &str) -> bool {
+    let rest = text.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(_, rest)| rest.starts_with(&TOKEN_SEGMENT[1..]))
+}
+
+/// Reads what [`token_uri`] wrote for a cluster; `None`: it is something else.
+pub fn read_token_uri(text: &str, cluster: &ClusterId) -> Option<KeyId> {
+    let id = text.strip_prefix(SCHEME)?.strip_prefix(cluster.as_str())?.strip_prefix(TOKEN_SEGMENT)?;
+    // Another spelling of a number would be a second text for one token.
+    id.parse().ok().filter(|read: &KeyId| read.to_string() == id)
+}
+
 impl FromStr for PresentedToken {
     type Err = TokenFormatError;
 
@@ -195,6 +220,21 @@ mod tests {
         for other in ["", "gantry_admin_", "gantry_admin_alice", "gantry_01020304050607ff_ab", &longer] {
             assert_eq!(other.parse::<PresentedToken>().err(), Some(TokenFormatError), "{other}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_certificate_names_its_token_in_one_way() -> Result<(), NameError> {
+        let (cluster, id) = ("c1".parse()?, KeyId([1, 2, 3, 4, 5, 6, 7, 0xff]));
+        let text = token_uri(&cluster, id);
+        assert_eq!(text, "gantry://c1/admin-token/01020304050607ff");
+        assert_eq!((is_token_uri(&text), read_token_uri(&text, &cluster)), (true, Some(id)));
+        assert_eq!(read_token_uri(&text, &"c2".parse()?), None, "of another cluster");
+        for other in ["01020304050607FF", "01020304050607f", "01020304050607ff/", ""] {
+            let other = format!("gantry://c1/admin-token/{other}");
+            assert_eq!((is_token_uri(&other), read_token_uri(&other, &cluster)), (true, None), "{other}");
+        }
+        assert!(!is_token_uri("gantry://c1/admin/alice") && !is_token_uri("gantry://c1/scope"));
         Ok(())
     }
 

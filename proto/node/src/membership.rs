@@ -292,6 +292,7 @@ mod tests {
         let peer = Peer {
             name: "gantry://c/node/a".parse().expect("a name"),
             labels: Default::default(),
+            token: None,
             serial: Serial::new(&[1]),
             begins_at_ms: 1_000_000,
             expires_at_ms: 2_000_000,

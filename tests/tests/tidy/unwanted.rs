@@ -34,7 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 44] = [
+const OPENERS: [(&str, &str); 45] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -47,6 +47,7 @@ const OPENERS: [(&str, &str); 44] = [
         "stores headers of an imported file as credentials, and looks up the key it made",
     ),
     ("cli/src/mcp/transport.rs", "sends the agent key with each call"),
+    ("cli/src/verb/admin/certificate.rs", "writes the key of an admin into a file of its own"),
     ("cli/src/verb/cluster/backup.rs", "writes the operator's new backup key into a file of its own"),
     ("cli/src/verb/cluster/make.rs", "joins with a token"),
     ("cli/src/verb/cluster/restore.rs", "reads the operator's backup key from its file"),

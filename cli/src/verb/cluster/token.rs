@@ -53,8 +53,11 @@ enum Role {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Revoke {
     /// The node whose certificates are taken back.
-    #[arg(long, value_name = "NODE")]
-    node: Name,
+    #[arg(long, value_name = "NODE", required_unless_present = "admin_name")]
+    node: Option<Name>,
+    /// The admin whose certificates are; tokens count still.
+    #[arg(long, value_name = "ADMIN", conflicts_with = "node")]
+    admin_name: Option<Name>,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
@@ -118,7 +121,12 @@ impl Revoke {
         let admin = Admin::connect(&self.access.resolve()?).await?;
         let next = "`gantry status` shows the nodes";
         let status = admin.ask(admin.service().status(StatusRequest {}), next).await?;
-        let name = format!("gantry://{}/node/{}", status.cluster_id, self.node);
+        let party = match (&self.node, &self.admin_name) {
+            (Some(node), _) => format!("node/{node}"),
+            (None, Some(admin)) => format!("admin/{admin}"),
+            (None, None) => return Err(Failure::usage("nobody is named", "add `--node NODE`")),
+        };
+        let name = format!("gantry://{}/{party}", status.cluster_id);
         let request = RevokeCertificateRequest { subject: Some(Subject::Name(name.clone())) };
         let done = admin.ask(admin.service().revoke_certificate(request), next).await?;
         output::print(&match self.output {

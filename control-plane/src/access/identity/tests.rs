@@ -19,7 +19,7 @@ fn token(id: u8) -> PresentedToken {
     }
 }
 
-/// Alice, made at 10 minutes, with token 1, and token 2, which ends at 20 minutes.
+/// Alice, made a little after 10 minutes, with token 1, and token 2, which ends at 20 minutes.
 fn state() -> State {
     let stored = |id: u8, expires_at_ms| AdminToken {
         id: KeyId([id; 8]),
@@ -31,7 +31,7 @@ fn state() -> State {
         name: "alice".parse().expect("a name"),
         roles: vec![Role::Auditor(None)],
         tokens: vec![stored(1, None), stored(2, Some(1_200_000))],
-        created_at_ms: 600_000,
+        created_at_ms: 600_999,
     };
     let mut state = State::default();
     state.apply(Revision(1), &Command::ChangeAdmin(AdminChange::Create(alice)));
@@ -84,29 +84,40 @@ fn what_proves_nobody_is_refused_in_the_same_words() {
 
 #[test]
 fn a_certificate_is_an_admins_when_it_was_made_for_him_and_a_token_beside_it_counts_instead() {
-    let caller = |name: &str, begins_at_ms: u64| Caller {
+    let hanging = |name: &str, begins_at_ms: u64, token: Option<KeyId>| Caller {
         address: ([127, 0, 0, 1], 9).into(),
         peer: Some(Peer {
             name: format!("gantry://c/{name}").parse::<PeerName>().expect("a name"),
             labels: Default::default(),
+            token,
             serial: Serial::new(&[5]),
             begins_at_ms,
             expires_at_ms: 90_000_000,
         }),
     };
-    let certificate = |begins_at_ms| Proof::Certificate {
+    let caller = |name: &str, begins_at_ms: u64| hanging(name, begins_at_ms, None);
+    let certificate = |token| Proof::Certificate {
         serial: Serial::new(&[5]),
-        begins_at_ms,
+        begins_at_ms: 300_000,
         expires_at_ms: 90_000_000,
+        token,
     };
     // A certificate begins five minutes before it is made.
     let alice = caller("admin/alice", 300_000);
-    assert_eq!(ask(None, Some(&alice), 0), identity("alice", certificate(300_000)));
+    assert_eq!(ask(None, Some(&alice), 0), identity("alice", certificate(None)));
     assert_eq!(ask(Some(ROOT_TOKEN), Some(&alice), 0), identity("root", Proof::Root));
     assert_eq!(ask(Some("wrong"), Some(&alice), 0), wrong(), "who shows a token is taken at it");
     for other in [caller("admin/alice", 299_999), caller("admin/bob", 300_000), caller("node/alice", 300_000)]
     {
         let refused = ask(None, Some(&other), 0).map_err(|(code, _)| code);
         assert_eq!(refused, Err(Code::Unauthenticated));
+    }
+    // It counts as long as the token does that it hangs on.
+    let (second, gone) = (Some(KeyId([2; 8])), Some(KeyId([3; 8])));
+    let by_second = hanging("admin/alice", 300_000, second);
+    assert_eq!(ask(None, Some(&by_second), 1_199_999), identity("alice", certificate(second)));
+    for (caller, now_ms) in [(by_second, 1_200_000), (hanging("admin/alice", 300_000, gone), 0)] {
+        let ended = "the token that the certificate hangs on has ended; have another one made".to_owned();
+        assert_eq!(ask(None, Some(&caller), now_ms), Err((Code::Unauthenticated, ended)));
     }
 }

@@ -1,10 +1,13 @@
-//! What a certificate says of its owner: one name, a serial number, when it ends, and what a node may hold.
+//! What a certificate says of its owner: one name, a serial number, when it ends, what a node may hold, and which token
+//! an admin's hangs on.
 //!
 //! Always holds: a [`Peer`] carries exactly one name. It is only what the certificate says; that an authority said so
 //! is for [`super::Trust`] to decide, before anybody asks here.
 
 use std::fmt;
 
+use gantry_model::admin::{is_token_uri, read_token_uri};
+use gantry_model::key::KeyId;
 use gantry_model::scope::{Labels, LabelsError};
 use rustls::pki_types::CertificateDer;
 
@@ -17,6 +20,8 @@ pub struct Peer {
     pub name: PeerName,
     /// What it may hold, where it is a node.
     pub labels: Labels,
+    /// The token without which it does not count, where it is an admin.
+    pub token: Option<KeyId>,
     /// Which of its certificates.
     pub serial: Serial,
     /// From when the certificate counts, in milliseconds since 1970.
@@ -54,6 +59,9 @@ pub enum PeerError {
     /// What its owner may hold is not understood, so that nothing is.
     #[error("what the certificate's owner may hold cannot be read")]
     Labels(#[source] LabelsError),
+    /// What it hangs on is not understood, so that nothing is.
+    #[error("the token that the certificate hangs on cannot be read")]
+    Token,
     /// It is somebody else's.
     #[error("the certificate is that of {presented}, and {expected} was expected")]
     NotExpected {
@@ -68,8 +76,9 @@ impl Peer {
     /// Reads what a certificate says.
     pub fn read(certificate: &CertificateDer<'_>) -> Result<Peer, PeerError> {
         let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|_| PeerError::Unreadable)?;
-        let (labels, names): (Vec<&str>, Vec<&str>) =
-            parsed.valid_uri_names().partition(|uri| Labels::is_uri(uri));
+        let (tokens, others): (Vec<&str>, Vec<&str>) =
+            parsed.valid_uri_names().partition(|uri| is_token_uri(uri));
+        let (labels, names): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|uri| Labels::is_uri(uri));
         let [name] = names[..] else {
             return Err(PeerError::NameCount(names.len()));
         };
@@ -79,12 +88,18 @@ impl Peer {
             [labels] => Labels::from_uri(labels, name.cluster.as_str()).map_err(PeerError::Labels)?,
             _ => return Err(PeerError::Labels(LabelsError)),
         };
+        let token = match tokens[..] {
+            [] => None,
+            [token] => Some(read_token_uri(token, &name.cluster).ok_or(PeerError::Token)?),
+            _ => return Err(PeerError::Token),
+        };
         let (_, dated) =
             x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
         let validity = dated.validity();
         Ok(Peer {
             name,
             labels,
+            token,
             serial: Serial::new(parsed.serial()),
             begins_at_ms: milliseconds(validity.not_before.timestamp()),
             expires_at_ms: milliseconds(validity.not_after.timestamp()),

@@ -10,6 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::presenter::{Certified, CertifiedError};
 
+/// What a request is called in PEM; the second is what some older tools write.
+const REQUEST_TAGS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+
 /// A key of ECDSA over P-256, and the request (PKCS #10) to certify it. It asks for no name: the authority decides that.
 #[derive(Debug)]
 pub struct CertificateRequest {
@@ -28,6 +31,17 @@ impl CertificateRequest {
         let key = KeyPair::generate()?;
         let request = CertificateParams::default().serialize_request(&key)?;
         Ok(CertificateRequest { key: Secret::new(key.serialize_der()), request: request.der().to_vec() })
+    }
+
+    /// Reads a request that somebody made elsewhere, as PEM; its DER. What it says is for the authority to look at.
+    pub fn read_pem(text: &[u8]) -> Option<Vec<u8>> {
+        let part = pem::parse(text).ok()?;
+        REQUEST_TAGS.contains(&part.tag()).then(|| part.into_contents())
+    }
+
+    /// The request, as PEM, for an authority elsewhere.
+    pub fn request_to_pem(&self) -> String {
+        pem::encode(&Pem::new(REQUEST_TAGS[0], self.request.clone()))
     }
 
     /// The request, as DER.

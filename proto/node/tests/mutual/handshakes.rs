@@ -330,9 +330,9 @@ fn no_key_is_shown_by_debug() {
     let authority = Authority::new();
     let presenter = authority.presenter(&node("a"));
     let Some(certified) = presenter.certified() else { panic!("it has one") };
-    let Peer { name, labels, serial, begins_at_ms, expires_at_ms } = certified.peer();
+    let Peer { name, labels, token, serial, begins_at_ms, expires_at_ms } = certified.peer();
     let peer = format!(
-        "Peer {{ name: {name:?}, labels: {labels:?}, serial: {serial:?}, begins_at_ms: {begins_at_ms}, expires_at_ms: {expires_at_ms} }}"
+        "Peer {{ name: {name:?}, labels: {labels:?}, token: {token:?}, serial: {serial:?}, begins_at_ms: {begins_at_ms}, expires_at_ms: {expires_at_ms} }}"
     );
     let shown = format!("Presenter {{ certified: Some(Certified {{ peer: {peer}, .. }}) }}");
     assert_eq!(format!("{presenter:?}"), shown);
