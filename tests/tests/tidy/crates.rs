@@ -22,7 +22,7 @@ struct Edges {
     tests: &'static [&'static str],
 }
 
-const EDGES: [Edges; 10] = [
+const EDGES: [Edges; 11] = [
     Edges { name: "gantry-model", folder: "proto/model", code: &[], tests: &[] },
     Edges { name: "gantry-policy", folder: "proto/policy", code: &["gantry-model"], tests: &PROTO },
     Edges { name: "gantry-wire", folder: "proto/wire", code: &["gantry-model"], tests: &PROTO },
@@ -33,6 +33,8 @@ const EDGES: [Edges; 10] = [
         code: &["gantry-model", "gantry-wire"],
         tests: &PROTO,
     },
+    // What a token says is for each plane to make something of, so it knows none of the words of ours.
+    Edges { name: "gantry-token", folder: "proto/token", code: &[], tests: &[] },
     Edges {
         name: "gantry-control-state",
         folder: "control-plane/state",
