@@ -46,6 +46,7 @@ use verb::delete::Delete;
 use verb::diff::Diff;
 use verb::get::Get;
 use verb::key::Key;
+use verb::login::Login;
 use verb::node::Node;
 use verb::policy::Policy;
 use verb::revoke::Revoke;
@@ -79,6 +80,7 @@ enum Verb {
     Key(Key),
     #[command(subcommand)]
     Admin(Admin),
+    Login(Login),
     #[command(subcommand)]
     Revoke(Revoke),
     #[command(subcommand)]
@@ -140,6 +142,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Catalog(verb) => verb.run().await,
             Verb::Key(verb) => verb.run().await,
             Verb::Admin(verb) => verb.run().await,
+            Verb::Login(verb) => verb.run().await,
             Verb::Revoke(verb) => verb.run().await,
             Verb::Policy(verb) => verb.run().await,
             Verb::Credential(verb) => verb.run().await,

@@ -18,6 +18,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod key;
+pub(crate) mod login;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod revoke;

@@ -5,6 +5,7 @@
 //! them. Admins come through [`gate`], which knows each of them by [`identity`] and asks [`rules`] before anything of a
 //! call is read.
 
+pub(crate) mod federation;
 pub(crate) mod gate;
 pub(crate) mod identity;
 pub(crate) mod rules;

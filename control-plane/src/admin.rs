@@ -15,6 +15,7 @@ mod certificates;
 mod credential;
 mod endpoints;
 mod enrolment;
+mod issuers;
 mod keys;
 mod members;
 mod names;
@@ -290,5 +291,29 @@ impl Admin for AdminService {
         // Nothing is changed, but by the word of a state that is behind a token might still count.
         let (call, request) = self.enter(request).await?;
         certificates::certify(&call, &request).map(Response::new)
+    }
+
+    async fn put_admin_issuer(
+        &self,
+        request: Request<PutAdminIssuerRequest>,
+    ) -> Result<Response<PutAdminIssuerResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        issuers::put(&call, &request).await.map(Response::new)
+    }
+
+    async fn list_admin_issuers(
+        &self,
+        request: Request<ListAdminIssuersRequest>,
+    ) -> Result<Response<ListAdminIssuersResponse>, Status> {
+        let (call, _) = self.enter(request).await?;
+        Ok(Response::new(issuers::list(&call)))
+    }
+
+    async fn delete_admin_issuer(
+        &self,
+        request: Request<DeleteAdminIssuerRequest>,
+    ) -> Result<Response<DeleteAdminIssuerResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        issuers::delete(&call, &request).await.map(Response::new)
     }
 }

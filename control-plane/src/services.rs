@@ -16,6 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::access::federation::{self, Federation};
 use crate::access::gate::Gate;
 use crate::access::identity::Doorkeeper;
 use crate::access::{NodeCheck, TokenCheck, Whose};
@@ -59,11 +60,14 @@ pub(crate) fn serve(
         Transport::Plain { node_token } => NodeCheck::Token(TokenCheck::new(Whose::Node, node_token)),
         Transport::Tls => NodeCheck::Certificate,
     };
+    let federation = Federation::default();
+    plane.tasks.spawn(federation::follow(plane.clone(), federation.clone()));
+    let doorkeeper = Doorkeeper::new(&options.admin_token, federation);
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
         .max_concurrent_streams(STREAMS_MAX)
-        .add_service(Gate::new(admin, plane.clone(), Doorkeeper::new(&options.admin_token)))
+        .add_service(Gate::new(admin, plane.clone(), doorkeeper))
         .add_service(InterceptedService::new(stream, node_check))
         .add_service(EnrolServer::new(EnrolService::new(plane.clone())));
     let stop = plane.stop.clone().cancelled_owned();

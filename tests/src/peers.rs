@@ -7,11 +7,13 @@
 mod client;
 mod everything;
 mod install;
+mod issuer;
 mod scripted;
 
 pub use client::{Call, Client, ClientError, Outcome, Target};
 pub use everything::{Everything, Speech};
 pub use install::{InstallError, Node, Python, folder};
+pub use issuer::Issuer;
 pub use scripted::Scripted;
 
 /// Set to `1` where everything has to be there, as in continuous integration.

@@ -2,6 +2,7 @@
 //! alone, on standard output.
 
 mod certificate;
+mod issuer;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,8 @@ pub(crate) enum Admin {
     Request(certificate::MakeRequest),
     /// Have a certificate of your own, or the next one: it takes the place of a token, and ends within a day.
     Certificate(certificate::Certificate),
+    #[command(subcommand)]
+    Issuer(issuer::Issuer),
 }
 
 /// `gantry admin create`.
@@ -165,6 +168,7 @@ impl Admin {
             Admin::Delete(delete) => delete.run().await,
             Admin::Request(make) => make.run(),
             Admin::Certificate(certificate) => certificate.run().await,
+            Admin::Issuer(issuer) => issuer.run().await,
             Admin::Whoami(whoami) => {
                 let client = Client::connect(&whoami.access.resolve()?).await?;
                 let answer =

@@ -88,7 +88,7 @@ where
                 Err(refused) => return Ok(no_entry(refused).into_http()),
             };
             let state = plane.consensus.feed().latest().state;
-            let identified = doorkeeper.identify(request.headers(), caller.as_ref(), &state, now_ms());
+            let identified = doorkeeper.admit(request.headers(), caller.as_ref(), &state).await;
             let identity = match identified {
                 Ok(identity) => identity,
                 Err(status) => {

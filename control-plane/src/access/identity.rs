@@ -1,4 +1,5 @@
-//! Who an admin is: by the token that the control plane was started with, by a token of his own, or by a certificate.
+//! Who an admin is: by the token that the control plane was started with, by a token of his own, by a certificate, or by
+//! the token of an issuer that the cluster believes.
 //!
 //! Always holds: what does not prove anybody is refused in the same words, whoever it names; what an admin may do is as
 //! the state has it at the moment of the call, so a deleted admin or an ended token counts for nothing at once.
@@ -15,17 +16,20 @@ use gantry_node::tls::Caller;
 use tonic::Status;
 use tonic::codegen::http::HeaderMap;
 
+use super::federation::{Federated, Federation};
 use super::{TokenCheck, Whose, sha256};
 use crate::ca::CLOCK_SKEW;
+use crate::plane::now_ms;
 
 /// Knows admins.
 #[derive(Debug, Clone)]
 pub(crate) struct Doorkeeper {
     root: TokenCheck,
+    federation: Federation,
 }
 
 /// Somebody who has proved who he is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Identity {
     /// Who; `root` for the token that the control plane was started with.
     pub(crate) name: Name,
@@ -34,7 +38,7 @@ pub(crate) struct Identity {
 }
 
 /// How an admin has proved who he is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Proof {
     /// By the token that the control plane was started with.
     Root,
@@ -51,11 +55,30 @@ pub(crate) enum Proof {
         /// Without which token it does not count; an organisation's authority names none.
         token: Option<KeyId>,
     },
+    /// By a token of an issuer.
+    Federated(Box<Federated>),
 }
 
 impl Doorkeeper {
-    pub(crate) fn new(root: &Secret<String>) -> Doorkeeper {
-        Doorkeeper { root: TokenCheck::new(Whose::Admin, root) }
+    pub(crate) fn new(root: &Secret<String>, federation: Federation) -> Doorkeeper {
+        Doorkeeper { root: TokenCheck::new(Whose::Admin, root), federation }
+    }
+
+    /// Who calls, where that may take asking an issuer for its keys.
+    pub(crate) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        caller: Option<&Caller>,
+        state: &State,
+    ) -> Result<Identity, Status> {
+        // Who started the control plane may have given it a token with dots.
+        if let Ok(token) = self.root.shown(headers)
+            && self.root.check(token).is_err()
+            && let Some(identified) = self.federation.identify(token, state).await
+        {
+            return identified;
+        }
+        self.identify(headers, caller, state, now_ms())
     }
 
     /// Who calls with these headers over this connection.
@@ -100,11 +123,12 @@ impl Doorkeeper {
     pub(crate) fn roles(&self, identity: &Identity, state: &State, now_ms: u64) -> Result<Vec<Role>, Status> {
         let stored = match &identity.proof {
             Proof::Root => return Ok(vec![Role::ClusterAdmin]),
+            Proof::Federated(federated) => return federated.roles(state, now_ms / 1_000),
             Proof::Token(_) | Proof::Certificate { .. } => state.admin(&identity.name),
         };
         let stored = stored.ok_or_else(|| self.root.wrong())?;
         match &identity.proof {
-            Proof::Root => {}
+            Proof::Root | Proof::Federated(_) => {}
             Proof::Token(id) => {
                 let token = stored.tokens.iter().find(|token| token.id == *id);
                 let token = token.ok_or_else(|| self.root.wrong())?;
@@ -146,6 +170,9 @@ impl fmt::Display for Proof {
             Proof::Root => formatter.write_str("start token"),
             Proof::Token(id) => write!(formatter, "token {id}"),
             Proof::Certificate { serial, .. } => write!(formatter, "certificate {serial}"),
+            Proof::Federated(federated) => {
+                write!(formatter, "token of {} for {:?}", federated.issuer, federated.subject)
+            }
         }
     }
 }

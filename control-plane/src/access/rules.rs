@@ -83,6 +83,9 @@ pub(crate) const RULES: &[Rule] = &[
     rule("DeleteAdmin", Permission::Administer, "delete admins"),
     rule("Backup", Permission::Operate, "back the cluster up"),
     rule("CertifyAdmin", Permission::Own, "have certificates"),
+    rule("PutAdminIssuer", Permission::Administer, "say whose tokens prove admins"),
+    rule("ListAdminIssuers", Permission::Administer, "list whose tokens prove admins"),
+    rule("DeleteAdminIssuer", Permission::Administer, "say whose tokens prove admins"),
 ];
 
 impl Permission {

@@ -115,6 +115,11 @@ fn own_info(state: &State, identity: &Identity) -> Result<AdminInfo, Status> {
             roles: vec![Role::ClusterAdmin.to_string()],
             ..AdminInfo::default()
         },
+        (Proof::Federated(federated), _) => AdminInfo {
+            name: identity.name.to_string(),
+            roles: federated.roles(state, now_ms() / 1_000)?.iter().map(ToString::to_string).collect(),
+            ..AdminInfo::default()
+        },
         (Proof::Token(_) | Proof::Certificate { .. }, Some(admin)) => info(admin, Revision::NONE),
         // He was deleted after he was let in.
         (Proof::Token(_) | Proof::Certificate { .. }, None) => {
@@ -130,6 +135,7 @@ fn bounds(call: &Call) -> (Option<KeyId>, Option<u64>) {
     let Identity { name, proof } = call.identity();
     match proof {
         Proof::Root => (None, None),
+        Proof::Federated(federated) => (None, Some(federated.expires_at_ms())),
         Proof::Token(id) => {
             let state = call.plane.consensus.feed().latest().state;
             let admin = state.admin(name);

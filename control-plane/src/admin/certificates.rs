@@ -32,6 +32,11 @@ pub(super) fn certify(call: &Call, request: &CertifyAdminRequest) -> Result<Cert
                 "the start token has no certificates; make an admin with `gantry admin create NAME --request FILE`",
             ));
         }
+        Proof::Federated(_) => {
+            return Err(Status::failed_precondition(
+                "who calls by the token of an issuer has no certificates; `gantry login` has the next token made",
+            ));
+        }
         Proof::Certificate { token: None, .. } => {
             return Err(Status::failed_precondition(
                 "the certificate is of an organisation's authority, and is renewed by that",

@@ -226,6 +226,18 @@ impl Asked for BackupRequest {
     }
 }
 
+impl Asked for PutAdminIssuerRequest {
+    fn subject(&self) -> Subject {
+        of("", &[("issuer", self.issuer.as_ref().map_or("", |issuer| &issuer.name))])
+    }
+}
+
+impl Asked for DeleteAdminIssuerRequest {
+    fn subject(&self) -> Subject {
+        of("", &[("issuer", &self.name)])
+    }
+}
+
 macro_rules! about_nothing {
     ($($request:ty),*) => {
         $(impl Asked for $request {
@@ -239,6 +251,7 @@ macro_rules! about_nothing {
 about_nothing!(
     CertifyAdminRequest,
     ExplainRequest,
+    ListAdminIssuersRequest,
     ListMembersRequest,
     RotateNodeKeysRequest,
     StatusRequest,

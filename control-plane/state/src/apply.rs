@@ -21,6 +21,7 @@ use gantry_wire::Command;
 use crate::admins::{self, Changed};
 use crate::enrolment;
 use crate::expected;
+use crate::issuers;
 use crate::outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
 use crate::state::State;
 
@@ -160,6 +161,12 @@ impl Draft {
             for admin in admins::without(&self.state, &id.tenant) {
                 self.put(RecordValue::Admin(Arc::new(admin)));
             }
+            let cluster = self.state.cluster().cloned();
+            let enrolment =
+                cluster.as_ref().and_then(|cluster| issuers::without(&cluster.enrolment, &id.tenant));
+            if let (Some(cluster), Some(enrolment)) = (cluster, enrolment) {
+                self.put(RecordValue::Cluster(Arc::new(Cluster { enrolment, ..cluster.as_ref().clone() })));
+            }
         }
     }
 
@@ -271,6 +278,11 @@ impl Draft {
 
     fn change_enrolment(&mut self, change: &EnrolmentChange) -> Done {
         let Some(cluster) = self.state.cluster() else { return refused("there is no cluster yet") };
+        if let EnrolmentChange::PutAdminIssuer(issuer) = change {
+            for tenant in issuer.rules.iter().filter_map(|rule| rule.role.tenant()) {
+                self.require(&ResourceId::of_tenant(tenant))?;
+            }
+        }
         let enrolment = match enrolment::change(&cluster.enrolment, change) {
             Ok(enrolment) => enrolment,
             Err(refusal) => return refused(refusal.to_string()),

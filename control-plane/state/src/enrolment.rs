@@ -8,6 +8,8 @@ use gantry_model::enrolment::{
     Enrolment, EnrolmentChange, JoinRole, JoinToken, JoinTokenId, Joiner, Revocation,
 };
 
+use crate::issuers::{self, IssuerRefusal};
+
 /// Join tokens at one time that are good: each is for one process that joins within the hour, and an autoscaler makes
 /// them singly. Those that were used are kept while there is room, so that it can be said of them.
 pub const JOIN_TOKENS_MAX: usize = 256;
@@ -42,6 +44,8 @@ pub(crate) enum EnrolmentRefusal {
     MemberTaken,
     #[error("there are {REVOCATIONS_MAX} revocations already; wait until some of them have passed")]
     TooManyRevocations,
+    #[error(transparent)]
+    Issuer(#[from] IssuerRefusal),
 }
 
 /// What becomes of an enrolment.
@@ -66,6 +70,8 @@ pub(crate) fn change(enrolment: &Enrolment, change: &EnrolmentChange) -> Result<
         }
         EnrolmentChange::Revoke { revocation, now_ms } => revoke(&mut changed, revocation, *now_ms)?,
         EnrolmentChange::RemoveMember(member) => remove_member(&mut changed, *member),
+        EnrolmentChange::PutAdminIssuer(issuer) => issuers::put(&mut changed.admin_issuers, issuer)?,
+        EnrolmentChange::DeleteAdminIssuer(name) => issuers::delete(&mut changed.admin_issuers, name)?,
     }
     Ok(changed)
 }

@@ -16,6 +16,7 @@ mod batch;
 mod digests;
 mod enrolment;
 mod expected;
+mod issuers;
 mod outcome;
 mod state;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::admin_issuer::AdminIssuer;
 use crate::identity::{PeerName, Serial};
 use crate::name::Name;
 use crate::scope::Labels;
@@ -27,6 +28,8 @@ pub struct Enrolment {
     pub removed_members: Vec<u64>,
     /// Nor is a number below this one that no member has: those that were forgotten in `removed_members`.
     pub removed_members_below: u64,
+    /// Whose tokens prove admins; by name.
+    pub admin_issuers: Vec<AdminIssuer>,
 }
 
 /// Who signs the cluster's certificates.
@@ -133,6 +136,10 @@ pub enum EnrolmentChange {
     },
     /// Remembers that a member is removed, before it is.
     RemoveMember(u64),
+    /// Believes an issuer of tokens of admins; in place of one of the name.
+    PutAdminIssuer(AdminIssuer),
+    /// Believes it no more.
+    DeleteAdminIssuer(Name),
 }
 
 /// The text is no join token's id.
@@ -150,6 +157,7 @@ impl Default for Enrolment {
             revocations: Vec::new(),
             removed_members: Vec::new(),
             removed_members_below: 0,
+            admin_issuers: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! It does not know how things are stored, sent or enforced.
 
 pub mod admin;
+pub mod admin_issuer;
 pub mod ban;
 pub mod catalog;
 pub mod deletions;

@@ -2,6 +2,7 @@
 
 use gantry_model::Revision;
 use gantry_model::admin::{Admin, AdminChange, AdminToken};
+use gantry_model::admin_issuer::{AdminIssuer, AdminRule};
 use gantry_model::deletions::{Deletion, Deletions};
 use gantry_model::key::KeyId;
 
@@ -100,6 +101,45 @@ impl TryFrom<&raft_v1::ChangeAdmin> for AdminChange {
                 },
             },
             From::Delete(admin) => AdminChange::Delete(name("delete", admin)?),
+        })
+    }
+}
+
+impl From<&AdminIssuer> for wire::AdminIssuer {
+    fn from(issuer: &AdminIssuer) -> wire::AdminIssuer {
+        let rule = |rule: &AdminRule| wire::AdminRule {
+            claim: rule.claim.clone(),
+            value: rule.value.clone(),
+            role: rule.role.to_string(),
+        };
+        wire::AdminIssuer {
+            name: issuer.name.to_string(),
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audiences.clone(),
+            algorithms: issuer.algorithms.clone(),
+            authorities: issuer.authorities.clone(),
+            plain_on_loopback: issuer.is_plain_on_loopback,
+            rules: issuer.rules.iter().map(rule).collect(),
+        }
+    }
+}
+
+impl TryFrom<&wire::AdminIssuer> for AdminIssuer {
+    type Error = WireError;
+
+    fn try_from(issuer: &wire::AdminIssuer) -> Result<AdminIssuer, WireError> {
+        let rule = |rule: &wire::AdminRule| {
+            let role = rule.role.parse().map_err(|error| WireError::invalid("role", error))?;
+            Ok(AdminRule { claim: rule.claim.clone(), value: rule.value.clone(), role })
+        };
+        Ok(AdminIssuer {
+            name: name("name", &issuer.name)?,
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audiences.clone(),
+            algorithms: issuer.algorithms.clone(),
+            authorities: issuer.authorities.clone(),
+            is_plain_on_loopback: issuer.plain_on_loopback,
+            rules: issuer.rules.iter().map(rule).collect::<Result<_, WireError>>()?,
         })
     }
 }

@@ -19,6 +19,7 @@ impl From<&Enrolment> for wire::Enrolment {
             revocations: enrolment.revocations.iter().map(Into::into).collect(),
             removed_members: enrolment.removed_members.clone(),
             removed_members_below: enrolment.removed_members_below,
+            admin_issuers: enrolment.admin_issuers.iter().map(Into::into).collect(),
         }
     }
 }
@@ -34,6 +35,7 @@ impl TryFrom<&wire::Enrolment> for Enrolment {
             revocations: enrolment.revocations.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             removed_members: enrolment.removed_members.clone(),
             removed_members_below: enrolment.removed_members_below,
+            admin_issuers: enrolment.admin_issuers.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -172,6 +174,8 @@ impl From<&EnrolmentChange> for raft_v1::ChangeEnrolment {
                 To::RevokeCertificate(raft_v1::RevokeCertificate { revocation, now_ms: *now_ms })
             }
             EnrolmentChange::RemoveMember(member) => To::RemoveMember(*member),
+            EnrolmentChange::PutAdminIssuer(issuer) => To::PutAdminIssuer(issuer.into()),
+            EnrolmentChange::DeleteAdminIssuer(name) => To::DeleteAdminIssuer(name.to_string()),
         };
         raft_v1::ChangeEnrolment { change: Some(change) }
     }
@@ -201,6 +205,10 @@ impl TryFrom<&raft_v1::ChangeEnrolment> for EnrolmentChange {
                 now_ms: revoke.now_ms,
             },
             From::RemoveMember(member) => EnrolmentChange::RemoveMember(*member),
+            From::PutAdminIssuer(issuer) => EnrolmentChange::PutAdminIssuer(issuer.try_into()?),
+            From::DeleteAdminIssuer(issuer) => {
+                EnrolmentChange::DeleteAdminIssuer(name("delete_admin_issuer", issuer)?)
+            }
         })
     }
 }

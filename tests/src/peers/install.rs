@@ -28,7 +28,8 @@ const STAMP: &str = ".installed";
 
 const NODE_PACKAGE: &str = include_str!("../../peers/package.json");
 const NODE_LOCKFILE: &str = include_str!("../../peers/package-lock.json");
-const NODE_FILES: [(&str, &str); 5] = [
+const NODE_FILES: [(&str, &str); 6] = [
+    ("oidc-provider.mjs", include_str!("../../peers/oidc-provider.mjs")),
     ("typescript-matrix.mjs", include_str!("../../peers/typescript-matrix.mjs")),
     ("typescript-server.mjs", include_str!("../../peers/typescript-server.mjs")),
     ("typescript-v1.mjs", include_str!("../../peers/typescript-v1.mjs")),

@@ -44,7 +44,15 @@ const EDGES: [Edges; 11] = [
     Edges {
         name: "gantry-control-plane",
         folder: "control-plane",
-        code: &["gantry-control-state", "gantry-model", "gantry-node", "gantry-policy", "gantry-wire"],
+        code: &[
+            "gantry-control-state",
+            "gantry-model",
+            "gantry-node",
+            "gantry-policy",
+            // Admins by the tokens of an issuer.
+            "gantry-token",
+            "gantry-wire",
+        ],
         tests: &PROTO,
     },
     Edges {
@@ -63,6 +71,8 @@ const EDGES: [Edges; 11] = [
             "gantry-model",
             "gantry-node",
             "gantry-policy",
+            // It asks an issuer of admins.
+            "gantry-token",
             "gantry-wire",
         ],
         tests: &[],
@@ -79,6 +89,7 @@ const EDGES: [Edges; 11] = [
             "gantry-model",
             "gantry-node",
             "gantry-policy",
+            "gantry-token",
             "gantry-wire",
         ],
         tests: &[],

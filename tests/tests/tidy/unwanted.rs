@@ -34,7 +34,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
 ];
 
 /// Files that open a secret outside of tests.
-const OPENERS: [(&str, &str); 45] = [
+const OPENERS: [(&str, &str); 46] = [
     ("cli/src/context/file.rs", "writes the context file, which only its owner can read"),
     ("cli/src/dev/announce.rs", "prints key and token of a new `dev` for the person who started it"),
     (
@@ -56,6 +56,10 @@ const OPENERS: [(&str, &str); 45] = [
     (
         "cli/src/verb/data_plane/proof.rs",
         "hands the node token to the node in the same process, or joins with a token",
+    ),
+    (
+        "cli/src/verb/login.rs",
+        "writes the token of an issuer into a file of its own, and asks for it with a code",
     ),
     ("control-plane/src/access.rs", "hashes tokens, to compare them in constant time"),
     ("control-plane/src/access/identity.rs", "compares the presented admin token with the stored hash"),

@@ -47,7 +47,7 @@ fn ask(
     if let Some(authorization) = authorization {
         headers.insert("authorization", format!("Bearer {authorization}").parse().expect("a header"));
     }
-    let keeper = Doorkeeper::new(&Secret::new(ROOT_TOKEN.to_owned()));
+    let keeper = Doorkeeper::new(&Secret::new(ROOT_TOKEN.to_owned()), Federation::default());
     keeper
         .identify(&headers, caller, &state(), now_ms)
         .map_err(|status| (status.code(), status.message().to_owned()))
