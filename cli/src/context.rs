@@ -1,10 +1,11 @@
-//! Where the admin service is and what proves the admin, a token or a certificate: flags, environment, or the context
-//! file of `gantry dev`.
+//! Where the admin service is and what proves the admin, a token or a certificate: flags, environment, or a context file, of
+//! `gantry dev` or of a cluster.
 //!
 //! Always holds: a token is sent only to the address that it belongs to, and only over loopback or over TLS to a control
 //! plane that the authority of the cluster has named; a context file that others can read is not used.
 
 mod certificate;
+mod cluster;
 mod file;
 
 use std::fs;
@@ -15,7 +16,8 @@ use gantry_node::tls::{Certified, Trust, read_authorities};
 use url::{Host, Url};
 
 use crate::failure::{Failure, chain};
-pub(crate) use file::{ContextError, ContextFile, OWNER_ONLY, SecretText};
+use cluster::ClusterContext;
+pub(crate) use file::{Context, ContextError, ContextFile, OWNER_ONLY, SecretText};
 
 /// Where `gantry dev` leaves its context unless it is told otherwise, from the working directory.
 pub(crate) const CONTEXT_PATH: &str = ".gantry/context.json";
@@ -31,13 +33,13 @@ pub(crate) struct Access {
     #[arg(long, env = "GANTRY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Certificate of the cluster's authority, as PEM: the admin service is reached over TLS.
-    #[arg(long, env = "GANTRY_CA", value_name = "FILE", requires = "admin")]
+    #[arg(long, env = "GANTRY_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Your certificate in place of a token: a file of `gantry admin certificate`, or PEM with --key and --ca.
-    #[arg(long, env = "GANTRY_CERT", value_name = "FILE", requires = "admin", conflicts_with = "token_file")]
+    #[arg(long, env = "GANTRY_CERT", value_name = "FILE", conflicts_with = "token_file")]
     cert: Option<PathBuf>,
     /// The key of --cert, as PEM, where that holds none.
-    #[arg(long, env = "GANTRY_KEY", value_name = "FILE", requires_all = ["cert", "ca"])]
+    #[arg(long, env = "GANTRY_KEY", value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     #[command(flatten)]
     context: ContextFlag,
@@ -131,8 +133,37 @@ impl AdminAddress {
 }
 
 impl Access {
-    /// Finds address and token. The token of a context is used for the address of that context only.
+    /// Finds address and proof. The token of a context of `gantry dev` is used for the address of that only; that of a
+    /// cluster is used for each member that the cluster's authority has named.
     pub(crate) fn resolve(&self) -> Result<AdminAccess, Failure> {
+        let Some(kept) = self.context.cluster()? else { return self.find() };
+        let tenant = kept.tenant.clone();
+        Ok(AdminAccess { tenant, ..kept.fill(self).find()? })
+    }
+
+    /// The same by the flags alone, whatever is kept.
+    pub(crate) fn given(&self) -> Result<AdminAccess, Failure> {
+        Access { context: ContextFlag::default(), ..self.clone() }.find()
+    }
+
+    /// Keeps these flags for the next commands; where.
+    pub(crate) fn keep(&self, tenant: Option<String>) -> Result<PathBuf, Failure> {
+        let path = self.context.context.clone().unwrap_or_else(|| CONTEXT_PATH.into());
+        if path.exists() && self.context.cluster()?.is_none() {
+            let told = format!("{} is the context of a `gantry dev`", path.display());
+            return Err(Failure::error(
+                told,
+                "name another file with `--context FILE`, or change to another directory",
+            ));
+        }
+        ClusterContext::of(self, tenant)?.write(&path)?;
+        Ok(path)
+    }
+
+    fn find(&self) -> Result<AdminAccess, Failure> {
+        if self.admin.is_none() && (self.ca.is_some() || self.cert.is_some()) {
+            return Err(Failure::usage("no admin service is named", "add `--admin HOST:PORT`"));
+        }
         if let (Some(admin), Some(cert)) = (&self.admin, &self.cert) {
             let ca = self.ca.as_deref().map(trust).transpose()?;
             let (certified, trust) = certificate::read(cert, self.key.as_deref(), ca)?;
@@ -199,8 +230,23 @@ impl AdminAccess {
 }
 
 impl ContextFlag {
-    /// The context: of the file that was named, else of the nearest `.gantry/context.json`; `None`: there is none.
+    /// The context of a `gantry dev`: of the file that was named, else of the nearest `.gantry/context.json`; `None`: there
+    /// is none, or it is that of a cluster.
     pub(crate) fn find(&self) -> Result<Option<ContextFile>, Failure> {
+        match self.read()? {
+            Some(Context::Dev(context)) => Ok(Some(context)),
+            Some(Context::Cluster(_)) | None => Ok(None),
+        }
+    }
+
+    fn cluster(&self) -> Result<Option<ClusterContext>, Failure> {
+        match self.read()? {
+            Some(Context::Cluster(context)) => Ok(Some(context)),
+            Some(Context::Dev(_)) | None => Ok(None),
+        }
+    }
+
+    fn read(&self) -> Result<Option<Context>, Failure> {
         let path = match &self.context {
             Some(path) => path.clone(),
             None => match nearest_context() {
@@ -208,7 +254,7 @@ impl ContextFlag {
                 None => return Ok(None),
             },
         };
-        ContextFile::read(&path).map(Some).map_err(|error| {
+        Context::read(&path).map(Some).map_err(|error| {
             let next = match &error {
                 ContextError::OthersCanRead { path } => {
                     format!("`chmod 600 {}`", shell_words::quote(&path.to_string_lossy()))

@@ -39,6 +39,7 @@ use verb::audit::Audit;
 use verb::catalog::Catalog;
 use verb::cluster::Cluster;
 use verb::connect::Connect;
+use verb::context::Context;
 use verb::control_plane::ControlPlane;
 use verb::credential::Credential;
 use verb::data_plane::DataPlane;
@@ -81,6 +82,8 @@ enum Verb {
     #[command(subcommand)]
     Admin(Admin),
     Login(Login),
+    #[command(subcommand)]
+    Context(Context),
     #[command(subcommand)]
     Revoke(Revoke),
     #[command(subcommand)]
@@ -143,6 +146,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Key(verb) => verb.run().await,
             Verb::Admin(verb) => verb.run().await,
             Verb::Login(verb) => verb.run().await,
+            Verb::Context(verb) => verb.run().await,
             Verb::Revoke(verb) => verb.run().await,
             Verb::Policy(verb) => verb.run().await,
             Verb::Credential(verb) => verb.run().await,

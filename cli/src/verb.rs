@@ -10,6 +10,7 @@ pub(crate) mod call;
 pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod connect;
+pub(crate) mod context;
 pub(crate) mod control_plane;
 pub(crate) mod credential;
 pub(crate) mod data_plane;

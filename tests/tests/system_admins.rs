@@ -20,6 +20,35 @@ fn text(path: &Path) -> Result<&str, Error> {
     path.to_str().ok_or_else(|| "a path".into())
 }
 
+/// Kept in a context, the flags need not be given again; one that is given counts.
+async fn a_context_keeps_what_proves_her(
+    members: &Members,
+    one: &Member,
+    alone: &[&str],
+) -> Result<(), Error> {
+    let ca = text(&one.ca)?;
+    let context = members.path("context.json");
+    let in_context = ["--context", text(&context)?];
+    done(
+        by(
+            &members,
+            &one,
+            &[&alone[..], &["--ca", ca], &in_context].concat(),
+            &["context", "set", "--tenant", "acme"],
+        )
+        .await?,
+    )?;
+    assert_eq!(fs::metadata(&context)?.permissions().mode() & 0o777, 0o600);
+    let kept = [&["admin", "whoami"][..], &in_context].concat();
+    let whoami = done(run(members.gantry(&kept)?, DEADLINE).await?)?.stdout;
+    assert!(whoami.starts_with("alice: read-only\nproved by certificate "), "{whoami}");
+    let root = members.path("one/admin-token");
+    let other = [&kept[..], &["--token-file", text(&root)?]].concat();
+    let whoami = done(run(members.gantry(&other)?, DEADLINE).await?)?.stdout;
+    assert!(whoami.starts_with("root: "), "{whoami}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_has_a_certificate_by_a_request_and_the_next_one_in_its_place() -> Result<(), Error> {
     let members = Members::new()?;
@@ -57,6 +86,8 @@ async fn an_admin_has_a_certificate_by_a_request_and_the_next_one_in_its_place()
     assert!(fs::read(&own)? != before, "the same file");
     let whoami = done(by(&members, &one, &alone, &["admin", "whoami"]).await?)?.stdout;
     assert!(whoami.starts_with("alice: read-only\nproved by certificate "), "{whoami}");
+
+    a_context_keeps_what_proves_her(&members, &one, &alone).await?;
     fs::set_permissions(&own, fs::Permissions::from_mode(0o644))?;
     let open = by(&members, &one, &alone, &["admin", "whoami"]).await?;
     assert!(open.stderr.contains("can be read by others"), "{}", open.stderr);

@@ -27,6 +27,10 @@ pub(super) fn read(
     let again = "`gantry admin certificate --out FILE` makes one; with a key elsewhere, name that with --key and --ca";
     match (key, ca) {
         (Some(key), Some(ca)) => Ok((of_files(cert, key)?, ca)),
+        (Some(_), None) => Err(Failure::usage(
+            "nobody is named whom to believe",
+            "name the certificate of the cluster's authority with --ca FILE",
+        )),
         (_, ca) => {
             let member = Membership::load(cert.to_owned());
             let member = member.map_err(|error| Failure::error(chain(&error), again))?;

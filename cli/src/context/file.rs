@@ -11,12 +11,22 @@ use std::path::{Path, PathBuf};
 use gantry_model::Secret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::cluster::{ClusterContext, ClusterFile};
+
 /// Permission bits of anybody but the owner.
 const OTHERS: u32 = 0o077;
 /// The owner reads and writes.
 pub(crate) const OWNER_ONLY: u32 = 0o600;
 
-/// What the file says.
+/// What a context file may be.
+pub(crate) enum Context {
+    /// What `gantry dev` left.
+    Dev(ContextFile),
+    /// What `gantry context set` kept.
+    Cluster(ClusterContext),
+}
+
+/// What the file of `gantry dev` says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ContextFile {
     /// Host and port of the admin service.
@@ -107,16 +117,24 @@ pub(crate) enum ContextError {
     },
 }
 
-impl ContextFile {
+impl Context {
     /// Reads a context file.
-    pub(crate) fn read(path: &Path) -> Result<ContextFile, ContextError> {
-        let failed = |source| ContextError::Read { path: path.to_owned(), source };
-        let file = fs::File::open(path).map_err(failed)?;
-        // The permissions are those of the file that is read, not of what the path names a moment later.
-        if file.metadata().map_err(failed)?.permissions().mode() & OTHERS != 0 {
-            return Err(ContextError::OthersCanRead { path: path.to_owned() });
+    pub(crate) fn read(path: &Path) -> Result<Context, ContextError> {
+        let text = read_text(path)?;
+        let format = |source| ContextError::Format { path: path.to_owned(), source };
+        let whole: serde_json::Value = serde_json::from_str(&text).map_err(format)?;
+        if whole.get("cluster").is_none() {
+            return serde_json::from_str(&text).map(Context::Dev).map_err(format);
         }
-        let text = io::read_to_string(file).map_err(failed)?;
+        let ClusterFile { cluster } = serde_json::from_value(whole).map_err(format)?;
+        Ok(Context::Cluster(cluster))
+    }
+}
+
+impl ContextFile {
+    /// Reads the context file of `gantry dev`.
+    pub(crate) fn read(path: &Path) -> Result<ContextFile, ContextError> {
+        let text = read_text(path)?;
         serde_json::from_str(&text).map_err(|source| ContextError::Format { path: path.to_owned(), source })
     }
 
@@ -142,6 +160,17 @@ impl ContextFile {
     pub(crate) fn agent_key(&self) -> Option<&SecretText> {
         self.agent_keys.get(&self.tenant)
     }
+}
+
+/// The text of a file that nobody else can read.
+fn read_text(path: &Path) -> Result<String, ContextError> {
+    let failed = |source| ContextError::Read { path: path.to_owned(), source };
+    let file = fs::File::open(path).map_err(failed)?;
+    // The permissions are those of the file that is read, not of what the path names a moment later.
+    if file.metadata().map_err(failed)?.permissions().mode() & OTHERS != 0 {
+        return Err(ContextError::OthersCanRead { path: path.to_owned() });
+    }
+    io::read_to_string(file).map_err(failed)
 }
 
 #[cfg(test)]
