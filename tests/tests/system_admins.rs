@@ -29,15 +29,8 @@ async fn a_context_keeps_what_proves_her(
     let ca = text(&one.ca)?;
     let context = members.path("context.json");
     let in_context = ["--context", text(&context)?];
-    done(
-        by(
-            &members,
-            &one,
-            &[&alone[..], &["--ca", ca], &in_context].concat(),
-            &["context", "set", "--tenant", "acme"],
-        )
-        .await?,
-    )?;
+    let flags = [alone, &["--ca", ca], &in_context].concat();
+    done(by(members, one, &flags, &["context", "set", "--tenant", "acme"]).await?)?;
     assert_eq!(fs::metadata(&context)?.permissions().mode() & 0o777, 0o600);
     let kept = [&["admin", "whoami"][..], &in_context].concat();
     let whoami = done(run(members.gantry(&kept)?, DEADLINE).await?)?.stdout;
