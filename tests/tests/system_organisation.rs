@@ -129,6 +129,44 @@ async fn change_over(members: &Members, one: Member, two: Member) -> Result<(Mem
     Ok((one, two))
 }
 
+/// The organisation's authority makes the certificates of admins too; the built-in one makes none that count.
+async fn admins(
+    members: &Members,
+    at: &Member,
+    first: &Authority,
+    name: impl Fn(&str) -> String,
+) -> Result<(), Error> {
+    let created = done(at.admin(members, &["admin", "create", "alice", "--role", "read-only"]).await?)?;
+    write_secret(&members.path("alice.token"), &created.stdout)?;
+    for admin in ["alice", "nobody"] {
+        first.give(members, admin, &name(&format!("admin/{admin}")), 0)?;
+    }
+    let by = async |admin: &str, verb: &[&str]| -> Result<Finished, Error> {
+        let mut command = members.gantry(verb)?;
+        command.args(["--admin", &at.address.to_string()]).arg("--ca").arg(members.path("second.pem"));
+        command.arg("--cert").arg(members.path(&format!("{admin}.pem")));
+        command.arg("--key").arg(members.path(&format!("{admin}.key")));
+        Ok(run(command, DEADLINE).await?)
+    };
+    let whoami = done(by("alice", &["admin", "whoami"]).await?)?.stdout;
+    assert!(whoami.starts_with("alice: read-only\nproved by certificate "), "{whoami}");
+    let nobody = by("nobody", &["admin", "whoami"]).await?;
+    assert!(nobody.stderr.contains("the admin service refuses"), "{}", nobody.stderr);
+    let out = members.path("alice.own");
+    let next = ["admin", "certificate", "--out", out.to_str().ok_or("text")?];
+    let renewed = by("alice", &next).await?;
+    assert!(renewed.stderr.contains("is of an organisation's authority"), "{}", renewed.stderr);
+    let mut built_in = members.gantry(&next)?;
+    built_in.args(["--admin", &at.address.to_string()]).arg("--ca").arg(members.path("second.pem"));
+    built_in.arg("--token-file").arg(members.path("alice.token"));
+    let built_in = run(built_in, DEADLINE).await?;
+    assert!(!built_in.status.success() && !out.exists(), "{}", built_in.stderr);
+    done(at.admin(members, &["admin", "delete", "alice"]).await?)?;
+    let gone = by("alice", &["admin", "whoami"]).await?;
+    assert!(gone.stderr.contains("the admin service refuses"), "{}", gone.stderr);
+    Ok(())
+}
+
 /// Files that cannot be used are told of, and what was in use stays.
 async fn mistakes(
     members: &Members,
@@ -208,6 +246,7 @@ async fn an_organisation_brings_certificates_of_its_own_and_replaces_them_withou
 
     mistakes(&members, [&one, &two], &second, &name("control-plane/2")).await?;
     next_authority(&members, [&one, &two], [&first, &second], &name).await?;
+    admins(&members, &one, &first, &name).await?;
     let (end, told) = ("is in the last quarter of its life", one.output());
     replace(&members.path("bundle.pem"), &second.0.pem())?;
     // It is told anew of what is in use since then.
