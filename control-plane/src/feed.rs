@@ -9,13 +9,15 @@
 //!
 //! It keeps no list of readers and waits for none.
 
-use std::collections::{BTreeMap, VecDeque};
+mod denials;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_control_state::{Change, Digests, State};
 use gantry_model::record::RecordKey;
-use gantry_model::{Ban, Revision};
+use gantry_model::{Ban, Revision, TenantName};
 use tokio::sync::watch;
 
 /// Changes that are remembered. Values are shared with the state, so this bounds the memory of replaced values and of
@@ -28,6 +30,10 @@ pub const REVISIONS_MAX: usize = 4_096;
 /// Changes of bans that are remembered apart, since they are looked at for every node at every ban. A node that was away
 /// for longer gets all bans.
 const BANS_REMEMBERED_MAX: usize = 4_096;
+
+/// Tenants with denials that are remembered, once for each revision. A node that so many overtake gets the oldest of
+/// them with the update that it waits for.
+const DENIALS_REMEMBERED_MAX: usize = 1_024;
 
 /// The feed; clones share it.
 #[derive(Clone)]
@@ -82,6 +88,8 @@ struct Ring {
     /// Changes of bans with `bans_floor < revision <= view.revision`, in order.
     bans: VecDeque<(Revision, Change)>,
     bans_floor: Revision,
+    /// The newest denials, in order.
+    denials: VecDeque<(Revision, TenantName)>,
 }
 
 impl Feed {
@@ -99,8 +107,9 @@ impl Feed {
             return;
         }
         let digests = state.digests().clone();
+        let is_denial = ring.note_denials(revision, &changes, &state);
         ring.view = View { revision, state };
-        let is_urgent = ring.note_bans(revision, &changes);
+        let is_urgent = ring.note_bans(revision, &changes) || is_denial;
         if !changes.is_empty() {
             ring.changes += changes.len();
             ring.revisions.push_back((revision, changes.into(), digests));
@@ -153,7 +162,7 @@ impl Feed {
         self.ring().digests_at(revision)
     }
 
-    /// Tells of each newer revision that bans something or lifts a ban; several may arrive as one.
+    /// Tells of each newer revision that bans something, lifts a ban or denies something; several may arrive as one.
     pub fn subscribe_to_urgent(&self) -> watch::Receiver<Revision> {
         self.inner.urgent.subscribe()
     }
@@ -177,6 +186,14 @@ impl Feed {
         let last: BTreeMap<&str, &Change> = newer.map(|(_, change)| (change.key.as_str(), change)).collect();
         let changes = last.into_values().cloned().collect();
         Urgent { revision: ring.view.revision, is_complete: false, changes }
+    }
+
+    /// The tenants of the denials after one revision and up to another, as far as they are remembered; the latest first.
+    pub fn denied_between(&self, after: Revision, upto: Revision) -> Vec<TenantName> {
+        let ring = self.ring();
+        let within = ring.denials.iter().rev().filter(|(of, _)| *of > after && *of <= upto);
+        let mut seen = BTreeSet::new();
+        within.filter(|(_, tenant)| seen.insert(tenant)).map(|(_, tenant)| tenant.clone()).collect()
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -203,6 +220,16 @@ impl Ring {
         while self.bans.len() > BANS_REMEMBERED_MAX {
             self.bans_floor = self.bans.pop_front().map_or(self.bans_floor, |(revision, _)| revision);
         }
+        is_any
+    }
+
+    /// Remembers whom the changes may deny something that the state before allowed. Says whether anybody.
+    fn note_denials(&mut self, revision: Revision, changes: &[Change], after: &State) -> bool {
+        let tenants = denials::tenants(&self.view.state, changes, after);
+        let is_any = !tenants.is_empty();
+        self.denials.extend(tenants.into_iter().map(|tenant| (revision, tenant)));
+        let excess = self.denials.len().saturating_sub(DENIALS_REMEMBERED_MAX);
+        self.denials.drain(..excess);
         is_any
     }
 

@@ -26,6 +26,8 @@ use crate::mcp::seal::Keyring;
 
 /// Everything that a request can ask of the configuration.
 pub(crate) struct Config {
+    /// Whose it is; empty before the first.
+    pub(crate) cluster_id: String,
     /// The change up to which it is complete.
     pub(crate) revision: Revision,
     /// The tenants by name.
@@ -51,6 +53,7 @@ impl Config {
     /// What a node serves before it heard from the control plane: nobody.
     pub(crate) fn empty() -> Config {
         Config {
+            cluster_id: String::new(),
             revision: Revision::NONE,
             tenants: HashTrieMapSync::new_sync(),
             fail_closed: RedBlackTreeSetSync::new_sync(),
@@ -58,9 +61,10 @@ impl Config {
         }
     }
 
-    /// The same at another revision, to be changed. Costs the same however much there is.
-    pub(crate) fn at(&self, revision: Revision, keys: Option<Arc<NodeKeys>>) -> Config {
-        Config { revision, tenants: self.tenants.clone(), fail_closed: self.fail_closed.clone(), keys }
+    /// The same at another revision of a cluster, to be changed. Costs the same however much there is.
+    pub(crate) fn at(&self, (cluster_id, revision): (&str, Revision), keys: Option<Arc<NodeKeys>>) -> Config {
+        let (tenants, fail_closed) = (self.tenants.clone(), self.fail_closed.clone());
+        Config { cluster_id: cluster_id.to_owned(), revision, tenants, fail_closed, keys }
     }
 
     /// Puts a tenant in place of what has its name.

@@ -13,6 +13,7 @@ mod listen;
 mod mcp;
 #[cfg_attr(not(test), expect(dead_code, reason = "what uses it comes next: sessions that span nodes"))]
 mod mesh;
+mod narrowing;
 mod node;
 mod pipeline;
 mod rejection;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gantry_model::Revision;
+use gantry_wire::sync_v1 as wire;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use crate::config::tenant::{Server, Tenant};
 use crate::front::sse::Streams;
 use crate::mcp::session::Ended;
 use crate::mesh::Mesh;
+use crate::narrowing::{NarrowingError, Narrowings};
 use crate::sync::contact::Contact;
 use crate::upstream::Upstreams;
 use crate::upstream::discovery::Wakeup;
@@ -32,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) contact: Contact,
     /// Who is stopped, whatever the configuration says.
     pub(crate) bans: Arc<Bans>,
+    /// What is denied ahead of the configuration.
+    narrowings: Narrowings,
     pub(crate) audit: Audit,
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
@@ -69,6 +73,7 @@ impl Node {
             swapped: watch::Sender::default(),
             contact: Contact::default(),
             bans: Arc::default(),
+            narrowings: Narrowings::default(),
             audit,
             upstreams,
             discovery,
@@ -89,11 +94,29 @@ impl Node {
         self.config.load_full()
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration; what came ahead of it stays in force.
     pub(crate) fn swap(&self, config: Config) {
         let revision = config.revision;
-        self.config.store(Arc::new(config));
+        self.narrowings.put_in_force(config, &self.config);
         self.swapped.send_replace(revision);
+    }
+
+    /// Takes what is denied ahead of the updates. It is in force when this returns.
+    pub(crate) fn narrow(
+        &self,
+        cluster_id: &str,
+        narrowings: Vec<wire::Narrowing>,
+    ) -> Result<(), NarrowingError> {
+        if !narrowings.is_empty() {
+            self.narrowings.take(cluster_id, narrowings, &self.config)?;
+            self.tell_of_lists();
+        }
+        Ok(())
+    }
+
+    /// What came ahead of the updates and is in none that this node has, to be kept.
+    pub(crate) fn ahead(&self) -> wire::KeptUrgent {
+        wire::KeptUrgent { narrowings: self.narrowings.ahead(), ..self.bans.ahead() }
     }
 
     /// Whether a tenant is refused, because no control plane was heard for longer than it allows.

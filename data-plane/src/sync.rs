@@ -110,10 +110,7 @@ impl Follower {
             let before = follower.node.config();
             let taken = Taken::of(&mut follower.holdings, &before, touched);
             let (revision, _) = follower.put_in_force(taken);
-            if let Err(error) = follower.node.bans.restore(urgent) {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "revocations that were kept cannot be read");
-            }
+            follower.restore(urgent);
             let (applied, node) = (follower.applied.clone(), follower.node.clone());
             // Whoever waits for the node to be ready sends it requests of sessions that other nodes have, and it does
             // not know them before a control plane told it of them.
@@ -127,6 +124,22 @@ impl Follower {
             });
         }
         follower
+    }
+
+    /// Begins with what came ahead of the updates and was kept.
+    fn restore(&self, mut urgent: wire::KeptUrgent) {
+        let (cluster_id, narrowings) = (urgent.cluster_id.clone(), std::mem::take(&mut urgent.narrowings));
+        if let Err(error) = self.node.bans.restore(urgent) {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "revocations that were kept cannot be read");
+        }
+        // Those of another cluster mean nobody here.
+        if cluster_id == self.holdings.cluster_id()
+            && let Err(error) = self.node.narrow(&cluster_id, narrowings)
+        {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "denials that were kept cannot be put in force");
+        }
     }
 
     /// Takes an update, serves what is held then, and says so; returns the tenants that are served in an older form. It
@@ -169,7 +182,7 @@ impl Follower {
         }
         if lost_tenants {
             self.keeper.forget_older();
-            self.keeper.urgent().keep(self.node.bans.ahead());
+            self.keeper.urgent().keep(self.node.ahead());
         }
         for Problem { tenant, message } in &problems {
             tracing::warn!(%tenant, %message, "a tenant cannot be compiled and keeps its last good form");

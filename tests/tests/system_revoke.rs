@@ -242,3 +242,31 @@ async fn a_revocation_does_not_wait_for_a_large_change_before_it() {
     let add = governed.call("add", json!({"a": 1, "b": 2}));
     assert_eq!(agent.ask(&add).await.expect("an answer").status, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forbid_does_not_wait_for_a_large_change_before_it() {
+    let governed = Governed::start().await;
+    let mut agent = governed.connect(Protocol::Http1).await;
+    let add = governed.call("add", json!({"a": 1, "b": 2}));
+    let is_denied = |body: &[u8]| String::from_utf8_lossy(body).contains("\"code\":-31403");
+    assert!(!is_denied(&agent.ask(&add).await.expect("an answer").body));
+    let other = "---\nkind: Tenant\nname: other\n".to_owned();
+    let documents = (0..POLICIES).fold(other, |documents, index| {
+        let cedar = r#"permit(principal, action, resource) when { resource has name };"#;
+        let head = format!("---\nkind: Policy\ntenant: other\nname: policy-{index}\n");
+        format!("{documents}{head}spec:\n  cedar: '{cedar}'\n")
+    });
+    governed.admin(&["apply", "-f", "-"], &documents).await;
+    let forbid =
+        "kind: Policy\ntenant: dev\nname: halt\nspec: {cedar: 'forbid(principal, action, resource);'}\n";
+    governed.admin(&["apply", "-f", "-"], forbid).await;
+    let began = Instant::now();
+    let denied = loop {
+        if is_denied(&agent.ask(&add).await.expect("an answer").body) {
+            break began.elapsed();
+        }
+        assert!(began.elapsed() < DEADLINE, "it is in force nowhere");
+    };
+    println!("the forbid behind {POLICIES} policies refused a call {denied:?} after it was stored");
+    assert!(denied <= Duration::from_millis(IN_FORCE_MS_MAX), "{denied:?}");
+}

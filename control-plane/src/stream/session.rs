@@ -23,7 +23,7 @@ use super::intake::{Answer, Intake};
 use super::members;
 use super::rejection::StreamEnd;
 use super::update::{Builder, Built};
-use super::urgent;
+use super::urgent::{self, Lane};
 use crate::access::CertifiedNode;
 use crate::feed::{Since, View};
 use crate::fleet::{Arrival, Place, Ticket};
@@ -39,6 +39,8 @@ const ANSWERS_QUEUED_MAX: usize = 4;
 /// Snapshots in a row that a node may refuse. The first repairs whatever a delta broke; if three do not help, the
 /// builds do not fit each other, and trying on would only keep both busy.
 const SNAPSHOTS_REFUSED_MAX: usize = 3;
+/// Changes of an update that is made, sent and taken in within milliseconds: a node takes so many in at once.
+const QUICK_CHANGES_MAX: usize = 64;
 /// How long the end of a node's own side may come after that of this one.
 const FAREWELL_DEADLINE: Duration = Duration::from_millis(250);
 /// A message to a node.
@@ -49,6 +51,7 @@ struct Writer<'a> {
     plane: &'a Arc<Plane>,
     ticket: &'a Ticket,
     outbound: &'a Outbound,
+    lane: &'a Lane,
     answers: mpsc::Receiver<Answer>,
     /// The revision that the node has; `None`: it needs a snapshot.
     position: Option<Revision>,
@@ -144,12 +147,14 @@ async fn follow(
     let (reports_in, reports) = catalogs::queue();
     let intake = Intake { plane, ticket, inbound, answers: answers_in, reports: reports_in };
     let position = resume_position(plane, ticket, hello);
-    let writer =
-        Writer { plane, ticket, outbound, answers, position, provisioned: ticket.provisioned, refused: 0 };
+    // What a node of another past is denied, its first update says; what comes meanwhile, the lane.
+    let lane = &Lane::new(position.unwrap_or_else(|| plane.consensus.feed().latest().revision));
+    let provisioned = ticket.provisioned;
+    let writer = Writer { plane, ticket, outbound, lane, answers, position, provisioned, refused: 0 };
     tokio::select! {
         // Bans go before whatever is ready at the same time.
         biased;
-        () = urgent::tell(plane, ticket, position, outbound) => Ok(()),
+        () = urgent::tell(plane, ticket, position, (lane, outbound)) => Ok(()),
         () = members::tell(plane, ticket, hello, outbound) => Ok(()),
         ended = intake.run() => ended,
         ended = writer.run() => ended,
@@ -210,10 +215,20 @@ impl Writer<'_> {
         });
         let built = match changes {
             Some((from, changes)) if self.provisioned => {
+                if changes.changes.len() <= QUICK_CHANGES_MAX {
+                    self.lane.block_after(view.revision);
+                } else {
+                    self.lane.block();
+                    // What is denied goes first.
+                    tokio::task::yield_now().await;
+                }
                 self.builder(&view).delta(from, &changes, false).map_err(unsealable)?
             }
             // All secrets are opened and sealed anew, which takes a while.
-            changes => self.build_aside(view, changes).await?,
+            changes => {
+                self.lane.block();
+                self.build_aside(view, changes).await?
+            }
         };
         for (tenant, credential, error) in &built.unopened {
             let error: &dyn std::error::Error = error;
@@ -272,6 +287,7 @@ impl Writer<'_> {
                 Some(Answer::Applied { digest: theirs, apply_us, .. }) if theirs == digest.to_bytes() => {
                     self.provisioned |= provisions;
                     nodes.acked(self.ticket, revision, apply_us, self.provisioned, Instant::now());
+                    self.lane.free(revision);
                     (self.position, self.refused) = (Some(revision), 0);
                     return Ok(ControlFlow::Continue(()));
                 }
@@ -287,6 +303,7 @@ impl Writer<'_> {
                     // It has the entries of the update and serves an older form of some tenants.
                     nodes.failed(self.ticket, &message);
                     nodes.refused(self.ticket, revision, problems);
+                    self.lane.free(revision);
                     self.provisioned |= provisions;
                     (self.position, self.refused) = (Some(revision), 0);
                     return Ok(ControlFlow::Continue(()));

@@ -221,6 +221,18 @@ impl Connection {
         }
     }
 
+    /// The next update, which has one part, and what is told before it of bans and denials.
+    pub(crate) async fn urgent_and_update(&mut self) -> Result<(Option<Urgent>, Update)> {
+        let mut urgent = None;
+        loop {
+            match self.message().await?? {
+                server_message::Message::Urgent(told) => urgent = Some(told),
+                server_message::Message::Update(update) => return Ok((urgent, update)),
+                server_message::Message::Members(_) => {}
+            }
+        }
+    }
+
     /// What is told next of the members, whatever updates come before.
     pub(crate) async fn members(&mut self) -> Result<Members> {
         loop {

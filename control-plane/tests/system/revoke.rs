@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use crate::harness::{ADMIN_TOKEN, Harness, Result, acme, admin, agent, eventually};
+use crate::harness::{ADMIN_TOKEN, Harness, Result, acme, admin, agent, eventually, policy};
 use crate::node::{Connection, Process};
 
 /// Entries of a large configuration.
@@ -110,6 +110,63 @@ async fn a_revocation_overtakes_a_snapshot_of_ten_thousand_entries() -> Result {
     // The configuration brings it too.
     process.follow_to(&mut connection, revoked.revision).await?;
     assert!(process.entries.contains_key("acme/ban/agent/bot"));
+    harness.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forbid_overtakes_a_snapshot_of_ten_thousand_entries_and_waits_for_nothing_else() -> Result {
+    let mut harness = Harness::start().await?;
+    harness.apply(&acme()).await?;
+    fill(&mut harness, ENTRIES).await?;
+    let mut process = Process::new("node")?;
+    let mut connection = process.connect(harness.address()).await?;
+    let first = connection.urgent().await?;
+    assert_eq!((first.complete, first.narrowings.len()), (true, 0));
+    connection.send(Message::Urgent(UrgentAck { revision: first.revision })).await?;
+    let mut update = connection.part().await??;
+    assert!(!update.last);
+
+    let began = Instant::now();
+    let allowed = harness.apply(&[policy("more", "permit(principal, action, resource);")]).await?;
+    let forbidden = harness.apply(&[policy("less", "forbid(principal, action, resource);")]).await?;
+    let (urgent, parts) = connection.urgent_and_parts().await?;
+    let heard = began.elapsed();
+    connection.send(Message::Urgent(UrgentAck { revision: urgent.revision })).await?;
+    let waited = wait(&mut harness, forbidden, true, 10_000).await?;
+    println!(
+        "a forbid was heard {heard:?} after it was asked for, after {} parts of the snapshot; in force after {} ms",
+        parts.len(),
+        waited.slowest_ms
+    );
+    let [narrowing] = urgent.narrowings.as_slice() else { panic!("{:?}", urgent.narrowings.len()) };
+    let policies: Vec<_> = narrowing.policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!((policies, narrowing.agents.len()), (vec!["less", "more"], ENTRIES + 1));
+    assert_eq!(
+        (&narrowing.servers, &narrowing.endpoints),
+        (&vec!["files".to_owned()], &vec!["main".to_owned()])
+    );
+    assert!(narrowing.revision >= forbidden && urgent.revision >= forbidden && forbidden > allowed);
+    assert!(urgent.upserts.is_empty(), "{:?}", urgent.upserts);
+    assert_eq!((waited.node_count, waited.acked_count), (1, 1));
+    assert!(waited.slowest_ms <= IN_FORCE_MAX.as_millis() as u64, "{waited:?}");
+    // The snapshot itself is not there yet, and its acknowledgement is its own.
+    assert!(parts.iter().all(|part| !part.last), "the snapshot was through before");
+    assert_eq!(wait(&mut harness, forbidden, false, 1).await?.acked_count, 0);
+
+    parts.into_iter().for_each(|part| update.upserts.extend(part.upserts));
+    let rest = connection.update().await?;
+    update.upserts.extend(rest.upserts);
+    let whole = gantry_wire::sync_v1::Update { upserts: update.upserts, ..rest };
+    process.take(&whole)?;
+    connection.ack(&whole, process.digest()).await?;
+    process.follow_to(&mut connection, forbidden).await?;
+    assert!(process.entries.contains_key("acme/policy/less"));
+
+    // With nothing in its way the update is the fastest, and nothing comes twice.
+    let last = harness.apply(&[policy("least", "forbid(principal, action, resource);")]).await?;
+    let (urgent, update) = connection.urgent_and_update().await?;
+    assert_eq!((urgent, update.revision), (None, last));
     harness.stop().await?;
     Ok(())
 }

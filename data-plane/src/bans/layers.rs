@@ -94,7 +94,8 @@ impl Layers {
             key: key.clone(),
             record: ahead.ban.as_ref().map(|(record, _)| record.clone()).unwrap_or_default(),
         };
-        wire::KeptUrgent { cluster_id: self.ahead_of.clone(), bans: self.ahead.iter().map(kept).collect() }
+        let bans = self.ahead.iter().map(kept).collect();
+        wire::KeptUrgent { cluster_id: self.ahead_of.clone(), bans, ..wire::KeptUrgent::default() }
     }
 
     pub(super) fn restore(&mut self, kept: wire::KeptUrgent) -> Result<(), UnreadableBan> {

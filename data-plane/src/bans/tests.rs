@@ -33,8 +33,8 @@ fn urgent(revision: u64, banned: &[BanTarget], lifted: &[BanTarget]) -> wire::Ur
         revision,
         upserts: banned.iter().map(|target| entry(target.clone(), revision)).collect(),
         deletes: lifted.iter().map(key).collect(),
-        complete: false,
         cluster_id: "c".to_owned(),
+        ..wire::Urgent::default()
     }
 }
 

@@ -245,7 +245,8 @@ impl Holdings {
         let none = Config::empty();
         let before = if touched.is_of_another_cluster { &none } else { before };
         let mut problems = Vec::new();
-        let mut config = before.at(self.revision, self.keys.as_ref().map(|keys| keys.in_use.clone()));
+        let at = (self.cluster_id.as_str(), self.revision);
+        let mut config = before.at(at, self.keys.as_ref().map(|keys| keys.in_use.clone()));
         for name in &wanted {
             let key = RecordKey::tenant_prefix(name);
             let records = self.entries.range(key.clone()..).take_while(|(found, _)| found.starts_with(&key));

@@ -16,7 +16,7 @@ use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, Secret, ServerName, Spec,
     TenantName,
 };
-use gantry_policy::{PolicySet, Principal};
+use gantry_policy::{Decision, PolicySet, Principal, Target};
 use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::endpoint::Endpoint;
@@ -25,6 +25,7 @@ use crate::config::tool::Tool;
 use crate::config::view::View;
 use crate::limiter::Limiter;
 use crate::mcp::Era;
+use crate::narrowing::Rules;
 use crate::upstream::health::Health;
 
 /// A tenant, ready for requests.
@@ -34,7 +35,9 @@ pub(crate) struct Tenant {
     pub(crate) agents: HashMap<AgentName, Arc<Agent>>,
     pub(crate) endpoints: HashMap<EndpointName, Arc<Endpoint>>,
     pub(crate) servers: HashMap<ServerName, Arc<Server>>,
-    pub(crate) policies: Arc<PolicySet>,
+    policies: Arc<PolicySet>,
+    /// What came ahead of the configuration, and has to allow a call too.
+    ahead: Option<Arc<Rules>>,
     pub(crate) limiters: Vec<Arc<Limiter>>,
     /// After how long a silence of all control planes its calls are refused; `None`: never.
     pub(crate) fail_closed_after: Option<Duration>,
@@ -154,12 +157,42 @@ impl Tenant {
             endpoints,
             servers,
             policies,
+            ahead: None,
             limiters,
             fail_closed_after: parts.fail_closed_after,
             live: before.map(|before| before.live.clone()).unwrap_or_default(),
             views: DashMap::new(),
             policy_texts: parts.policies,
         })
+    }
+
+    /// The same, allowing nothing that `rules` do not allow.
+    pub(crate) fn narrowed(&self, rules: &Arc<Rules>) -> Tenant {
+        let agents = self.agents.iter().filter(|(name, _)| rules.has_agent(name));
+        let endpoints = self.endpoints.iter().filter(|(name, _)| rules.has_endpoint(name));
+        Tenant {
+            name: self.name.clone(),
+            keys: self.keys.clone(),
+            agents: agents.map(|(name, agent)| (name.clone(), agent.clone())).collect(),
+            endpoints: endpoints.map(|(name, endpoint)| (name.clone(), endpoint.clone())).collect(),
+            servers: self.servers.clone(),
+            policies: self.policies.clone(),
+            ahead: Some(rules.clone()),
+            limiters: self.limiters.clone(),
+            fail_closed_after: self.fail_closed_after,
+            live: self.live.clone(),
+            views: DashMap::new(),
+            policy_texts: self.policy_texts.clone(),
+        }
+    }
+
+    /// Whether an agent may have a target. Lists and calls both ask this, so they cannot disagree.
+    pub(crate) fn decide(&self, agent: &Agent, target: &Target<'_>) -> Decision {
+        let decision = self.policies.decide(&agent.principal, target);
+        match &self.ahead {
+            Some(rules) if decision.is_allow() => rules.decide(decision, &agent.name, target),
+            _ => decision,
+        }
     }
 
     /// What an agent sees of an endpoint, of servers that are not banned; `None` while no server's catalog is recorded.
@@ -177,7 +210,7 @@ impl Tenant {
             return Some(view.clone());
         }
         // Built outside the map's lock; two requests may build it twice, and build the same.
-        let view = Arc::new(View::build(&self.policies, &agent.principal, endpoint, banned));
+        let view = Arc::new(View::build(self, agent, endpoint, banned));
         self.views.insert(key, view.clone());
         Some(view)
     }

@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use dashmap::DashMap;
 use gantry_model::ServerName;
-use gantry_policy::{Decision, PolicySet, Principal, Target, Verdict};
+use gantry_policy::{Decision, Target, Verdict};
 
 use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
-use crate::config::tenant::Server;
+use crate::config::tenant::{Agent, Server, Tenant};
 use crate::config::tool::Tool;
 use crate::gzip::Packed;
 use crate::mcp::message::Method;
@@ -71,8 +71,8 @@ pub(crate) const LISTS: [Method; 4] =
 impl View {
     /// Decides over everything that the endpoint offers. What a banned server has is found, to be refused, and in no list.
     pub(crate) fn build(
-        policies: &PolicySet,
-        principal: &Principal,
+        tenant: &Tenant,
+        agent: &Agent,
         endpoint: &Endpoint,
         banned: &Arc<BTreeSet<ServerName>>,
     ) -> View {
@@ -80,7 +80,7 @@ impl View {
         let mut allowed = Vec::with_capacity(endpoint.tools.len());
         for ExposedTool { name, server, tool, json } in &endpoint.tools {
             let target = Target::Tool { server: &server.name, name: &tool.name, hints: tool.hints };
-            let decision = Arc::new(policies.decide(principal, &target));
+            let decision = Arc::new(tenant.decide(agent, &target));
             if decision.verdict == Verdict::Allow && !banned.contains(&server.name) {
                 allowed.push(json.clone());
             }
@@ -94,7 +94,7 @@ impl View {
                     true => Target::Prompt { server, name },
                     false => Target::Resource { server, uri: name },
                 };
-                !banned.contains(server) && policies.decide(principal, &target).verdict == Verdict::Allow
+                !banned.contains(server) && tenant.decide(agent, &target).verdict == Verdict::Allow
             };
             exposed.iter().filter(allows).map(|exposed| exposed.json.clone()).collect()
         };

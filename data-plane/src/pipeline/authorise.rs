@@ -21,7 +21,7 @@ pub(super) struct Authorised {
 
 pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Authorised, Rejection> {
     let Discovered { caller, received, subject, .. } = discovered;
-    let decide = |target: Target<'_>| caller.tenant.policies.decide(&caller.agent.principal, &target);
+    let decide = |target: Target<'_>| caller.tenant.decide(&caller.agent, &target);
     match &subject {
         // A list holds only what was permitted when it was made.
         Subject::Protocol | Subject::Here(_) => {}

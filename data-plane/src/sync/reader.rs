@@ -83,16 +83,25 @@ impl Reader {
     }
 
     /// One that cannot be read is not answered, and shown as missing: the update that brings it says more.
-    async fn take_urgent(&self, urgent: wire::Urgent) -> Result<(), FollowError> {
+    async fn take_urgent(&self, mut urgent: wire::Urgent) -> Result<(), FollowError> {
         let (revision, count) = (urgent.revision, urgent.upserts.len() + urgent.deletes.len());
+        let (narrowings, cluster_id) = (std::mem::take(&mut urgent.narrowings), urgent.cluster_id.clone());
         if let Err(error) = self.node.bans.take(urgent) {
             let error: &dyn std::error::Error = &error;
             tracing::error!(revision, error, "a revocation cannot be read");
             return Ok(());
         }
-        tracing::info!(revision, count, "revocations are in force");
+        let (node, tenants) = (self.node.clone(), narrowings.len());
+        // Policies take a while to compile, and requests do not wait for that.
+        let narrowed = tokio::task::spawn_blocking(move || node.narrow(&cluster_id, narrowings)).await;
+        if let Err(error) = narrowed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(revision, error, "a denial cannot be put in force before its update");
+            return Ok(());
+        }
+        tracing::info!(revision, count, tenants, "revocations and denials are in force");
         // Before the answer, which may find nobody there any more.
-        self.keeper.keep(self.node.bans.ahead());
+        self.keeper.keep(self.node.ahead());
         send(&self.outbox, ToServer::Urgent(wire::UrgentAck { revision })).await
     }
 }

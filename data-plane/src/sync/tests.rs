@@ -3,6 +3,7 @@
 mod asking;
 mod control_plane;
 mod cost;
+mod denied;
 mod follower;
 mod last_known_good;
 mod members;

@@ -87,6 +87,19 @@ impl Principal {
 }
 
 impl Target<'_> {
+    /// The server that it is of.
+    pub fn server(&self) -> &ServerName {
+        match self {
+            Target::Tool { server, .. }
+            | Target::Prompt { server, .. }
+            | Target::Resource { server, .. }
+            | Target::Subscribe { server, .. }
+            | Target::CompletePrompt { server, .. }
+            | Target::CompleteResource { server, .. }
+            | Target::Server { server } => server,
+        }
+    }
+
     pub(crate) fn action(&self) -> &'static EntityUid {
         match self {
             Target::Tool { .. } => &VOCABULARY.tools_call,

@@ -251,7 +251,7 @@ mod tests {
             key: "acme/ban/tenant".into(),
             record: vec![1].into(),
         };
-        let urgent = KeptUrgent { cluster_id: "c".to_owned(), bans: vec![ban] };
+        let urgent = KeptUrgent { cluster_id: "c".to_owned(), bans: vec![ban], narrowings: Vec::new() };
         directory.write_urgent(&urgent)?;
         assert_eq!(directory.read_urgent(), urgent);
         directory.write_heard(1)?;

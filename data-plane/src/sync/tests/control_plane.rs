@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_model::digest::Digest;
 use gantry_model::record::{Record, RecordKey, RecordValue};
-use gantry_model::resource::Resource;
+use gantry_model::resource::{Resource, Spec};
 use gantry_model::{Ban, Revision, Secret};
 use gantry_node::seal::{Purpose, SealPublicKey, seal};
 use gantry_wire::sync_v1 as wire;
@@ -111,6 +111,40 @@ impl Cluster {
             revision: revision.0,
             upserts,
             cluster_id: self.0.borrow().id.clone(),
+            ..wire::Urgent::default()
+        });
+        revision
+    }
+
+    /// Applies a resource, and has what decides about its tenant sent ahead of all updates.
+    pub(super) fn deny(&self, resource: Resource) -> Revision {
+        let tenant = resource.tenant.to_string();
+        let revision = self.apply(resource);
+        let state = self.0.borrow().clone();
+        let names = |kind: &str| {
+            let prefix = format!("{tenant}/{kind}/");
+            let names = state.entries.keys().filter_map(|key| key.strip_prefix(&prefix));
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let policy = |name: String| {
+            let record = gantry_wire::decode_record(&state.entries[&format!("{tenant}/policy/{name}")]);
+            let RecordValue::Resource(resource) = record.expect("a record").value else { panic!("{name}") };
+            let Spec::Policy(spec) = &resource.spec else { panic!("{name}") };
+            wire::NarrowingPolicy { name, cedar: spec.cedar.clone() }
+        };
+        let agent = |name| wire::NarrowingAgent { name, groups: Vec::new() };
+        let narrowing = wire::Narrowing {
+            tenant: tenant.clone(),
+            revision: revision.0,
+            policies: names("policy").into_iter().map(policy).collect(),
+            agents: names("agent").into_iter().map(agent).collect(),
+            servers: names("server"),
+            endpoints: names("endpoint"),
+        };
+        self.1.urgent.send_replace(wire::Urgent {
+            revision: revision.0,
+            cluster_id: state.id.clone(),
+            narrowings: vec![narrowing],
             ..wire::Urgent::default()
         });
         revision

@@ -1,0 +1,163 @@
+//! Denials that came ahead of the updates that bring them: what is refused already, though the configuration allows it.
+//!
+//! Always holds: a narrowing only takes away. It is in force from when it came until the configuration has its revision
+//! or a later one, over every configuration that is served meanwhile; of two for one tenant the later counts. What
+//! the configuration of another cluster allows it does not touch. It does not cut what is under way: that is what
+//! bans are for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use gantry_model::{AgentName, EndpointName, PolicyName, Revision, ServerName, TenantName};
+use gantry_policy::{CompileError, Decision, PolicySet, Principal, Target, Verdict};
+use gantry_wire::sync_v1 as wire;
+
+use crate::config::Config;
+
+/// The narrowings, and the only way to replace a configuration.
+#[derive(Default)]
+pub(crate) struct Narrowings(Mutex<Layer>);
+
+#[derive(Default)]
+struct Layer {
+    /// Whose control plane said it.
+    cluster_id: String,
+    tenants: BTreeMap<TenantName, Narrowing>,
+}
+
+/// What came of one tenant.
+struct Narrowing {
+    revision: Revision,
+    rules: Arc<Rules>,
+    /// As it came, to be kept.
+    encoded: wire::Narrowing,
+}
+
+/// What decides about a tenant's calls, as of a revision; nothing of a tenant that is gone.
+pub(crate) struct Rules {
+    policies: PolicySet,
+    principals: HashMap<AgentName, Principal>,
+    servers: BTreeSet<ServerName>,
+    endpoints: BTreeSet<EndpointName>,
+}
+
+/// What the control plane said cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NarrowingError {
+    /// A part of it is not well formed.
+    #[error("what is denied in tenant {0:?} is not well formed")]
+    Form(String),
+    /// A policy does not compile.
+    #[error("a policy of tenant {0} does not compile")]
+    Policy(TenantName, #[source] CompileError),
+}
+
+impl Narrowings {
+    /// Takes what came ahead. It is in force when this returns; compiling many policies takes a while.
+    pub(crate) fn take(
+        &self,
+        cluster_id: &str,
+        came: Vec<wire::Narrowing>,
+        config: &ArcSwap<Config>,
+    ) -> Result<(), NarrowingError> {
+        let read = came.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let mut layer = self.layer();
+        layer.hear(cluster_id);
+        let before = config.load_full();
+        for (tenant, narrowing) in read {
+            // What the configuration has already, or will have had by then.
+            let is_late = before.cluster_id == cluster_id && narrowing.revision <= before.revision;
+            let known = layer.tenants.get(&tenant);
+            if !is_late && known.is_none_or(|known| known.revision < narrowing.revision) {
+                layer.tenants.insert(tenant, narrowing);
+            }
+        }
+        let next = before.at((&before.cluster_id, before.revision), before.keys.clone());
+        config.store(Arc::new(layer.narrow(next)));
+        Ok(())
+    }
+
+    /// Replaces the configuration, narrowed by what came ahead of it.
+    pub(crate) fn put_in_force(&self, next: Config, config: &ArcSwap<Config>) {
+        let mut layer = self.layer();
+        layer.hear(&next.cluster_id);
+        layer.tenants.retain(|_, narrowing| narrowing.revision > next.revision);
+        config.store(Arc::new(layer.narrow(next)));
+    }
+
+    /// What is in force and in no update that this node has, to be kept.
+    pub(crate) fn ahead(&self) -> Vec<wire::Narrowing> {
+        self.layer().tenants.values().map(|narrowing| narrowing.encoded.clone()).collect()
+    }
+
+    fn layer(&self) -> MutexGuard<'_, Layer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Layer {
+    /// What another cluster said before means nobody any more.
+    fn hear(&mut self, cluster_id: &str) {
+        if self.cluster_id != cluster_id {
+            self.cluster_id = cluster_id.to_owned();
+            self.tenants.clear();
+        }
+    }
+
+    fn narrow(&self, mut config: Config) -> Config {
+        if config.cluster_id != self.cluster_id {
+            return config;
+        }
+        for (name, narrowing) in &self.tenants {
+            if let Some(tenant) = config.tenants.get(name).cloned() {
+                config.put(tenant.narrowed(&narrowing.rules));
+            }
+        }
+        config
+    }
+}
+
+impl Rules {
+    /// What is allowed by the configuration, and by this.
+    pub(crate) fn decide(&self, allowed: Decision, agent: &AgentName, target: &Target<'_>) -> Decision {
+        match self.principals.get(agent).filter(|_| self.servers.contains(target.server())) {
+            Some(principal) => self.policies.decide(principal, target),
+            None => Decision { verdict: Verdict::Deny, reasons: Vec::new(), ..allowed },
+        }
+    }
+
+    /// Whether an agent is there still.
+    pub(crate) fn has_agent(&self, agent: &AgentName) -> bool {
+        self.principals.contains_key(agent)
+    }
+
+    /// Whether an endpoint is there still.
+    pub(crate) fn has_endpoint(&self, endpoint: &EndpointName) -> bool {
+        self.endpoints.contains(endpoint)
+    }
+}
+
+fn read(came: wire::Narrowing) -> Result<(TenantName, Narrowing), NarrowingError> {
+    let unformed = |_| NarrowingError::Form(came.tenant.clone());
+    let tenant: TenantName = came.tenant.parse().map_err(unformed)?;
+    let servers = came.servers.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(unformed)?;
+    let endpoints = came.endpoints.iter().map(|name| name.parse()).collect::<Result<_, _>>();
+    let endpoints = endpoints.map_err(unformed)?;
+    let texts = came.policies.iter().map(|policy| Ok((policy.name.parse()?, policy.cedar.as_str())));
+    let texts: Vec<(PolicyName, &str)> = texts.collect::<Result<_, _>>().map_err(unformed)?;
+    let mut principals = HashMap::with_capacity(came.agents.len());
+    for wire::NarrowingAgent { name, groups } in &came.agents {
+        let name: AgentName = name.parse().map_err(unformed)?;
+        let groups = groups.iter().map(|group| group.parse()).collect::<Result<Vec<_>, _>>();
+        let principal = Principal::new(&name, &groups.map_err(unformed)?);
+        principals.insert(name, principal);
+    }
+    let policies = PolicySet::compile(texts.iter().map(|(name, text)| (name, *text)))
+        .map_err(|source| NarrowingError::Policy(tenant.clone(), source))?;
+    let rules = Arc::new(Rules { policies, principals, servers, endpoints });
+    Ok((tenant, Narrowing { revision: Revision(came.revision), rules, encoded: came }))
+}
+
+#[cfg(test)]
+mod tests;

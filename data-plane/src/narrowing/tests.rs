@@ -1,0 +1,140 @@
+//! Narrowings over the configurations that come before the one that has them.
+
+use gantry_model::document;
+use gantry_model::record::{Record, RecordValue};
+use gantry_policy::Hints;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::tenant::{Secrets, Tenant};
+
+const PERMIT: &str = "permit(principal, action, resource);";
+
+fn acme() -> TenantName {
+    "acme".parse().expect("a name")
+}
+
+fn record(kind: &str, name: &str, spec: Value) -> Record {
+    let document = json!({"kind": kind, "tenant": "acme", "name": name, "spec": spec});
+    let resource = document::parse(document).expect("a document");
+    Record { revision: Revision(1), value: RecordValue::Resource(Arc::new(resource)) }
+}
+
+fn config(cluster_id: &str, revision: u64, policies: &[(&str, &str)]) -> Config {
+    let agents = ["bot", "eve"].map(|name| record("Agent", name, json!({})));
+    let policies = policies.iter().map(|(name, cedar)| record("Policy", name, json!({"cedar": cedar})));
+    let mut records: Vec<_> = agents.into_iter().chain(policies).collect();
+    records.push(record("Server", "files", json!({"url": "http://127.0.0.1:9"})));
+    records.push(record("Endpoint", "all", json!({"servers": ["files"]})));
+    let tenant = Tenant::build(&acme(), records.iter(), &Secrets::new(), None).expect("a tenant");
+    let mut config = Config::empty().at((cluster_id, Revision(revision)), None);
+    config.put(tenant);
+    config
+}
+
+fn narrowing(revision: u64, agents: &[&str], policies: &[(&str, &str)]) -> wire::Narrowing {
+    let policy = |(name, cedar): &(&str, &str)| wire::NarrowingPolicy {
+        name: (*name).to_owned(),
+        cedar: (*cedar).to_owned(),
+    };
+    let agent = |name: &&str| wire::NarrowingAgent { name: (*name).to_owned(), groups: Vec::new() };
+    wire::Narrowing {
+        tenant: "acme".to_owned(),
+        revision,
+        policies: policies.iter().map(policy).collect(),
+        agents: agents.iter().map(agent).collect(),
+        servers: vec!["files".to_owned()],
+        endpoints: vec!["all".to_owned()],
+    }
+}
+
+/// The agents that may have a tool of the server.
+fn allowed(config: &ArcSwap<Config>) -> Vec<&'static str> {
+    let config = config.load();
+    let tenant = &config.tenants[&acme()];
+    let server = "files".parse().expect("a name");
+    let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };
+    let is_allowed = |name: &&str| {
+        let agent = tenant.agents.get(*name);
+        agent.is_some_and(|agent| tenant.decide(agent, &target).is_allow())
+    };
+    ["bot", "eve"].into_iter().filter(is_allowed).collect()
+}
+
+/// Narrowings over a configuration of revision 5 that allows everything.
+fn open() -> (Narrowings, ArcSwap<Config>) {
+    (Narrowings::default(), ArcSwap::from_pointee(config("c", 5, &[("open", PERMIT)])))
+}
+
+#[test]
+fn a_narrowing_holds_over_every_configuration_before_its_revision() -> Result<(), NarrowingError> {
+    let (narrowings, served) = open();
+    assert_eq!(allowed(&served), ["bot", "eve"]);
+    let no_bot = [("open", PERMIT), ("no-bot", r#"forbid(principal == Agent::"bot", action, resource);"#)];
+    narrowings.take("c", vec![narrowing(9, &["bot", "eve"], &no_bot)], &served)?;
+    assert_eq!((allowed(&served), served.load().revision), (vec!["eve"], Revision(5)));
+    // A large update that was under way already.
+    narrowings.put_in_force(config("c", 7, &[("open", PERMIT)]), &served);
+    assert_eq!((allowed(&served), served.load().revision), (vec!["eve"], Revision(7)));
+    assert_eq!(narrowings.ahead().len(), 1);
+    // The one that has it, and what came after it.
+    narrowings.put_in_force(config("c", 10, &[("open", PERMIT)]), &served);
+    assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
+    // What is late is not put over what is later.
+    narrowings.take("c", vec![narrowing(9, &["bot", "eve"], &no_bot)], &served)?;
+    assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
+    Ok(())
+}
+
+#[test]
+fn a_narrowing_takes_away_permits_agents_endpoints_and_servers_and_gives_nothing()
+-> Result<(), NarrowingError> {
+    let take = |narrowing| {
+        let (narrowings, served) = open();
+        narrowings.take("c", vec![narrowing], &served)?;
+        Ok::<_, NarrowingError>(served)
+    };
+    assert_eq!(allowed(&take(narrowing(9, &["bot", "eve"], &[]))?), [""; 0]);
+    assert_eq!(allowed(&take(narrowing(9, &["eve"], &[("open", PERMIT)]))?), ["eve"]);
+    let mut without_server = narrowing(9, &["bot", "eve"], &[("open", PERMIT)]);
+    without_server.servers.clear();
+    assert_eq!(allowed(&take(without_server)?), [""; 0]);
+    let mut without_endpoint = narrowing(9, &["bot", "eve"], &[("open", PERMIT)]);
+    without_endpoint.endpoints.clear();
+    assert!(take(without_endpoint)?.load().tenants[&acme()].endpoints.is_empty());
+    // A tenant that is gone.
+    let gone = wire::Narrowing { tenant: "acme".to_owned(), revision: 9, ..wire::Narrowing::default() };
+    assert_eq!(allowed(&take(gone)?), [""; 0]);
+
+    let (narrowings, served) = (Narrowings::default(), ArcSwap::from_pointee(config("c", 5, &[])));
+    narrowings.take("c", vec![narrowing(9, &["bot", "eve"], &[("open", PERMIT)])], &served)?;
+    assert_eq!(allowed(&served), [""; 0], "what is not allowed yet waits for its update");
+    Ok(())
+}
+
+#[test]
+fn the_later_of_two_counts_and_another_cluster_does_not() -> Result<(), NarrowingError> {
+    let (narrowings, served) = open();
+    let both = ["bot", "eve"];
+    narrowings.take("c", vec![narrowing(9, &both, &[])], &served)?;
+    narrowings.take("c", vec![narrowing(8, &both, &[("open", PERMIT)])], &served)?;
+    assert_eq!(allowed(&served), [""; 0]);
+    narrowings.take("c", vec![narrowing(10, &both, &[("open", PERMIT)])], &served)?;
+    assert_eq!(allowed(&served), both);
+    narrowings.take("c", vec![narrowing(11, &both, &[])], &served)?;
+    // The node follows another cluster, whose revisions are below.
+    narrowings.put_in_force(config("d", 2, &[("open", PERMIT)]), &served);
+    assert_eq!((allowed(&served), narrowings.ahead()), (both.to_vec(), vec![]));
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused_and_leaves_what_was_in_force() {
+    let (narrowings, served) = open();
+    let refused = narrowings.take("c", vec![narrowing(9, &["bot"], &[("bad", "permit(")])], &served);
+    assert_eq!(
+        refused.expect_err("it does not compile").to_string(),
+        "a policy of tenant acme does not compile"
+    );
+    assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
+}
