@@ -32,6 +32,14 @@ pub(crate) struct AuditRecord {
     pub(crate) agent: Option<String>,
     /// The key that proved the agent.
     pub(crate) key_id: Option<String>,
+    /// The provider whose token proved the agent.
+    pub(crate) provider: Option<String>,
+    /// What the provider calls the agent.
+    pub(crate) client: Option<String>,
+    /// For whom the agent acted.
+    pub(crate) user: Option<String>,
+    /// Who acted for that user before it.
+    pub(crate) actors: Vec<String>,
     /// What names its session, when it had one.
     pub(crate) session: Option<String>,
     /// The server that the call was for.

@@ -4,11 +4,14 @@
 //! revision from its first stage to its last. A tenant that cannot be compiled keeps its last good form. Two that
 //! follow each other share what did not change, so one changed tenant costs the same however many there are.
 
+pub(crate) mod access;
+pub(crate) mod caller;
 pub(crate) mod endpoint;
 pub(crate) mod greeting;
 pub(crate) mod holdings;
 pub(crate) mod image;
 pub(crate) mod live;
+pub(crate) mod site;
 pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod view;
@@ -21,6 +24,7 @@ use aws_lc_rs::hmac;
 use gantry_model::{Revision, TenantName};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
+use crate::config::site::Site;
 use crate::config::tenant::Tenant;
 use crate::mcp::seal::Keyring;
 
@@ -36,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) fail_closed: RedBlackTreeSetSync<(Duration, TenantName)>,
     /// Keys that all nodes share; absent until the first snapshot came.
     pub(crate) keys: Option<Arc<NodeKeys>>,
+    /// What is the node's own, whatever it holds.
+    pub(crate) site: Arc<Site>,
 }
 
 /// The tenants that are not what they were in the configuration before.
@@ -51,20 +57,28 @@ pub(crate) struct NodeKeys {
 
 impl Config {
     /// What a node serves before it heard from the control plane: nobody.
-    pub(crate) fn empty() -> Config {
+    pub(crate) fn empty(site: Arc<Site>) -> Config {
         Config {
             cluster_id: String::new(),
             revision: Revision::NONE,
             tenants: HashTrieMapSync::new_sync(),
             fail_closed: RedBlackTreeSetSync::new_sync(),
             keys: None,
+            site,
         }
     }
 
     /// The same at another revision of a cluster, to be changed. Costs the same however much there is.
     pub(crate) fn at(&self, (cluster_id, revision): (&str, Revision), keys: Option<Arc<NodeKeys>>) -> Config {
         let (tenants, fail_closed) = (self.tenants.clone(), self.fail_closed.clone());
-        Config { cluster_id: cluster_id.to_owned(), revision, tenants, fail_closed, keys }
+        Config {
+            cluster_id: cluster_id.to_owned(),
+            revision,
+            tenants,
+            fail_closed,
+            keys,
+            site: self.site.clone(),
+        }
     }
 
     /// Puts a tenant in place of what has its name.

@@ -8,6 +8,7 @@ mod front;
 #[cfg(test)]
 pub mod fuzz;
 mod gzip;
+mod identity;
 mod limiter;
 mod listen;
 mod mcp;

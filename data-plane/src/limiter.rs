@@ -26,6 +26,8 @@ pub(crate) struct Limiter {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage<'a> {
     pub(crate) agent: &'a str,
+    /// For whom it acts; empty: for nobody.
+    pub(crate) user: &'a str,
     pub(crate) server: &'a str,
     pub(crate) tool: &'a str,
 }
@@ -72,6 +74,7 @@ impl Limiter {
                 LimitKeyPart::Agent => usage.agent,
                 LimitKeyPart::Server => usage.server,
                 LimitKeyPart::Tool => usage.tool,
+                LimitKeyPart::User => usage.user,
             });
             key.push('\n');
         }
@@ -88,7 +91,7 @@ mod tests {
         Limiter::new("l".parse().expect("a name"), spec)
     }
 
-    const BOT: Usage<'static> = Usage { agent: "bot", server: "files", tool: "read" };
+    const BOT: Usage<'static> = Usage { agent: "bot", user: "", server: "files", tool: "read" };
 
     #[test]
     fn a_burst_is_allowed_and_then_the_rate_rules() {

@@ -10,9 +10,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, ORIGIN};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,7 +31,7 @@ use crate::node::Node;
 use crate::pipeline::{self, Inbound};
 use crate::rejection::{Context, Rejection};
 use crate::reply::Body;
-use crate::route::Route;
+use crate::route::{EndpointPath, Route};
 
 /// Connections at once; more wait in the kernel's queue. Each takes a file descriptor and about 20 KiB.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -252,7 +253,7 @@ async fn answer(
             Route::Endpoint(_) | Route::Stream(_) | Route::Posted(_) => {
                 pipeline::refuse(&node, &Rejection::Origin).await
             }
-            Route::Health | Route::Ready | Route::Nowhere => plain(&Rejection::Origin),
+            Route::Metadata(_) | Route::Health | Route::Ready | Route::Nowhere => plain(&Rejection::Origin),
         });
     }
     // What is rare is in boxes: this future is made and moved for every request, and where its block is as large as a
@@ -270,11 +271,28 @@ async fn answer(
             let (head, inbound) = parts(request);
             Box::pin(sse::post(&node, path, &head, inbound)).await
         }
+        Route::Metadata(path) => metadata(&node, path, request.method()),
         Route::Health => status(StatusCode::OK),
         Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),
         Route::Ready => status(StatusCode::SERVICE_UNAVAILABLE),
         Route::Nowhere => plain(&Rejection::NoEndpoint),
     })
+}
+
+/// What strangers may know of an endpoint: whose tokens it takes (RFC 9728).
+fn metadata(node: &Node, path: EndpointPath<'_>, method: &Method) -> Response<Body> {
+    if method != Method::GET {
+        return plain(&Rejection::HttpMethod);
+    }
+    let config = node.config();
+    let tenant = config.tenants.get(path.tenant);
+    let endpoint = tenant.and_then(|tenant| tenant.endpoints.get(path.endpoint));
+    let Some(metadata) = endpoint.and_then(|endpoint| endpoint.access.metadata.clone()) else {
+        return plain(&Rejection::NoEndpoint);
+    };
+    let mut response = Response::new(Body::full(Bytes::copy_from_slice(metadata.as_bytes())));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn parts(request: Request<Incoming>) -> (Parts, Inbound) {

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use gantry_model::{AgentName, EndpointName, PolicyName, Revision, ServerName, TenantName};
+use gantry_model::{AgentName, EndpointName, GroupName, PolicyName, Revision, ServerName, TenantName};
 use gantry_policy::{CompileError, Decision, PolicySet, Principal, Target, Verdict};
 use gantry_wire::sync_v1 as wire;
 
 use crate::config::Config;
+use crate::config::caller::Agent;
 
 /// The narrowings, and the only way to replace a configuration.
 #[derive(Default)]
@@ -37,9 +38,15 @@ struct Narrowing {
 /// What decides about a tenant's calls, as of a revision; nothing of a tenant that is gone.
 pub(crate) struct Rules {
     policies: PolicySet,
-    principals: HashMap<AgentName, Principal>,
+    agents: HashMap<AgentName, Groups>,
     servers: BTreeSet<ServerName>,
     endpoints: BTreeSet<EndpointName>,
+}
+
+/// What an agent is in, and what it is where it shows no token.
+struct Groups {
+    names: Vec<GroupName>,
+    principal: Principal,
 }
 
 /// What the control plane said cannot be put in force.
@@ -120,16 +127,23 @@ impl Layer {
 
 impl Rules {
     /// What is allowed by the configuration, and by this.
-    pub(crate) fn decide(&self, allowed: Decision, agent: &AgentName, target: &Target<'_>) -> Decision {
-        match self.principals.get(agent).filter(|_| self.servers.contains(target.server())) {
-            Some(principal) => self.policies.decide(principal, target),
+    pub(crate) fn decide(&self, allowed: Decision, agent: &Agent, target: &Target<'_>) -> Decision {
+        match self.agents.get(&agent.name).filter(|_| self.servers.contains(target.server())) {
+            Some(groups) if agent.shows_nothing() => self.policies.decide(&groups.principal, target),
+            // Made each time: this lasts until the update is here.
+            Some(groups) => self.policies.decide(&agent.principal_in(&groups.names), target),
             None => Decision { verdict: Verdict::Deny, reasons: Vec::new(), ..allowed },
         }
     }
 
     /// Whether an agent is there still.
     pub(crate) fn has_agent(&self, agent: &AgentName) -> bool {
-        self.principals.contains_key(agent)
+        self.agents.contains_key(agent)
+    }
+
+    /// What decides.
+    pub(crate) fn policies(&self) -> &PolicySet {
+        &self.policies
     }
 
     /// Whether an endpoint is there still.
@@ -146,16 +160,17 @@ fn read(came: wire::Narrowing) -> Result<(TenantName, Narrowing), NarrowingError
     let endpoints = endpoints.map_err(unformed)?;
     let texts = came.policies.iter().map(|policy| Ok((policy.name.parse()?, policy.cedar.as_str())));
     let texts: Vec<(PolicyName, &str)> = texts.collect::<Result<_, _>>().map_err(unformed)?;
-    let mut principals = HashMap::with_capacity(came.agents.len());
+    let mut agents = HashMap::with_capacity(came.agents.len());
     for wire::NarrowingAgent { name, groups } in &came.agents {
         let name: AgentName = name.parse().map_err(unformed)?;
         let groups = groups.iter().map(|group| group.parse()).collect::<Result<Vec<_>, _>>();
-        let principal = Principal::new(&name, &groups.map_err(unformed)?);
-        principals.insert(name, principal);
+        let names = groups.map_err(unformed)?;
+        let principal = Principal::new(&name, &names);
+        agents.insert(name, Groups { names, principal });
     }
     let policies = PolicySet::compile(texts.iter().map(|(name, text)| (name, *text)))
         .map_err(|source| NarrowingError::Policy(tenant.clone(), source))?;
-    let rules = Arc::new(Rules { policies, principals, servers, endpoints });
+    let rules = Arc::new(Rules { policies, agents, servers, endpoints });
     Ok((tenant, Narrowing { revision: Revision(came.revision), rules, encoded: came }))
 }
 

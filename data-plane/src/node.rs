@@ -17,6 +17,7 @@ use crate::bridge::handoff::Notice;
 use crate::bridge::home::Homes;
 use crate::bridge::parked::Parked;
 use crate::config::Config;
+use crate::config::site::Site;
 use crate::config::tenant::{Server, Tenant};
 use crate::front::sse::Streams;
 use crate::mcp::session::Ended;
@@ -61,15 +62,10 @@ const LIST_CHANGED: &[u8] = b"list_changed";
 
 impl Node {
     /// A node without a configuration.
-    pub(crate) fn new(
-        audit: Audit,
-        upstreams: Upstreams,
-        discovery: Wakeup,
-        mesh: Mesh,
-        on_loopback: bool,
-    ) -> Node {
+    pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup, mesh: Mesh, site: Site) -> Node {
         Node {
-            config: ArcSwap::from_pointee(Config::empty()),
+            on_loopback: site.loopback_url.is_some(),
+            config: ArcSwap::from_pointee(Config::empty(Arc::new(site))),
             swapped: watch::Sender::default(),
             contact: Contact::default(),
             bans: Arc::default(),
@@ -85,7 +81,6 @@ impl Node {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             leaving: CancellationToken::new(),
-            on_loopback,
         }
     }
 

@@ -20,10 +20,10 @@ use forward::Place;
 pub(crate) use receive::{Front, Inbound, REQUEST_BODY_MAX, is_json};
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gantry_model::SessionId;
 use gantry_model::key::KeyId;
+use gantry_model::{SessionId, UserId};
 use http::Response;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -32,10 +32,12 @@ use crate::audit::entry::{Entry, Facts, Outcome};
 use crate::bans::{Leash, Who};
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
+use crate::config::caller::Agent;
 use crate::config::endpoint::Endpoint;
-use crate::config::tenant::{Agent, Tenant};
+use crate::config::tenant::Tenant;
+use crate::identity::{Identity, Principal};
 use crate::mcp::Era;
-use crate::mcp::message::{Id, Kind, Message};
+use crate::mcp::message::{Id, Kind, Message, Method};
 use crate::mcp::seal::Owner;
 use crate::mcp::session::Session;
 use crate::node::Node;
@@ -54,6 +56,17 @@ pub(crate) struct Caller {
     pub(crate) agent: Arc<Agent>,
     /// The key that it showed.
     pub(crate) key: Option<KeyId>,
+    /// What the token said that it showed.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// The agent, and for whom it acts, as one text.
+    principal: Arc<str>,
+}
+
+/// What of a request says who calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    pub(crate) headers: &'a http::HeaderMap,
+    pub(crate) query: Option<&'a str>,
 }
 
 /// A message as it was received, on a hop of an era.
@@ -78,7 +91,27 @@ pub(crate) struct ClientSession {
 impl Caller {
     /// Whom a ban would stop.
     pub(crate) fn who(&self) -> Who {
-        Who::agent(&self.tenant.name, &self.agent.name, self.key)
+        Who::agent(&self.tenant.name, &self.principal(), self.key)
+    }
+
+    /// The agent, and for whom it acts.
+    pub(crate) fn principal(&self) -> Principal {
+        Principal { agent: self.agent.name.clone(), user: self.user().cloned() }
+    }
+
+    /// For whom it acts.
+    pub(crate) fn user(&self) -> Option<&UserId> {
+        self.identity.as_ref().and_then(|identity| identity.user.as_ref())
+    }
+
+    /// The same as one text, which it shares.
+    pub(crate) fn principal_id(&self) -> &Arc<str> {
+        &self.principal
+    }
+
+    /// When what it showed ends, in seconds since 1970.
+    fn expires_at(&self) -> Option<u64> {
+        self.identity.as_ref().map(|identity| identity.ends_at)
     }
 
     /// Whom a token belongs to.
@@ -86,8 +119,15 @@ impl Caller {
         Owner {
             tenant: self.tenant.name.as_str(),
             endpoint: self.endpoint.name.as_str(),
-            agent: self.agent.name.as_str(),
+            principal: &self.principal,
         }
+    }
+}
+
+impl<'a> Shown<'a> {
+    /// By a request.
+    pub(crate) fn of(head: &'a Parts) -> Shown<'a> {
+        Shown { headers: &head.headers, query: head.uri.query() }
     }
 }
 
@@ -102,6 +142,14 @@ impl Received {
     /// The request's id, when it is a request.
     pub(crate) fn id(&self) -> Option<&Id> {
         self.message.as_ref().and_then(|message| message.kind.id())
+    }
+
+    /// The tool that it calls, as agents name it.
+    fn called(&self) -> Option<&str> {
+        match self.message.as_ref().map(|message| &message.kind) {
+            Some(Kind::Request { method: Method::ToolsCall, params, .. }) => params.name.as_deref(),
+            _ => None,
+        }
     }
 
     /// What names its session in records.
@@ -139,12 +187,12 @@ pub(crate) async fn serve(
 }
 
 /// Who calls, for a front that asks before it takes messages. Nothing is recorded: every message is, in [`serve`].
-pub(crate) fn identify(
+pub(crate) async fn identify(
     node: &Node,
     path: EndpointPath<'_>,
-    headers: &http::HeaderMap,
+    shown: Shown<'_>,
 ) -> Result<Caller, Rejection> {
-    let authenticated = authenticate::authenticate(node, path, headers, &mut Facts::default())?;
+    let authenticated = authenticate::authenticate(node, path, shown, &mut Facts::default()).await?;
     Ok(authenticated.caller)
 }
 
@@ -152,13 +200,13 @@ pub(crate) fn identify(
 pub(crate) async fn admit(
     node: &Arc<Node>,
     path: EndpointPath<'_>,
-    headers: &http::HeaderMap,
+    shown: Shown<'_>,
     opened: (&str, http::StatusCode),
 ) -> Result<Caller, Response<Body>> {
     let Ok(mut entry) = node.audit.open().await else { return Err(unavailable()) };
     let facts = &mut entry.facts;
     facts.method = Some(opened.0.to_owned());
-    match authenticate::authenticate(node, path, headers, facts) {
+    match authenticate::authenticate(node, path, shown, facts).await {
         Ok(authenticated) => {
             facts.status = Some(opened.1.as_u16());
             entry.close(Outcome::Ok);
@@ -191,6 +239,8 @@ struct Answering {
     era: Era,
     /// Known once the caller is.
     tenant: Option<Arc<Tenant>>,
+    /// When what the caller showed ends, in seconds since 1970.
+    expires_at: Option<u64>,
     /// What ends the answer when its caller is banned; known once it is asked for.
     leash: Option<Leash>,
 }
@@ -198,7 +248,11 @@ struct Answering {
 impl Answering {
     /// Of a request of which nothing was read yet.
     const fn unknown() -> Answering {
-        Answering { id: None, era: Era::Legacy, tenant: None, leash: None }
+        Answering { id: None, era: Era::Legacy, tenant: None, expires_at: None, leash: None }
+    }
+
+    fn knows(&mut self, caller: &Caller) {
+        (self.tenant, self.expires_at) = (Some(caller.tenant.clone()), caller.expires_at());
     }
 }
 
@@ -210,12 +264,13 @@ async fn run(
     entry: &mut Entry,
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
-    let authenticated = authenticate::authenticate(node, path, &head.headers, &mut entry.facts)?;
-    answering.tenant = Some(authenticated.caller.tenant.clone());
+    let authenticated = authenticate::authenticate(node, path, Shown::of(&head), &mut entry.facts).await?;
+    answering.knows(&authenticated.caller);
     let received = receive::receive(node, &authenticated, head, inbound, answering).await?;
     let authenticated = if received.asks_for_list() && settle(node, &authenticated.caller).await {
         // The answer is to be of the configuration that came meanwhile.
-        authenticate::authenticate(node, path, &received.headers, &mut entry.facts)?
+        let shown = Shown { headers: &received.headers, query: None };
+        authenticate::authenticate(node, path, shown, &mut entry.facts).await?
     } else {
         authenticated
     };
@@ -268,6 +323,7 @@ async fn run_handed(
 ) -> Result<redact::Redacted, Rejection> {
     let mut facts = Facts::default();
     let authenticated = authenticate::vouched(node, handoff)?;
+    answering.expires_at = authenticated.caller.expires_at();
     let received = receive::handed(node, &authenticated, handoff, answering)?;
     let discovered = discover::discover(node, authenticated, received, &mut facts)?;
     let leash = node.bans.leash(discovered.who());
@@ -289,7 +345,12 @@ fn leashed(node: &Node, answering: Answering, response: Response<Body>) -> Respo
     let cut = answering.tenant.filter(|_| is_stream).map(|tenant| node.cut_of(&tenant));
     match answering.leash {
         // A body that is there as a whole is through before anything could end it.
-        Some(leash) if !response.body().is_here() => response.map(|body| body.until(Cut::of(cut, leash))),
+        Some(leash) if !response.body().is_here() => {
+            let ends_in =
+                answering.expires_at.filter(|_| is_stream).map(|at| at.saturating_sub(now_seconds()));
+            let cut = Cut::of(cut, ends_in.map(Duration::from_secs), leash);
+            response.map(|body| body.until(cut))
+        }
         _ => response,
     }
 }

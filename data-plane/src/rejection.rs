@@ -5,6 +5,7 @@
 //! reserve. A rejection that an agent's model can act on says what to do.
 
 mod code;
+mod unauthenticated;
 mod unserved;
 mod upstream;
 
@@ -13,13 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_model::LimitName;
 use gantry_policy::Reason;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
+pub(crate) use crate::rejection::unauthenticated::Unauthenticated;
 pub(crate) use crate::rejection::unserved::{Unserved, revoked};
 pub(crate) use crate::rejection::upstream::Upstream;
 use crate::reply::Body;
@@ -27,8 +29,15 @@ use crate::reply::Body;
 /// Why a request stopped.
 #[derive(Debug)]
 pub(crate) enum Rejection {
-    /// No key, or not a good one.
-    Unauthenticated(Unauthenticated),
+    /// No key or token, or not a good one; and what the endpoint tells of where to get one, after a comma.
+    Unauthenticated { why: Unauthenticated, challenge: String },
+    /// The token is not for what is asked.
+    Scope {
+        /// What it would have to be for.
+        needed: Vec<String>,
+        /// As above.
+        challenge: String,
+    },
     /// No such path or endpoint.
     NoEndpoint,
     /// Not a method of this path (405).
@@ -120,15 +129,6 @@ pub(crate) enum Rejection {
     Unserved(Unserved),
 }
 
-/// Why a caller is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unauthenticated {
-    /// Nothing was presented.
-    Missing,
-    /// What was presented is not a key that is valid here and now.
-    Invalid,
-}
-
 /// Longest message in characters.
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
@@ -147,7 +147,8 @@ impl Rejection {
     /// The word for it in records and in `error.data.rejection`.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
-            Rejection::Unauthenticated(_) => "unauthenticated",
+            Rejection::Unauthenticated { .. } => "unauthenticated",
+            Rejection::Scope { .. } => "denied",
             Rejection::Malformed(_) | Rejection::BodyTooLarge(_) | Rejection::BodyBroken => "malformed",
             Rejection::NoEndpoint
             | Rejection::HttpMethod
@@ -180,13 +181,8 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
-            Rejection::Unauthenticated(Unauthenticated::Missing) => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="gantry""#));
-            }
-            Rejection::Unauthenticated(Unauthenticated::Invalid) => {
-                let challenge = r#"Bearer realm="gantry", error="invalid_token""#;
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-            }
+            Rejection::Unauthenticated { why, challenge } => headers.extend(why.header(challenge)),
+            Rejection::Scope { challenge, .. } => headers.extend(unauthenticated::step_up(challenge)),
             Rejection::Limited { retry_after, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*retry_after)));
             }
@@ -207,7 +203,8 @@ impl Rejection {
     /// error to its model; failures of the request have HTTP's word for it.
     fn status(&self, era: Era) -> StatusCode {
         match self {
-            Rejection::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Rejection::Unauthenticated { why, .. } => why.status(),
+            Rejection::Scope { .. } => StatusCode::FORBIDDEN,
             Rejection::NoEndpoint | Rejection::SessionGone => StatusCode::NOT_FOUND,
             Rejection::HttpMethod => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::Origin => StatusCode::FORBIDDEN,
@@ -239,7 +236,8 @@ impl Rejection {
 
     fn code(&self) -> i32 {
         match self {
-            Rejection::Unauthenticated(_) => code::UNAUTHENTICATED,
+            Rejection::Unauthenticated { .. } => code::UNAUTHENTICATED,
+            Rejection::Scope { .. } => code::DENIED,
             Rejection::Malformed(_) => code::PARSE,
             Rejection::Headers(HeaderError::MissingMeta(_))
             | Rejection::InvalidParams(_)
@@ -281,11 +279,9 @@ impl Rejection {
 
     fn full_message(&self) -> String {
         match self {
-            Rejection::Unauthenticated(Unauthenticated::Missing) => {
-                "an agent key is required: Authorization: Bearer KEY".to_owned()
-            }
-            Rejection::Unauthenticated(Unauthenticated::Invalid) => {
-                "the agent key is not valid here".to_owned()
+            Rejection::Unauthenticated { why, .. } => why.message(),
+            Rejection::Scope { needed, .. } => {
+                format!("the token is not for this; it needs the scopes {}", needed.join(" "))
             }
             Rejection::NoEndpoint => "there is no such endpoint; the path is /TENANT/ENDPOINT/mcp".to_owned(),
             Rejection::HttpMethod => "this HTTP method is not served here".to_owned(),

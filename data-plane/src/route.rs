@@ -1,5 +1,7 @@
 //! Paths that the agents' listener serves.
 
+use crate::config::access::METADATA_PATH;
+
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
@@ -9,6 +11,8 @@ pub(crate) enum Route<'a> {
     Stream(EndpointPath<'a>),
     /// `/{tenant}/{endpoint}/message`: what its client says.
     Posted(EndpointPath<'a>),
+    /// `/.well-known/oauth-protected-resource/{tenant}/{endpoint}/mcp`: where to get a token for an endpoint.
+    Metadata(EndpointPath<'a>),
     /// `/healthz`: the process runs.
     Health,
     /// `/readyz`: it has a configuration.
@@ -27,6 +31,12 @@ pub(crate) struct EndpointPath<'a> {
 impl<'a> Route<'a> {
     /// Reads a path. Names have no characters that need escaping, so an escaped path names nothing.
     pub(crate) fn of(path: &'a str) -> Route<'a> {
+        if let Some(resource) = path.strip_prefix(METADATA_PATH) {
+            return match Route::of(resource) {
+                Route::Endpoint(path) => Route::Metadata(path),
+                _ => Route::Nowhere,
+            };
+        }
         let mut parts = path.split('/').skip(1);
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some("healthz"), None, None, None) => Route::Health,
@@ -60,5 +70,10 @@ mod tests {
         assert_eq!(Route::of("/acme/main/sse"), Route::Stream(main));
         assert_eq!(Route::of("/acme/main/message"), Route::Posted(main));
         assert_eq!(Route::of("/healthz"), Route::Health);
+        let metadata = |rest: &str| format!("/.well-known/oauth-protected-resource{rest}");
+        assert_eq!(Route::of(&metadata("/acme/main/mcp")), Route::Metadata(main));
+        for rest in ["", "/", "/acme/main/sse", "/healthz", &metadata("/acme/main/mcp")] {
+            assert_eq!(Route::of(&metadata(rest)), Route::Nowhere, "{rest}");
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::audit::Audit;
 use crate::bans::{enforce, keep_enforcing};
 use crate::bridge;
 use crate::bridge::handoff::Handed;
+use crate::config::site::Site;
 use crate::listen::Listener;
 use crate::mesh::accept::Acceptor;
 use crate::mesh::{Bind, Mesh};
@@ -150,7 +151,8 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let beginning = beginning.map_err(|error| StartError::LastKnownGood(Box::new(error)))?;
     let (mesh, acceptor) = join_mesh(&options)?;
     let upstreams = Upstreams::new(options.allow_stdio);
-    let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, address.ip().is_loopback()));
+    let site = Site::of(address, options.tls.is_some());
+    let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, site));
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
     let identity = Identity { node_id: options.node_id, incarnation, control_planes, proof: options.proof };

@@ -10,7 +10,7 @@ pub(crate) mod http;
 pub(crate) mod legacy;
 pub(crate) mod modern;
 #[cfg(test)]
-mod peer;
+pub(crate) mod peer;
 pub(crate) mod pool;
 pub(crate) mod router;
 pub(crate) mod session;

@@ -127,7 +127,7 @@ fn wanted(plan: &Plan, anonymous: bool, stored: &Stored) -> Result<Vec<Resource>
     resources.push(draft.kept(Name::clone(draft.tenant.as_name()), Spec::Tenant(tenant)));
     let agents = [Some(AGENT), anonymous.then_some(ANONYMOUS)];
     for agent in agents.into_iter().flatten() {
-        let spec = AgentSpec { description: "Made by `gantry dev`".to_owned(), groups: Vec::new() };
+        let spec = AgentSpec { description: "Made by `gantry dev`".to_owned(), ..AgentSpec::default() };
         resources.push(draft.kept(name::<Name>(agent)?, Spec::Agent(spec)));
     }
     for server in &plan.servers {

@@ -66,9 +66,13 @@ impl Delete {
         };
         let tenant = match kind {
             Kind::Tenant => name.clone(),
-            Kind::Server | Kind::Endpoint | Kind::Agent | Kind::Policy | Kind::Limit | Kind::Credential => {
-                access.tenant_or(self.tenant.as_deref())?
-            }
+            Kind::Server
+            | Kind::Endpoint
+            | Kind::Agent
+            | Kind::Policy
+            | Kind::Limit
+            | Kind::Credential
+            | Kind::Provider => access.tenant_or(self.tenant.as_deref())?,
         };
         Ok(ResourceId { kind: kind.to_string(), tenant, name })
     }

@@ -126,6 +126,16 @@ fn who(record: &AuditRecord) -> String {
     if let Some(key) = record.key_id.as_deref().filter(|key| !key.is_empty()) {
         who.push_str(&format!(", with key {}", visible(key)));
     }
+    if let Some(provider) = &record.provider {
+        who.push_str(&format!(", as client {} of provider {}", text(&record.client), visible(provider)));
+    }
+    if let Some(user) = &record.user {
+        who.push_str(&format!(", for user {}", visible(user)));
+    }
+    if !record.actors.is_empty() {
+        let actors: Vec<String> = record.actors.iter().map(|actor| visible(actor)).collect();
+        who.push_str(&format!(" by way of {}", actors.join(", ")));
+    }
     if let Some(session) = record.session.as_deref().filter(|session| !session.is_empty()) {
         who.push_str(&format!(", in session {}", visible(session)));
     }
@@ -305,6 +315,23 @@ spec:
     );
 "#;
         assert_eq!(render(&record(), &answer, Paint::PLAIN), expected);
+    }
+
+    #[test]
+    fn a_call_by_a_token_says_for_whom_and_by_whose_word() {
+        let told = |name: &str| Some(name.to_owned());
+        let (provider, client, user) = (told("corp"), told("laptop"), told("corp/ann"));
+        let record = AuditRecord {
+            key_id: None,
+            provider,
+            client,
+            user,
+            actors: vec!["portal".to_owned()],
+            ..record()
+        };
+        let expected =
+            "agent bot of tenant demo, as client laptop of provider corp, for user corp/ann by way of portal";
+        assert_eq!(who(&record), expected);
     }
 
     #[test]

@@ -168,6 +168,7 @@ fn about(spec: &Spec) -> String {
         }
         Spec::Limit(spec) => about_limit(spec),
         Spec::Credential(spec) => format!("{}: {}…", spec.header, spec.prefix),
+        Spec::Provider(spec) => spec.issuer.clone(),
     }
 }
 
@@ -176,6 +177,7 @@ fn about_limit(spec: &LimitSpec) -> String {
         LimitKeyPart::Agent => "agent",
         LimitKeyPart::Server => "server",
         LimitKeyPart::Tool => "tool",
+        LimitKeyPart::User => "user",
     };
     let mut text = format!("{} calls in {} s", spec.calls, spec.window_seconds);
     if !spec.per.is_empty() {

@@ -23,7 +23,7 @@ use crate::output::{self, Format, TextFormat, visible};
 pub(crate) enum Revoke {
     /// Refuse an agent, with all its keys and sessions.
     Agent(Named),
-    /// Refuse a user. Calls carry no user in this release: it is refused, and says so.
+    /// Refuse a user, with whatever agent: PROVIDER/SUBJECT, as `gantry audit tail -o json` shows it.
     User(Named),
     /// Refuse one key, by its id: the 16 digits after `gantry_`.
     Key(Named),
@@ -45,6 +45,8 @@ pub(crate) enum Revoke {
 pub(crate) enum Lift {
     /// Let an agent in again.
     Agent(Lifted),
+    /// Let agents act for a user again.
+    User(Lifted),
     /// Let a key be good again.
     Key(Lifted),
     /// Let a session go on.
@@ -137,6 +139,7 @@ impl Revoke {
             Revoke::Tenant(named) => named.run(Sort::Tenant).await,
             Revoke::Ls(list) => list.run().await,
             Revoke::Lift(Lift::Agent(lifted)) => lifted.run(Sort::Agent).await,
+            Revoke::Lift(Lift::User(lifted)) => lifted.run(Sort::User).await,
             Revoke::Lift(Lift::Key(lifted)) => lifted.run(Sort::Key).await,
             Revoke::Lift(Lift::Session(lifted)) => lifted.run(Sort::Session).await,
             Revoke::Lift(Lift::Server(lifted)) => lifted.run(Sort::Server).await,

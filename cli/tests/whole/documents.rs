@@ -13,7 +13,7 @@ fn ten_good_documents_do_not_hide_a_bad_one() {
     text.push_str("---\nkind: Endpoint\ntenant: acme\nname: main\nspec:\n  servres: [files]\n");
     folder.write("set.yaml", &text);
     let expected = "error: the documents have a problem; nothing was applied
-  set.yaml:document 11 (Endpoint acme/main): spec.servres: unknown field `servres`, expected one of `servers`, `naming`, `aliases`, `anonymous`; nearest known name: servers
+  set.yaml:document 11 (Endpoint acme/main): spec.servres: unknown field `servres`, expected one of `servers`, `naming`, `aliases`, `anonymous`, `authentication`; nearest known name: servers
 next: correct the documents, then `gantry diff -f set.yaml`
 ";
     assert_eq!(folder.run(&["apply", "-f", "set.yaml"]), seen(1, "", expected));

@@ -167,7 +167,7 @@ async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Sta
 /// Whether there may be something to say about a document of a kind, or of policies that name it.
 fn is_judged(kind: Kind) -> bool {
     match kind {
-        Kind::Tenant | Kind::Server | Kind::Endpoint | Kind::Agent | Kind::Policy => true,
+        Kind::Tenant | Kind::Server | Kind::Endpoint | Kind::Agent | Kind::Policy | Kind::Provider => true,
         Kind::Limit | Kind::Credential => false,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gantry_control_state::State;
 use gantry_model::name::ANONYMOUS_AGENT;
 use gantry_model::record::RecordValue;
-use gantry_model::{AgentName, Catalog, GroupName, ServerName, Spec, TenantName};
+use gantry_model::{AgentName, Catalog, GroupName, ProviderName, ServerName, Spec, TenantName};
 use gantry_policy::Known;
 
 /// What the policies of one tenant may name.
@@ -16,6 +16,7 @@ use gantry_policy::Known;
 pub(super) struct Names {
     agents: BTreeSet<AgentName>,
     groups: BTreeSet<GroupName>,
+    providers: BTreeSet<ProviderName>,
     servers: BTreeMap<ServerName, Option<Arc<Catalog>>>,
 }
 
@@ -35,6 +36,9 @@ impl Names {
                     let catalog = state.catalog(tenant, &server).cloned();
                     names.servers.insert(server, catalog);
                 }
+                Spec::Provider(_) => {
+                    names.providers.insert(ProviderName::from(resource.name.clone()));
+                }
                 Spec::Endpoint(endpoint) if endpoint.anonymous => {
                     names.agents.extend(ANONYMOUS_AGENT.parse().ok());
                 }
@@ -53,6 +57,7 @@ impl Names {
         let mut known = Known::new();
         self.agents.iter().for_each(|agent| known.add_agent(agent));
         self.groups.iter().for_each(|group| known.add_group(group));
+        self.providers.iter().for_each(|provider| known.add_provider(provider));
         self.servers.iter().for_each(|(server, catalog)| known.add_server(server, catalog.as_deref()));
         known
     }
@@ -61,6 +66,7 @@ impl Names {
     pub(super) fn lost_any_of(&self, before: &Names) -> bool {
         !before.agents.is_subset(&self.agents)
             || !before.groups.is_subset(&self.groups)
+            || !before.providers.is_subset(&self.providers)
             || before.servers.keys().any(|server| !self.servers.contains_key(server))
     }
 }

@@ -1,6 +1,6 @@
 //! The kill switch: making, listing and lifting bans.
 //!
-//! Always holds: what is banned exists, as far as that can be known here (sessions are known to nodes only); who is
+//! Always holds: what is banned exists, as far as that can be known here (sessions are known to nodes only, users to their providers); who is
 //! banned already stays so, with the admin and the reason of the first time.
 
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) async fn revoke(call: &Call, request: RevokeRequest) -> Result<Revoke
     let life = match &target {
         BanTarget::Session(_) => Some(SESSION_BAN_LIFE),
         BanTarget::Key(_) => Some(KEY_BAN_LIFE),
-        BanTarget::Agent(_) | BanTarget::Server(_) | BanTarget::Tenant => None,
+        BanTarget::Agent(_) | BanTarget::User(_) | BanTarget::Server(_) | BanTarget::Tenant => None,
     };
     let until = |life: Duration| at_ms.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
     let ban = Ban {
@@ -104,6 +104,7 @@ pub(super) fn refusing(state: &State, record: &[u8], now_ms: u64) -> Vec<wire::B
         kind: Option<String>,
         tenant: Option<String>,
         agent: Option<String>,
+        user: Option<String>,
         key_id: Option<String>,
         session: Option<String>,
         server: Option<String>,
@@ -118,6 +119,7 @@ pub(super) fn refusing(state: &State, record: &[u8], now_ms: u64) -> Vec<wire::B
     let targets = [
         Some(BanTarget::Tenant),
         called.agent.and_then(|agent| Some(BanTarget::Agent(agent.parse().ok()?))),
+        called.user.and_then(|user| Some(BanTarget::User(user.parse().ok()?))),
         called.key_id.and_then(|key| Some(BanTarget::Key(key.parse().ok()?))),
         called.session.and_then(|session| Some(BanTarget::Session(session.parse().ok()?))),
         called.server.and_then(|server| Some(BanTarget::Server(server.parse().ok()?))),
@@ -144,6 +146,7 @@ fn is_there(state: &State, tenant: &TenantName, target: &BanTarget) -> Result<()
     }
     match target {
         BanTarget::Agent(agent) => require(state, &ResourceId::agent(tenant, agent)),
+        BanTarget::User(user) => require(state, &ResourceId::provider(tenant, user.provider())),
         BanTarget::Server(server) => require(state, &ResourceId::server(tenant, server)),
         BanTarget::Key(id) if state.record(&RecordKey::of(tenant, RecordKind::AgentKey, id)).is_none() => {
             Err(Status::not_found(format!(

@@ -39,6 +39,7 @@ impl Asked for ApplyRequest {
                 Some(Spec::PolicySpec(_)) => "Policy",
                 Some(Spec::LimitSpec(_)) => "Limit",
                 Some(Spec::CredentialSpec(_)) => "Credential",
+                Some(Spec::ProviderSpec(_)) => "Provider",
                 None => "(no kind)",
             }
         };
@@ -112,6 +113,7 @@ fn of_ban(tenant: &str, target: Option<&gantry_wire::resource_v1::BanTarget>) ->
     use gantry_model::BanTarget;
     match target.map(BanTarget::try_from) {
         Some(Ok(BanTarget::Agent(agent))) => of(tenant, &[("Agent", agent.as_str())]),
+        Some(Ok(BanTarget::User(user))) => of(tenant, &[("user", &user.to_string())]),
         Some(Ok(BanTarget::Key(key))) => of(tenant, &[("key", &key.to_string())]),
         Some(Ok(BanTarget::Session(session))) => of(tenant, &[("session", &session.to_string())]),
         Some(Ok(BanTarget::Server(server))) => of(tenant, &[("Server", server.as_str())]),

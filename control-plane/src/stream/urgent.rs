@@ -171,7 +171,8 @@ fn fill(narrowing: &mut Narrowing, state: &State, tenant: &TenantName) {
             }
             Spec::Server(_) => narrowing.servers.push(name),
             Spec::Endpoint(_) => narrowing.endpoints.push(name),
-            Spec::Tenant(_) | Spec::Limit(_) | Spec::Credential(_) => {}
+            // The end of a provider comes with the update: whom it is to stop at once is banned.
+            Spec::Tenant(_) | Spec::Limit(_) | Spec::Credential(_) | Spec::Provider(_) => {}
         }
     }
 }

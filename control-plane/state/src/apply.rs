@@ -23,6 +23,7 @@ use crate::enrolment;
 use crate::expected;
 use crate::issuers;
 use crate::outcome::{Applied, Change, ChangeKind, Outcome, Refusal};
+use crate::providers;
 use crate::state::State;
 
 /// Most documents in one command: a set larger than this is applied in parts by whoever wrote it.
@@ -118,6 +119,7 @@ impl Draft {
         refusals.extend(
             resources.iter().enumerate().flat_map(|(index, resource)| self.dangling(index, resource)),
         );
+        refusals.extend(providers::ambiguous(&self.state, resources));
         if refusals.is_empty() { Ok(done) } else { Err(refusals) }
     }
 

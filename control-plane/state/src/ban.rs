@@ -1,6 +1,6 @@
 //! Banning, and lifting a ban.
 //!
-//! Always holds: what is banned is there, or was when it was banned: a ban of an agent or server outlives it, so that
+//! Always holds: what is banned is there, or was when it was banned (of a user his provider): a ban of an agent, user or server outlives it, so that
 //! nothing but [`Command::LiftBan`](crate::Command) lifts it, and making the resource anew does not. Only the end of
 //! its tenant takes it along. What is past is forgotten with the next ban of its tenant, or of any when there is no more
 //! room, and a key with its ban. The clock is the proposer's.
@@ -39,6 +39,7 @@ impl Draft {
         }
         match &ban.target {
             BanTarget::Agent(agent) => self.require(&ResourceId::agent(&ban.tenant, agent))?,
+            BanTarget::User(user) => self.require(&ResourceId::provider(&ban.tenant, user.provider()))?,
             BanTarget::Server(server) => self.require(&ResourceId::server(&ban.tenant, server))?,
             BanTarget::Key(id) => {
                 let (tenant, key) = (&ban.tenant, RecordKey::of(&ban.tenant, RecordKind::AgentKey, id));
@@ -75,7 +76,7 @@ impl Draft {
         let (tenant, bans) = (&ban.tenant, self.state.bans_of(&ban.tenant));
         let (count, bound, next) = match &ban.target {
             BanTarget::Tenant => return Ok(()),
-            BanTarget::Agent(_) | BanTarget::Server(_) => {
+            BanTarget::Agent(_) | BanTarget::User(_) | BanTarget::Server(_) => {
                 (bans.len(), BANS_OF_TENANT_MAX, "lift some, or revoke the tenant")
             }
             BanTarget::Key(_) | BanTarget::Session(_) => {
@@ -95,7 +96,9 @@ impl Draft {
         let count = self.state.ban_count();
         match target {
             BanTarget::Tenant => count < BANS_MAX,
-            BanTarget::Agent(_) | BanTarget::Server(_) => count < BANS_WITHIN_TENANTS_MAX,
+            BanTarget::Agent(_) | BanTarget::User(_) | BanTarget::Server(_) => {
+                count < BANS_WITHIN_TENANTS_MAX
+            }
             BanTarget::Key(_) | BanTarget::Session(_) => {
                 let passing = || self.state.bans().filter(|ban| is_passing(&ban.target)).count();
                 // Counted only where it can matter: it takes a look at every ban.
@@ -130,7 +133,7 @@ impl Draft {
 fn is_passing(target: &BanTarget) -> bool {
     match target {
         BanTarget::Key(_) | BanTarget::Session(_) => true,
-        BanTarget::Agent(_) | BanTarget::Server(_) | BanTarget::Tenant => false,
+        BanTarget::Agent(_) | BanTarget::User(_) | BanTarget::Server(_) | BanTarget::Tenant => false,
     }
 }
 

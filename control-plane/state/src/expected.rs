@@ -100,6 +100,9 @@ fn touched(state: &State, command: &Command) -> Vec<(usize, RecordKey)> {
         Command::PutBan(ban) => {
             let target = match &ban.target {
                 BanTarget::Agent(agent) => Some(RecordKey::from(&ResourceId::agent(&ban.tenant, agent))),
+                BanTarget::User(user) => {
+                    Some(RecordKey::from(&ResourceId::provider(&ban.tenant, user.provider())))
+                }
                 BanTarget::Server(server) => Some(RecordKey::from(&ResourceId::server(&ban.tenant, server))),
                 BanTarget::Key(id) => Some(RecordKey::of(&ban.tenant, RecordKind::AgentKey, id)),
                 BanTarget::Session(_) | BanTarget::Tenant => None,

@@ -18,6 +18,7 @@ mod enrolment;
 mod expected;
 mod issuers;
 mod outcome;
+mod providers;
 mod state;
 #[cfg(test)]
 mod tests;

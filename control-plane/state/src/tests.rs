@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gantry_model::enrolment::Enrolment;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
+use gantry_model::resource::PROVIDERS_MAX;
 use gantry_model::{
     AgentKey, Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, Resource,
     ResourceId, Revision, document,
@@ -85,6 +86,48 @@ fn one_bad_document_among_good_ones_refuses_them_all() {
         }]
     );
     assert_eq!((state.len(), state.digest()), (5, before));
+}
+
+#[test]
+fn a_token_picks_one_provider_and_one_agent() {
+    let mut state = ready();
+    let provider = |name: &str, issuer: &str| resource("Provider", name, json!({"issuer": issuer}));
+    let agent = |name: &str, client: serde_json::Value| {
+        let mut identity = json!({"provider": "corp"});
+        if !client.is_null() {
+            identity["client"] = client;
+        }
+        resource("Agent", name, json!({"identities": [identity]}))
+    };
+    let set =
+        vec![provider("corp", "https://id.example.com"), agent("one", json!("x")), agent("all", json!(null))];
+    assert!(matches!(state.apply(Revision(5), &Command::Apply(set.clone())).outcome, Outcome::Done(_)));
+    assert!(
+        matches!(state.apply(Revision(6), &Command::Apply(set)).outcome, Outcome::Done(_)),
+        "the same again"
+    );
+    for (wrong, path, message) in [
+        (
+            provider("other", "https://id.example.com"),
+            "spec.issuer",
+            "is that of provider corp already; a token picks its provider by it",
+        ),
+        (agent("two", json!("x")), "spec.identities[0]", "is Agent acme/one already"),
+        (agent("two", json!(null)), "spec.identities[0]", "is Agent acme/all already"),
+    ] {
+        let refused = refusals(state.apply(Revision(7), &Command::Apply(vec![wrong])));
+        assert_eq!(refused.len(), 1);
+        assert_eq!((refused[0].path.as_str(), refused[0].message.as_str()), (path, message));
+    }
+    let many = (0..PROVIDERS_MAX)
+        .map(|number| provider(&format!("p{number}"), &format!("https://{number}.example.com")));
+    let refused = refusals(state.apply(Revision(7), &Command::Apply(many.collect())));
+    assert_eq!(refused[0].message, "tenant acme would have more than 16 providers");
+    let deleted = Command::Delete(vec![ResourceId::provider(
+        &"acme".parse().expect("a name"),
+        &"corp".parse().expect("a name"),
+    )]);
+    assert!(!refusals(state.apply(Revision(7), &deleted)).is_empty(), "agents name it");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc::OwnedPermit;
 
 use crate::audit::redaction;
+use crate::identity::Identity;
 use crate::mcp::Era;
 use crate::rejection::Rejection;
 
@@ -35,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) endpoint: Option<String>,
     pub(crate) agent: Option<String>,
     pub(crate) key_id: Option<String>,
+    /// What the token said that was shown.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// Names a legacy client's session.
     pub(crate) session: Option<SessionId>,
     pub(crate) server: Option<String>,
@@ -76,6 +79,14 @@ struct Line<'a> {
     endpoint: Option<&'a str>,
     agent: Option<&'a str>,
     key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    actors: &'a [String],
     session: Option<String>,
     server: Option<&'a str>,
     era: Option<&'a str>,
@@ -150,6 +161,7 @@ impl Facts {
         // These repeat what the client wrote, in full length and with whatever is in it.
         let text = |text: &Option<String>| text.as_deref().map(redaction::redact_text);
         let (method, target, reason) = (text(&self.method), text(&self.target), text(&self.reason));
+        let identity = self.identity.as_deref();
         let line = Line {
             time: OffsetDateTime::from(SystemTime::now()).format(&Rfc3339).unwrap_or_default(),
             decision_id: &self.decision_id,
@@ -158,6 +170,10 @@ impl Facts {
             endpoint: self.endpoint.as_deref(),
             agent: self.agent.as_deref(),
             key_id: self.key_id.as_deref(),
+            provider: identity.map(|identity| identity.provider.as_str()),
+            client: identity.map(|identity| identity.client.as_str()),
+            user: identity.and_then(|identity| identity.user.as_ref()).map(ToString::to_string),
+            actors: identity.map_or(&[], |identity| &identity.actors),
             session: self.session.map(|session| session.to_string()),
             server: self.server.as_deref(),
             era: self.era.map(Era::as_str),

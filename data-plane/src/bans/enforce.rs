@@ -32,7 +32,9 @@ pub(crate) async fn enforce(node: &Node) {
     let refusal = |key: &SessionKey| node.bans.refusal(&key.who());
     let is_servers = |key: &SessionKey| match refusal(key) {
         Some(BanTarget::Server(_) | BanTarget::Tenant) => true,
-        Some(BanTarget::Agent(_) | BanTarget::Key(_) | BanTarget::Session(_)) | None => false,
+        Some(BanTarget::Agent(_) | BanTarget::User(_) | BanTarget::Key(_) | BanTarget::Session(_)) | None => {
+            false
+        }
     };
     // Nothing is sent to a server that is banned, not even that its session is over.
     drop(node.upstreams.pool.take_banned(is_servers));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gantry_model::key::KeyId;
 use gantry_model::record::{RecordKey, RecordValue};
-use gantry_model::{AgentName, Ban, BanTarget, Revision, ServerName, SessionId, TenantName};
+use gantry_model::{AgentName, Ban, BanTarget, Revision, ServerName, SessionId, TenantName, UserId};
 use gantry_wire::{WireError, decode_record, sync_v1 as wire};
 
 use super::{Configured, UnreadableBan, Who};
@@ -43,6 +43,7 @@ pub(super) struct InForce(HashMap<TenantName, OfTenant>);
 struct OfTenant {
     all: bool,
     agents: HashSet<AgentName>,
+    users: HashSet<UserId>,
     keys: HashSet<KeyId>,
     sessions: HashSet<SessionId>,
     servers: Arc<BTreeSet<ServerName>>,
@@ -161,11 +162,13 @@ impl InForce {
             return Some(BanTarget::Tenant);
         }
         let agent = who.agent.as_ref().filter(|agent| bans.agents.contains(*agent));
+        let user = who.user.as_ref().filter(|user| bans.users.contains(*user));
         let key = who.key.filter(|key| bans.keys.contains(key));
         let session = who.session.filter(|session| bans.sessions.contains(session));
         let server = who.servers.iter().find(|server| bans.servers.contains(*server));
         agent
             .map(|agent| BanTarget::Agent(agent.clone()))
+            .or(user.map(|user| BanTarget::User(user.clone())))
             .or(key.map(BanTarget::Key))
             .or(session.map(BanTarget::Session))
             .or(server.map(|server| BanTarget::Server(server.clone())))
@@ -179,6 +182,7 @@ impl InForce {
         let bans = self.0.entry(ban.tenant.clone()).or_default();
         match &ban.target {
             BanTarget::Agent(agent) => drop(bans.agents.insert(agent.clone())),
+            BanTarget::User(user) => drop(bans.users.insert(user.clone())),
             BanTarget::Key(key) => drop(bans.keys.insert(*key)),
             BanTarget::Session(session) => drop(bans.sessions.insert(*session)),
             BanTarget::Server(server) => drop(Arc::make_mut(&mut bans.servers).insert(server.clone())),

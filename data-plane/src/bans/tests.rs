@@ -6,6 +6,7 @@ use gantry_model::record::{Record, RecordKey, RecordValue};
 use gantry_wire::encode_record;
 
 use super::*;
+use crate::identity::Principal;
 
 fn tenant() -> TenantName {
     "acme".parse().expect("a name")
@@ -43,7 +44,7 @@ fn configured(banned: &[BanTarget]) -> Configured {
 }
 
 fn who(name: &str) -> Who {
-    Who::agent(&tenant(), &name.parse().expect("a name"), None)
+    Who::agent(&tenant(), &Principal { agent: name.parse().expect("a name"), user: None }, None)
 }
 
 fn refused(bans: &Bans) -> Vec<&'static str> {
@@ -186,4 +187,19 @@ fn a_record_that_is_no_ban_is_refused_and_changes_nothing() {
         assert!(bans.take(urgent).is_err());
     }
     assert_eq!(refused(&bans), [""; 0]);
+}
+
+#[test]
+fn a_user_is_refused_with_every_agent_and_an_agent_without_him_is_not() {
+    let bans = Bans::default();
+    let user: gantry_model::UserId = "corp/ann".parse().expect("a user");
+    bans.take(urgent(7, &[BanTarget::User(user.clone())], &[])).expect("taken");
+    let for_user = |name: &str, user: Option<&str>| {
+        let user = user.map(|user| user.parse().expect("a user"));
+        bans.refusal(&Who { user, ..who(name) })
+    };
+    for name in ["bot", "eve"] {
+        assert_eq!(for_user(name, Some("corp/ann")), Some(BanTarget::User(user.clone())));
+        assert_eq!((for_user(name, Some("other/ann")), for_user(name, None)), (None, None));
+    }
 }

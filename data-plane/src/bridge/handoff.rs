@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::front::{Credentials, Posted, sse};
+use crate::identity::Identity;
 use crate::mcp::headers::{PARAM_PREFIX, SESSION_ID};
 use crate::mesh::{Frames, Peer, Replies, Served, Service};
 use crate::node::Node;
@@ -35,6 +36,9 @@ pub(crate) struct Handoff {
     /// The id of the key that was shown; absent from nodes of a build before it was told.
     #[serde(default)]
     pub(crate) key: Option<String>,
+    /// What the token said that was shown; absent as above.
+    #[serde(default)]
+    pub(crate) identity: Option<Arc<Identity>>,
     /// The token of a legacy session.
     pub(crate) session: Option<String>,
     /// HTTP's method.
@@ -153,6 +157,7 @@ impl Handoff {
             endpoint: caller.endpoint.name.clone(),
             agent: caller.agent.name.clone(),
             key: caller.key.map(|key| key.to_string()),
+            identity: caller.identity.clone(),
             session: received.session.as_ref().map(|session| session.token.to_string()),
             method: received.method.to_string(),
             message: message.map(|message| String::from_utf8_lossy(&message.body).into_owned()),

@@ -113,7 +113,7 @@ pub(crate) async fn run(call: &mut Call) -> Result<Bytes, Stop> {
 async fn begin(call: &Call) -> Result<Begun, Stop> {
     let opening = opening(call);
     let client = call.home.as_ref().map(|home| home.bridged.nonce.as_str());
-    let key = SessionKey::new(&call.server, &call.caller.agent.name, &opening, client);
+    let key = SessionKey::new(&call.server, &call.caller.principal(), &opening, client);
     let mut again = true;
     loop {
         // An opening that began is finished, within its own time, for others and for the client's next request.

@@ -91,5 +91,5 @@ impl Drop for Place<'_> {
 }
 
 fn owner(caller: &Caller) -> String {
-    format!("{}/{}/{}", caller.tenant.name, caller.endpoint.name, caller.agent.name)
+    format!("{}/{}/{}", caller.tenant.name, caller.endpoint.name, caller.principal_id())
 }

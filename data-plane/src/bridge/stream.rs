@@ -20,6 +20,7 @@ use crate::bridge::{translate, watch};
 use crate::config::endpoint::{Endpoint, Named};
 use crate::config::tenant::Server;
 use crate::config::view::View;
+use crate::identity::Identity;
 use crate::mcp::message::Params;
 use crate::mcp::object::{Object, quote};
 use crate::node::Node;
@@ -46,6 +47,8 @@ struct Audience {
     tenant: TenantName,
     endpoint: EndpointName,
     agent: AgentName,
+    /// What its token said, where it showed one.
+    identity: Option<Arc<Identity>>,
 }
 
 impl Audience {
@@ -54,6 +57,7 @@ impl Audience {
             tenant: caller.tenant.name.clone(),
             endpoint: caller.endpoint.name.clone(),
             agent: caller.agent.name.clone(),
+            identity: caller.identity.clone(),
         }
     }
 
@@ -61,11 +65,12 @@ impl Audience {
     fn fingerprints(&self, node: &Node) -> Option<[u64; 3]> {
         let config = node.config();
         let tenant = config.tenants.get(&self.tenant)?;
-        let (agent, endpoint) = (tenant.agents.get(&self.agent)?, tenant.endpoints.get(&self.endpoint)?);
+        let agent = tenant.caller(&self.agent, self.identity.as_deref())?;
+        let endpoint = tenant.endpoints.get(&self.endpoint)?;
         let banned = node.bans.servers(&self.tenant);
         Some(
             tenant
-                .view(agent, endpoint, &banned)
+                .view(&agent, endpoint, &banned)
                 .map(|view: Arc<View>| view.fingerprints())
                 .unwrap_or_default(),
         )

@@ -51,7 +51,8 @@ pub(crate) struct Tokens {
     keys: Arc<NodeKeys>,
     tenant: Arc<crate::config::tenant::Tenant>,
     endpoint: Arc<crate::config::endpoint::Endpoint>,
-    agent: Arc<crate::config::tenant::Agent>,
+    /// The agent, and for whom it acts.
+    principal: Arc<str>,
     server: Arc<Server>,
     about: String,
 }
@@ -78,7 +79,7 @@ impl Tokens {
             keys: caller.config.keys.clone().ok_or(Rejection::NotReady)?,
             tenant: caller.tenant.clone(),
             endpoint: caller.endpoint.clone(),
-            agent: caller.agent.clone(),
+            principal: caller.principal_id().clone(),
             server: server.clone(),
         })
     }
@@ -87,7 +88,7 @@ impl Tokens {
         Owner {
             tenant: self.tenant.name.as_str(),
             endpoint: self.endpoint.name.as_str(),
-            agent: self.agent.name.as_str(),
+            principal: &self.principal,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::bridge::call::no_capabilities;
 use crate::bridge::stream::updated;
 use crate::config::endpoint::{Endpoint, Named};
 use crate::config::tenant::Server;
+use crate::identity::Principal;
 use crate::mcp::message::Method;
 use crate::mcp::object::Object;
 use crate::mcp::{Era, VERSION_MODERN};
@@ -39,7 +40,7 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 struct Watch {
     node: Arc<Node>,
     endpoint: Arc<Endpoint>,
-    agent: gantry_model::AgentName,
+    principal: Principal,
     server: Arc<Server>,
     uris: Vec<String>,
     credential: Option<(HeaderName, HeaderValue)>,
@@ -95,7 +96,7 @@ fn start(
     let watch = Watch {
         node: node.clone(),
         endpoint: caller.endpoint.clone(),
-        agent: caller.agent.name.clone(),
+        principal: caller.principal(),
         server,
         uris,
         credential,
@@ -169,7 +170,7 @@ impl Watch {
             timeout: self.timeout(),
         };
         let upstreams = &self.node.upstreams;
-        let key = SessionKey::new(&self.server, &self.agent, &opening, None);
+        let key = SessionKey::new(&self.server, &self.principal, &opening, None);
         let pooled = upstreams.pool.get(upstreams, &self.server, &key, &opening).await?;
         let mut events = pooled.listen();
         for uri in &self.uris {

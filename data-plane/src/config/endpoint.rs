@@ -12,6 +12,7 @@ use gantry_model::exposed::exposed_name;
 use gantry_model::resource::{AliasTarget, EndpointSpec, Naming};
 use gantry_model::{Definition, EndpointName};
 
+use crate::config::access::Access;
 use crate::config::greeting::Greeting;
 use crate::config::tenant::Server;
 use crate::config::tool::Tool;
@@ -28,6 +29,8 @@ pub(crate) struct Endpoint {
     /// In the order of the endpoint's specification.
     pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) anonymous: bool,
+    /// By what its callers are known.
+    pub(crate) access: Access,
     /// What each era's clients are told when they begin.
     pub(crate) greeting: Greeting,
     naming: Naming,
@@ -72,11 +75,17 @@ const TEMPLATE: &str = "uriTemplate";
 
 impl Endpoint {
     /// Compiles an endpoint of servers.
-    pub(crate) fn compile(name: EndpointName, spec: &EndpointSpec, servers: Vec<Arc<Server>>) -> Endpoint {
+    pub(crate) fn compile(
+        name: EndpointName,
+        spec: &EndpointSpec,
+        servers: Vec<Arc<Server>>,
+        access: Access,
+    ) -> Endpoint {
         let mut endpoint = Endpoint {
             greeting: Greeting::compose(&name, &servers, spec.naming),
             name,
             anonymous: spec.anonymous,
+            access,
             naming: spec.naming,
             servers,
             tools: Vec::new(),

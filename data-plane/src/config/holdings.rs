@@ -242,7 +242,7 @@ impl Holdings {
             // Also one whose last record an update took that was refused after that.
             wanted.extend(before.tenants.keys().cloned());
         }
-        let none = Config::empty();
+        let none = Config::empty(before.site.clone());
         let before = if touched.is_of_another_cluster { &none } else { before };
         let mut problems = Vec::new();
         let at = (self.cluster_id.as_str(), self.revision);
@@ -257,7 +257,8 @@ impl Holdings {
             }
             let none = Secrets::new();
             let secrets = self.secrets.get(name).unwrap_or(&none);
-            match Tenant::build(name, records, secrets, before.tenants.get(name).map(Arc::as_ref)) {
+            let kept = before.tenants.get(name).map(Arc::as_ref);
+            match Tenant::build(name, records, secrets, kept, &before.site) {
                 Ok(tenant) => config.put(tenant),
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));

@@ -7,22 +7,27 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use gantry_model::catalog::SessionCarrier;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
-use gantry_model::resource::{CredentialSpec, EndpointSpec, ServerSpec, Transport};
+use gantry_model::resource::{AgentSpec, CredentialSpec, EndpointSpec, ProviderSpec, ServerSpec, Transport};
 use gantry_model::{
-    AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, Secret, ServerName, Spec,
-    TenantName,
+    AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, ProviderName, Secret, ServerName,
+    Spec, TenantName,
 };
-use gantry_policy::{Decision, PolicySet, Principal, Target};
+use gantry_policy::{Decision, PolicySet, Target};
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::config::access::Access;
+use crate::config::caller::{Agent, Callers, believed};
 use crate::config::endpoint::Endpoint;
 use crate::config::live::Live;
+use crate::config::site::Site;
 use crate::config::tool::Tool;
 use crate::config::view::View;
+use crate::identity::Identity;
+use crate::identity::provider::Provider;
+use crate::identity::seen::Seen;
 use crate::limiter::Limiter;
 use crate::mcp::Era;
 use crate::narrowing::Rules;
@@ -42,15 +47,12 @@ pub(crate) struct Tenant {
     /// After how long a silence of all control planes its calls are refused; `None`: never.
     pub(crate) fail_closed_after: Option<Duration>,
     pub(crate) live: Arc<Live>,
-    /// Made at first use; bounded by agents times endpoints.
-    views: DashMap<(AgentName, EndpointName), Arc<View>>,
+    /// Whose tokens are believed, by issuer.
+    pub(crate) providers: HashMap<String, Arc<Provider>>,
+    /// Tokens that were verified.
+    pub(crate) seen: Arc<Seen>,
+    callers: Callers,
     policy_texts: HashMap<PolicyName, String>,
-}
-
-/// A program that calls.
-pub(crate) struct Agent {
-    pub(crate) name: AgentName,
-    pub(crate) principal: Principal,
 }
 
 /// An upstream server with what it offers.
@@ -106,14 +108,16 @@ pub(crate) type Secrets = HashMap<CredentialName, Arc<Secret<Vec<u8>>>>;
 
 #[derive(Default)]
 struct Parts {
-    agents: HashMap<AgentName, Arc<Agent>>,
+    agents: HashMap<AgentName, AgentSpec>,
     keys: HashMap<KeyId, Arc<AgentKey>>,
     endpoints: Vec<(EndpointName, EndpointSpec)>,
     servers: Vec<(ServerName, ServerSpec)>,
     catalogs: HashMap<ServerName, Arc<Catalog>>,
     credentials: HashMap<CredentialName, CredentialSpec>,
+    providers: Vec<(ProviderName, ProviderSpec)>,
     policies: HashMap<PolicyName, String>,
     fail_closed_after: Option<Duration>,
+    public_url: Option<String>,
     limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
 }
 
@@ -124,6 +128,7 @@ impl Tenant {
         records: impl Iterator<Item = &'a Record>,
         secrets: &Secrets,
         before: Option<&Tenant>,
+        site: &Site,
     ) -> Result<Tenant, TenantError> {
         let parts = sort(records);
         let policies = match before {
@@ -133,12 +138,16 @@ impl Tenant {
             }
         };
         let servers = build_servers(name, &parts, secrets, before)?;
+        let providers = believed(&parts.providers, before.map(|before| &before.providers), &site.keepers);
+        let base_url = parts.public_url.as_ref().or(site.loopback_url.as_ref());
         let mut endpoints = HashMap::with_capacity(parts.endpoints.len());
         for (endpoint, spec) in parts.endpoints {
             let find = |server| servers.get(server).cloned();
             let named: Option<Vec<_>> = spec.servers.iter().map(find).collect();
             let named = named.ok_or_else(|| TenantError::Dangling(format!("a server of {endpoint}")))?;
-            let built = Endpoint::compile(endpoint.clone(), &spec, named);
+            let url = base_url.map(|base| format!("{base}/{name}/{endpoint}/mcp"));
+            let access = Access::compile(&spec.authentication, providers.values(), url);
+            let built = Endpoint::compile(endpoint.clone(), &spec, named, access);
             endpoints.insert(endpoint, Arc::new(built));
         }
         let limiters = parts
@@ -153,7 +162,14 @@ impl Tenant {
         Ok(Tenant {
             name: name.clone(),
             keys: parts.keys,
-            agents: parts.agents,
+            agents: parts
+                .agents
+                .iter()
+                .map(|(name, spec)| (name.clone(), Arc::new(Agent::new(name, spec))))
+                .collect(),
+            callers: Callers::of(&parts.agents),
+            providers,
+            seen: before.map(|before| before.seen.clone()).unwrap_or_default(),
             endpoints,
             servers,
             policies,
@@ -161,7 +177,6 @@ impl Tenant {
             limiters,
             fail_closed_after: parts.fail_closed_after,
             live: before.map(|before| before.live.clone()).unwrap_or_default(),
-            views: DashMap::new(),
             policy_texts: parts.policies,
         })
     }
@@ -173,7 +188,8 @@ impl Tenant {
         Tenant {
             name: self.name.clone(),
             keys: self.keys.clone(),
-            agents: agents.map(|(name, agent)| (name.clone(), agent.clone())).collect(),
+            // Without what they saw before.
+            agents: agents.map(|(name, agent)| (name.clone(), Arc::new(agent.anew()))).collect(),
             endpoints: endpoints.map(|(name, endpoint)| (name.clone(), endpoint.clone())).collect(),
             servers: self.servers.clone(),
             policies: self.policies.clone(),
@@ -181,7 +197,9 @@ impl Tenant {
             limiters: self.limiters.clone(),
             fail_closed_after: self.fail_closed_after,
             live: self.live.clone(),
-            views: DashMap::new(),
+            providers: self.providers.clone(),
+            seen: self.seen.clone(),
+            callers: self.callers.of_those(|agent| rules.has_agent(agent)),
             policy_texts: self.policy_texts.clone(),
         }
     }
@@ -190,7 +208,7 @@ impl Tenant {
     pub(crate) fn decide(&self, agent: &Agent, target: &Target<'_>) -> Decision {
         let decision = self.policies.decide(&agent.principal, target);
         match &self.ahead {
-            Some(rules) if decision.is_allow() => rules.decide(decision, &agent.name, target),
+            Some(rules) if decision.is_allow() => rules.decide(decision, agent, target),
             _ => decision,
         }
     }
@@ -205,14 +223,23 @@ impl Tenant {
         if endpoint.servers.iter().all(|server| server.offer.is_none()) {
             return None;
         }
-        let key = (agent.name.clone(), endpoint.name.clone());
-        if let Some(view) = self.views.get(&key).filter(|view| view.is_without(banned)) {
-            return Some(view.clone());
+        Some(agent.view(&endpoint.name, banned, || View::build(self, agent, endpoint, banned)))
+    }
+
+    /// The agent that a token means, with all that policies may ask of it; `None`: no agent is that.
+    pub(crate) fn agent_of(&self, identity: &Identity) -> Option<Arc<Agent>> {
+        let ahead = self.ahead.as_deref().map(Rules::policies);
+        let policies: Vec<&PolicySet> = std::iter::once(self.policies.as_ref()).chain(ahead).collect();
+        self.callers.agent(&policies, identity)
+    }
+
+    /// The agent of a name: as it calls by a key, or by a token.
+    pub(crate) fn caller(&self, name: &AgentName, identity: Option<&Identity>) -> Option<Arc<Agent>> {
+        match identity {
+            None => self.agents.get(name).cloned(),
+            // It may be another's by now.
+            Some(identity) => self.agent_of(identity).filter(|agent| agent.name == *name),
         }
-        // Built outside the map's lock; two requests may build it twice, and build the same.
-        let view = Arc::new(View::build(self, agent, endpoint, banned));
-        self.views.insert(key, view.clone());
-        Some(view)
     }
 }
 
@@ -251,18 +278,18 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                 match &resource.spec {
                     Spec::Tenant(spec) => {
                         let seconds = spec.staleness.fail_closed_after_seconds;
+                        parts.public_url = spec.public_url.clone();
                         parts.fail_closed_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
                     }
                     Spec::Agent(spec) => {
-                        let name = AgentName::from(name);
-                        let principal = Principal::new(&name, &spec.groups);
-                        parts.agents.insert(name.clone(), Arc::new(Agent { name, principal }));
+                        parts.agents.insert(name.into(), spec.clone());
                     }
                     Spec::Server(spec) => parts.servers.push((name.into(), spec.clone())),
                     Spec::Endpoint(spec) => parts.endpoints.push((name.into(), spec.clone())),
                     Spec::Policy(spec) => {
                         parts.policies.insert(name.into(), spec.cedar.clone());
                     }
+                    Spec::Provider(spec) => parts.providers.push((name.into(), spec.clone())),
                     Spec::Limit(spec) => parts.limits.push((name.into(), spec.clone())),
                     Spec::Credential(spec) => {
                         parts.credentials.insert(name.into(), spec.clone());

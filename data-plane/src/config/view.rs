@@ -14,8 +14,9 @@ use dashmap::DashMap;
 use gantry_model::ServerName;
 use gantry_policy::{Decision, Target, Verdict};
 
+use crate::config::caller::Agent;
 use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
-use crate::config::tenant::{Agent, Server, Tenant};
+use crate::config::tenant::{Server, Tenant};
 use crate::config::tool::Tool;
 use crate::gzip::Packed;
 use crate::mcp::message::Method;

@@ -19,7 +19,7 @@ use crate::mcp::batch;
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
 use crate::mcp::message::{Kind, Message};
 use crate::node::Node;
-use crate::pipeline::{self, Caller, Inbound};
+use crate::pipeline::{self, Caller, Inbound, Shown};
 use crate::reply::{Body, event};
 use crate::route::EndpointPath;
 use crate::upstream::exchange::MESSAGE_BYTES_MAX;
@@ -57,7 +57,7 @@ async fn take_apart(
         return None;
     }
     // The body is read for whoever is known, here as there.
-    let caller = pipeline::identify(node, path, &head.headers).ok()?;
+    let caller = pipeline::identify(node, path, Shown::of(head)).await.ok()?;
     let body = inbound.gather().await?;
     let messages = if batch::is_array(&body) { batch::split(&body).ok()? } else { return None };
     Some((caller, messages))

@@ -32,7 +32,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::conversation::{Conversation, End};
 use super::{Credentials, Hold, KEEP_ALIVE, OUT_MAX, Place, Posted};
 use crate::node::Node;
-use crate::pipeline::{self, REQUEST_BODY_MAX};
+use crate::pipeline::{self, REQUEST_BODY_MAX, Shown};
 use crate::rejection::Rejection;
 use crate::reply::Body;
 use crate::route::EndpointPath;
@@ -76,7 +76,8 @@ pub(crate) async fn open(
         Err(reason) => return pipeline::refuse(node, &Rejection::Invalid(reason.to_owned())).await,
     };
     let opened = ("websocket", StatusCode::SWITCHING_PROTOCOLS);
-    let caller = match pipeline::admit(node, path, request.headers(), opened).await {
+    let shown = Shown { headers: request.headers(), query: request.uri().query() };
+    let caller = match pipeline::admit(node, path, shown, opened).await {
         Ok(caller) => caller,
         Err(refused) => return refused,
     };

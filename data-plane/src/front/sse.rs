@@ -20,7 +20,7 @@ use super::{Credentials, Hold, KEEP_ALIVE, OUT_MAX, Place, Posted};
 use crate::bridge::handoff::{self, Unserved};
 use crate::mcp::seal::{Keyring, Owner, Purpose};
 use crate::node::Node;
-use crate::pipeline::{self, Caller, Inbound};
+use crate::pipeline::{self, Caller, Inbound, Shown};
 use crate::rejection::Rejection;
 use crate::reply::{Body, event};
 use crate::route::EndpointPath;
@@ -61,7 +61,7 @@ pub(crate) async fn open(
     if node.streams.0.len() >= STREAMS_MAX {
         return pipeline::refuse(node, &Rejection::Busy).await;
     }
-    let caller = match pipeline::admit(node, path, &head.headers, ("sse", StatusCode::OK)).await {
+    let caller = match pipeline::admit(node, path, Shown::of(head), ("sse", StatusCode::OK)).await {
         Ok(caller) => caller,
         Err(refused) => return refused,
     };
@@ -121,7 +121,7 @@ async fn take(
     if head.method != Method::POST {
         return Err(Rejection::HttpMethod);
     }
-    let caller = pipeline::identify(node, path, &head.headers)?;
+    let caller = pipeline::identify(node, path, Shown::of(head)).await?;
     let address = parse_address(head.uri.query(), &caller).ok_or(Rejection::SessionGone)?;
     if !pipeline::is_json(&head.headers) {
         return Err(Rejection::MediaType);
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn an_address_comes_back_as_it_was_and_to_its_owner_only() {
         let keys = Keyring::new([(1, &[7; 32][..])]).expect("a key");
-        let owner = Owner { tenant: "acme", endpoint: "main", agent: "bot" };
+        let owner = Owner { tenant: "acme", endpoint: "main", principal: "bot" };
         let address = Address { holder: "node-1".to_owned(), stream: "ab".to_owned() };
         let token = seal(&keys, owner, &address, 1_000).expect("a token");
         let open = |owner, now| {
@@ -216,7 +216,7 @@ mod tests {
             serde_json::from_slice::<Address>(&plain).ok()
         };
         assert_eq!(open(owner, 1_000), Some(address));
-        assert_eq!(open(Owner { agent: "eve", ..owner }, 1_000), None);
+        assert_eq!(open(Owner { principal: "eve", ..owner }, 1_000), None);
         assert_eq!(open(owner, 1_000 + ADDRESS_SECONDS_MAX), None);
     }
 }

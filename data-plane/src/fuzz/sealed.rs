@@ -33,7 +33,7 @@ pub fn sealed(input: &[u8]) {
     // Names of resources have no `/`.
     let [tenant, endpoint, agent] = [next(), next(), next()].map(|name| name.replace('/', "-"));
     let (plain, forgery) = (next(), next());
-    let owner = Owner { tenant: &tenant, endpoint: &endpoint, agent: &agent };
+    let owner = Owner { tenant: &tenant, endpoint: &endpoint, principal: &agent };
     let choice = digest(input);
     let purpose = PURPOSES[choice % PURPOSES.len()];
     let trial = Trial { purpose, owner, plain: plain.as_bytes(), now: choice as u64 };
@@ -84,16 +84,16 @@ fn opens_until(trial: &Trial<'_>, token: &str, expires: u64) {
 }
 
 fn others_do_not_open(trial: &Trial<'_>, token: &str) {
-    let Owner { tenant, endpoint, agent } = trial.owner;
+    let Owner { tenant, endpoint, principal: agent } = trial.owner;
     let keys = ring([2, 1]);
     let longer = |name: &str| format!("{name}x");
     let (tenant_longer, endpoint_longer, agent_longer) = (longer(tenant), longer(endpoint), longer(agent));
     let others = [
         Owner { tenant: &tenant_longer, ..trial.owner },
         Owner { endpoint: &endpoint_longer, ..trial.owner },
-        Owner { agent: &agent_longer, ..trial.owner },
-        Owner { tenant: endpoint, endpoint: tenant, agent },
-        Owner { tenant, endpoint: agent, agent: endpoint },
+        Owner { principal: &agent_longer, ..trial.owner },
+        Owner { tenant: endpoint, endpoint: tenant, principal: agent },
+        Owner { tenant, endpoint: agent, principal: endpoint },
     ];
     for other in others.into_iter().filter(|other| *other != trial.owner) {
         let opened = keys.open(trial.purpose, other, token, trial.now);

@@ -1,6 +1,6 @@
 //! Sealed tokens: what Gantry hands to a client to be given back, instead of keeping it (AES-256-GCM).
 //!
-//! Always holds: a token opens only for the purpose, tenant, endpoint and agent that it was sealed for, only until it
+//! Always holds: a token opens only for the purpose, tenant, endpoint and principal that it was sealed for, only until it
 //! expires, and only under one of the at most two keys that the cluster has. Whoever holds a token learns nothing of
 //! what is in it. What is in it is not known here.
 
@@ -40,7 +40,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Owner<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) endpoint: &'a str,
-    pub(crate) agent: &'a str,
+    /// The agent, and for whom it acts.
+    pub(crate) principal: &'a str,
 }
 
 /// Seals and opens tokens. It has the newest key first.
@@ -180,7 +181,7 @@ impl Key {
     }
 }
 
-/// Names have no `/`, so the parts cannot run into each other.
+/// Names have no `/`, and the principal is the last, so the parts cannot run into each other.
 fn aad(purpose: Purpose, owner: Owner<'_>) -> String {
     let purpose = match purpose {
         Purpose::Session => "session",
@@ -189,14 +190,14 @@ fn aad(purpose: Purpose, owner: Owner<'_>) -> String {
         Purpose::Task => "task",
         Purpose::Stream => "stream",
     };
-    format!("gantry {purpose}/{}/{}/{}", owner.tenant, owner.endpoint, owner.agent)
+    format!("gantry {purpose}/{}/{}/{}", owner.tenant, owner.endpoint, owner.principal)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OWNER: Owner<'static> = Owner { tenant: "acme", endpoint: "main", agent: "bot" };
+    const OWNER: Owner<'static> = Owner { tenant: "acme", endpoint: "main", principal: "bot" };
 
     #[test]
     fn a_token_opens_for_its_owner_and_purpose_only_and_until_it_expires() -> Result<(), SealError> {
@@ -208,7 +209,8 @@ mod tests {
         assert_eq!(open(&ring, Purpose::Session, OWNER, 1_001), Err(Invalid));
         assert_eq!(open(&ring, Purpose::State, OWNER, 1_000), Err(Invalid));
         for owner in [
-            Owner { agent: "eve", ..OWNER },
+            Owner { principal: "eve", ..OWNER },
+            Owner { principal: "bot/corp/ann", ..OWNER },
             Owner { endpoint: "other", ..OWNER },
             Owner { tenant: "globex", ..OWNER },
         ] {

@@ -94,11 +94,11 @@ impl Session {
         };
         match self {
             // A server's own id may let whoever has it in.
-            Session::Relayed(upstream) => hashed([owner.tenant, owner.endpoint, owner.agent, upstream]),
+            Session::Relayed(upstream) => hashed([owner.tenant, owner.endpoint, owner.principal, upstream]),
             Session::Bridged(bridged) => bridged
                 .nonce
                 .parse()
-                .unwrap_or_else(|_| hashed([owner.tenant, owner.endpoint, owner.agent, &bridged.nonce])),
+                .unwrap_or_else(|_| hashed([owner.tenant, owner.endpoint, owner.principal, &bridged.nonce])),
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_session_comes_back_as_it_was() -> Result<(), Box<dyn std::error::Error>> {
         let keys = Keyring::new([(1, &[7; 32][..])])?;
-        let owner = Owner { tenant: "acme", endpoint: "main", agent: "bot" };
+        let owner = Owner { tenant: "acme", endpoint: "main", principal: "bot" };
         let bridged = Bridged {
             home: "node-1".to_owned(),
             nonce: "n".to_owned(),

@@ -6,6 +6,7 @@ use gantry_policy::Hints;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::site::Site;
 use crate::config::tenant::{Secrets, Tenant};
 
 const PERMIT: &str = "permit(principal, action, resource);";
@@ -26,8 +27,9 @@ fn config(cluster_id: &str, revision: u64, policies: &[(&str, &str)]) -> Config 
     let mut records: Vec<_> = agents.into_iter().chain(policies).collect();
     records.push(record("Server", "files", json!({"url": "http://127.0.0.1:9"})));
     records.push(record("Endpoint", "all", json!({"servers": ["files"]})));
-    let tenant = Tenant::build(&acme(), records.iter(), &Secrets::new(), None).expect("a tenant");
-    let mut config = Config::empty().at((cluster_id, Revision(revision)), None);
+    let tenant =
+        Tenant::build(&acme(), records.iter(), &Secrets::new(), None, &Site::default()).expect("a tenant");
+    let mut config = Config::empty(Arc::default()).at((cluster_id, Revision(revision)), None);
     config.put(tenant);
     config
 }
@@ -137,4 +139,33 @@ fn what_cannot_be_compiled_is_refused_and_leaves_what_was_in_force() {
         "a policy of tenant acme does not compile"
     );
     assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
+}
+
+#[test]
+fn what_comes_ahead_knows_for_whom_an_agent_acts() {
+    let agents = [record("Agent", "bot", json!({"identities": [{"provider": "corp"}]}))];
+    let policy = record("Policy", "open", json!({"cedar": PERMIT}));
+    let mut records: Vec<_> = agents.into_iter().chain([policy]).collect();
+    records.push(record("Server", "files", json!({"url": "http://127.0.0.1:9"})));
+    records.push(record("Endpoint", "all", json!({"servers": ["files"]})));
+    let tenant =
+        Tenant::build(&acme(), records.iter(), &Secrets::new(), None, &Site::default()).expect("a tenant");
+    let mut before = Config::empty(Arc::default()).at(("c", Revision(1)), None);
+    before.put(tenant);
+    let config = ArcSwap::from_pointee(before);
+    let forbid = r#"forbid(principal, action, resource) when { principal has user && principal.user == User::"corp/eve" };"#;
+    let came = narrowing(2, &["bot"], &[("open", PERMIT), ("not-eve", forbid)]);
+    Narrowings::default().take("c", vec![came], &config).expect("taken");
+    let config = config.load();
+    let (tenant, server) = (&config.tenants[&acme()], "files".parse().expect("a name"));
+    let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };
+    let may = |user: &str| {
+        let identity = serde_json::from_value(json!({
+            "provider": "corp", "client": "x", "user": user, "actors": [], "groups": [], "scopes": [], "tags": {},
+            "ends_at": 0,
+        }));
+        let agent = tenant.agent_of(&identity.expect("an identity")).expect("an agent");
+        tenant.decide(&agent, &target).is_allow()
+    };
+    assert_eq!((may("corp/ann"), may("corp/eve")), (true, false));
 }

@@ -1,30 +1,41 @@
-//! Authenticate: who calls. An agent's API key, or nobody where an endpoint allows that.
+//! Authenticate: who calls. An agent's API key, a provider's token, or nobody where an endpoint allows that.
 //!
-//! Always holds: a key is looked up by its id within the tenant of the path, and its secret is compared as a keyed
-//! hash in constant time. Nothing of the body is read before. Whether a tenant or endpoint exists is not told to
-//! whoever has no key of the tenant. A node that has no configuration says so: it cannot know that a key is bad.
-//! Nor can one know what was revoked that heard from no control plane; after how long that matters is the tenant's.
+//! Always holds: what is shown is told apart by its form and tried as that alone; what is shown twice, in two ways that differ
+//! or in the query is refused. A key is looked up by its id within the tenant of the path, and its secret is compared as a
+//! keyed hash in constant time. A token is that of the provider of the tenant that it names, or of nobody. Nothing of the body
+//! is read before. Whether a tenant or endpoint exists is told to strangers only where it takes tokens, which cannot be asked
+//! for otherwise. A node that has no configuration says so: it cannot know that a key is bad. Nor can one know what was
+//! revoked that heard from no control plane; after how long that matters is the tenant's.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use gantry_model::AgentKey;
-use gantry_model::key::PresentedKey;
+use gantry_model::key::{KeyId, PresentedKey};
 use gantry_model::name::ANONYMOUS_AGENT;
-use http::HeaderMap;
+use gantry_token::Compact;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 
 use crate::audit::entry::Facts;
 use crate::bans::Who;
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
+use crate::config::caller::Agent;
+use crate::config::endpoint::Endpoint;
 use crate::config::tenant::Tenant;
+use crate::identity::provider::{IdentifyError, Provider};
+use crate::identity::seen::TokenHash;
+use crate::identity::{Identity, Principal};
 use crate::node::Node;
-use crate::pipeline::Caller;
+use crate::pipeline::{Caller, Shown};
 use crate::rejection::{Rejection, Unauthenticated, Unserved};
 use crate::route::EndpointPath;
 
-const API_KEY: &str = "x-api-key";
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// What a query may not have: it stands in logs and histories (RFC 6750, 5.3; MCP, authorization).
+const QUERY_SECRETS: [&str; 3] = ["access_token=", "api_key=", "x-api-key="];
 
 /// Proof that the caller is known. Only this stage builds it.
 pub(super) struct Authenticated {
@@ -32,10 +43,26 @@ pub(super) struct Authenticated {
     _private: (),
 }
 
-pub(super) fn authenticate(
+/// What a request shows of its caller.
+enum Presented<'a> {
+    Nothing,
+    /// Said to be a key.
+    Key(&'a str),
+    /// Said to be a provider's.
+    Token(&'a str),
+}
+
+/// Who was found to call.
+struct Found {
+    agent: Arc<Agent>,
+    key: Option<KeyId>,
+    identity: Option<Arc<Identity>>,
+}
+
+pub(super) async fn authenticate(
     node: &Node,
     path: EndpointPath<'_>,
-    headers: &HeaderMap,
+    shown: Shown<'_>,
     facts: &mut Facts,
 ) -> Result<Authenticated, Rejection> {
     let config = node.config();
@@ -43,34 +70,37 @@ pub(super) fn authenticate(
     if config.keys.is_none() {
         return Err(Rejection::Unserved(Unserved::NoConfiguration));
     }
-    let presented = presented(headers);
     let tenant = config.tenants.get(path.tenant).cloned();
-    let mut shown = None;
-    let agent = match (&presented, &tenant) {
-        (None, None) => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
-        (None, Some(tenant)) => match tenant.endpoints.get(path.endpoint) {
-            Some(endpoint) if endpoint.anonymous && node.on_loopback => tenant.agents.get(ANONYMOUS_AGENT),
-            _ => return Err(Rejection::Unauthenticated(Unauthenticated::Missing)),
-        },
-        (Some(text), tenant) => {
-            let key = tenant.as_ref().and_then(|tenant| verify(&config, tenant, text, super::now_ms()));
-            let key = key.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
-            facts.key_id = Some(key.id.to_string());
-            shown = Some(key.id);
-            tenant.as_ref().and_then(|tenant| tenant.agents.get(&key.agent))
-        }
+    let endpoint = tenant.as_ref().and_then(|tenant| tenant.endpoints.get(path.endpoint)).cloned();
+    let refused = |why| unauthenticated(why, endpoint.as_deref());
+    let presented = presented(shown).map_err(refused)?;
+    let Some(tenant) = &tenant else {
+        return Err(refused(match presented {
+            Presented::Nothing => Unauthenticated::Missing,
+            Presented::Key(_) => Unauthenticated::Invalid,
+            Presented::Token(_) => Unauthenticated::Issuer,
+        }));
     };
-    let (Some(tenant), Some(agent)) = (&tenant, agent.cloned()) else {
-        return Err(Rejection::Unauthenticated(Unauthenticated::Invalid));
+    let found = match presented {
+        Presented::Nothing => nobody(node, tenant, endpoint.as_deref()),
+        Presented::Key(text) => by_key(&config, tenant, text, endpoint.as_deref()),
+        Presented::Token(text) => by_token(tenant, text, endpoint.as_deref()).await,
     };
+    let Found { agent, key, identity } = found.map_err(refused)?;
+    facts.key_id = key.map(|key| key.to_string());
+    facts.identity.clone_from(&identity);
     facts.tenant = Some(tenant.name.to_string());
     facts.agent = Some(agent.name.to_string());
     refuse_stale(node, tenant)?;
-    refuse_banned(node, &Who::agent(&tenant.name, &agent.name, shown))?;
-    let endpoint = tenant.endpoints.get(path.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
+    let user = identity.as_ref().and_then(|identity| identity.user.clone());
+    let principal = Principal { agent: agent.name.clone(), user };
+    refuse_banned(node, &Who::agent(&tenant.name, &principal, key))?;
+    let endpoint = endpoint.ok_or(Rejection::NoEndpoint)?;
     facts.endpoint = Some(endpoint.name.to_string());
     facts.server = endpoint.only().map(|server| server.name.to_string());
-    let caller = Caller { tenant: tenant.clone(), config, endpoint, agent, key: shown };
+    demand_scopes(&endpoint, identity.as_deref(), None)?;
+    let (tenant, principal) = (tenant.clone(), principal.id());
+    let caller = Caller { tenant, config, endpoint, agent, key, identity, principal };
     Ok(Authenticated { caller, _private: () })
 }
 
@@ -80,11 +110,101 @@ pub(super) fn vouched(node: &Node, handoff: &Handoff) -> Result<Authenticated, R
     let tenant = config.tenants.get(&handoff.tenant).cloned().ok_or(Rejection::NoEndpoint)?;
     refuse_stale(node, &tenant)?;
     let endpoint = tenant.endpoints.get(&handoff.endpoint).cloned().ok_or(Rejection::NoEndpoint)?;
-    let agent = tenant.agents.get(&handoff.agent).cloned();
-    let agent = agent.ok_or(Rejection::Unauthenticated(Unauthenticated::Invalid))?;
+    let identity = handoff.identity.clone();
+    let agent = tenant.caller(&handoff.agent, identity.as_deref());
+    let agent = agent.ok_or_else(|| unauthenticated(Unauthenticated::Invalid, Some(&endpoint)))?;
     let key = handoff.key.as_ref().and_then(|key| key.parse().ok());
-    refuse_banned(node, &Who::agent(&tenant.name, &agent.name, key))?;
-    Ok(Authenticated { caller: Caller { config, tenant, endpoint, agent, key }, _private: () })
+    let user = identity.as_ref().and_then(|identity| identity.user.clone());
+    let principal = Principal { agent: agent.name.clone(), user };
+    refuse_banned(node, &Who::agent(&tenant.name, &principal, key))?;
+    let caller = Caller { config, tenant, endpoint, agent, key, identity, principal: principal.id() };
+    Ok(Authenticated { caller, _private: () })
+}
+
+/// Whether the token that was shown is for what is asked.
+pub(super) fn demand_scopes(
+    endpoint: &Endpoint,
+    identity: Option<&Identity>,
+    tool: Option<&str>,
+) -> Result<(), Rejection> {
+    endpoint.access.check_scopes(identity, tool).map_err(|missing| Rejection::Scope {
+        challenge: endpoint.access.challenge(Some(&missing)),
+        needed: missing.needed.into_iter().collect(),
+    })
+}
+
+fn unauthenticated(why: Unauthenticated, endpoint: Option<&Endpoint>) -> Rejection {
+    let challenge = endpoint.map(|endpoint| endpoint.access.challenge(None)).unwrap_or_default();
+    Rejection::Unauthenticated { why, challenge }
+}
+
+fn nobody(node: &Node, tenant: &Tenant, endpoint: Option<&Endpoint>) -> Result<Found, Unauthenticated> {
+    match endpoint {
+        Some(endpoint) if endpoint.anonymous && node.on_loopback => {
+            let agent = tenant.agents.get(ANONYMOUS_AGENT).cloned().ok_or(Unauthenticated::Invalid)?;
+            Ok(Found { agent, key: None, identity: None })
+        }
+        _ => Err(Unauthenticated::Missing),
+    }
+}
+
+fn by_key(
+    config: &Config,
+    tenant: &Tenant,
+    text: &str,
+    endpoint: Option<&Endpoint>,
+) -> Result<Found, Unauthenticated> {
+    let key = verify(config, tenant, text, super::now_ms()).ok_or(Unauthenticated::Invalid)?;
+    if endpoint.is_some_and(|endpoint| !endpoint.access.keys) {
+        return Err(Unauthenticated::NoKeys);
+    }
+    let agent = tenant.agents.get(&key.agent).cloned().ok_or(Unauthenticated::Invalid)?;
+    Ok(Found { agent, key: Some(key.id), identity: None })
+}
+
+async fn by_token(
+    tenant: &Tenant,
+    text: &str,
+    endpoint: Option<&Endpoint>,
+) -> Result<Found, Unauthenticated> {
+    // What a token has to be for is an endpoint; for one that is not there, none is.
+    let endpoint = endpoint.ok_or(Unauthenticated::Issuer)?;
+    let audience = endpoint.access.url.as_deref();
+    let hash = TokenHash::of(text, audience);
+    let is_current = |provider: &Arc<Provider>| {
+        tenant.providers.get(provider.issuer()).is_some_and(|current| Arc::ptr_eq(current, provider))
+            && endpoint.access.takes(&provider.name)
+    };
+    let identity = match tenant.seen.get(&hash, super::now_seconds(), is_current) {
+        Some(identity) => identity,
+        // In a box, for a client's first request of many only.
+        None => Box::pin(verify_token(tenant, text, endpoint, hash)).await?,
+    };
+    let agent = tenant.agent_of(&identity).ok_or(Unauthenticated::NoAgent)?;
+    Ok(Found { agent, key: None, identity: Some(identity) })
+}
+
+async fn verify_token(
+    tenant: &Tenant,
+    text: &str,
+    endpoint: &Endpoint,
+    hash: TokenHash,
+) -> Result<Arc<Identity>, Unauthenticated> {
+    let token = Compact::parse(text).map_err(|error| Unauthenticated::Token(error.into()))?;
+    let claimed = token.claimed_issuer().unwrap_or_default();
+    let provider = tenant.providers.get(&claimed).filter(|provider| endpoint.access.takes(&provider.name));
+    let provider = provider.ok_or(Unauthenticated::Issuer)?;
+    let now = SystemTime::now();
+    let identified = provider.identify(text, endpoint.access.url.as_deref(), now).await;
+    let (identity, keys) = identified.map_err(|error| match error {
+        IdentifyError::Keys => Unauthenticated::Unverifiable,
+        error => Unauthenticated::Token(error),
+    })?;
+    let identity = Arc::new(identity);
+    if let Some(keys) = keys {
+        tenant.seen.put(hash, provider, keys, &identity, super::now_seconds());
+    }
+    Ok(identity)
 }
 
 /// Keys of a tenant may have been revoked while the node heard nothing.
@@ -100,15 +220,37 @@ fn refuse_banned(node: &Node, who: &Who) -> Result<(), Rejection> {
     }
 }
 
-/// The key that a request presents: `Authorization: Bearer KEY`, or `X-API-Key: KEY`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get(AUTHORIZATION) {
-        let text = value.to_str().unwrap_or_default();
+/// What a request shows: `Authorization: Bearer KEY` or `TOKEN`, or `X-API-Key: KEY`. No key has a `.`, and no token none.
+fn presented(shown: Shown<'_>) -> Result<Presented<'_>, Unauthenticated> {
+    let is_secret = |pair: &str| {
+        QUERY_SECRETS
+            .iter()
+            .any(|name| pair.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name)))
+    };
+    if shown.query.is_some_and(|query| query.split('&').any(is_secret)) {
+        return Err(Unauthenticated::InQuery);
+    }
+    let key = only(shown.headers, &API_KEY)?;
+    let bearer = only(shown.headers, &AUTHORIZATION)?.map(|text| {
         // RFC 9110, 11.1: the scheme's name has no case.
         let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-        return Some(if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" });
+        if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }
+    });
+    Ok(match (bearer, key) {
+        (Some(bearer), Some(key)) if bearer != key => return Err(Unauthenticated::Twice),
+        (Some(bearer), _) if bearer.contains('.') => Presented::Token(bearer),
+        (Some(key), _) | (None, Some(key)) => Presented::Key(key),
+        (None, None) => Presented::Nothing,
+    })
+}
+
+/// A header that may stand once: of several, somebody between may have looked at another one.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Unauthenticated> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Unauthenticated::Twice),
+        (value, None) => Ok(value.map(|value| value.to_str().unwrap_or_default())),
     }
-    headers.get(API_KEY).map(|value| value.to_str().unwrap_or_default())
 }
 
 fn verify(config: &Config, tenant: &Tenant, text: &str, now_ms: u64) -> Option<Arc<AgentKey>> {

@@ -5,6 +5,7 @@
 
 use gantry_policy::{Decision, Target, Verdict};
 
+use super::authenticate::demand_scopes;
 use super::discover::{Discovered, Subject};
 use super::{Caller, Received};
 use crate::audit::entry::Facts;
@@ -25,7 +26,10 @@ pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Aut
     match &subject {
         // A list holds only what was permitted when it was made.
         Subject::Protocol | Subject::Here(_) => {}
-        Subject::Tool(access) => permit(&access.decision, &access.tool.name, facts)?,
+        Subject::Tool(access) => {
+            permit(&access.decision, &access.tool.name, facts)?;
+            demand_scopes(&caller.endpoint, caller.identity.as_deref(), received.called())?;
+        }
         Subject::Prompt(Named { server, name }) => {
             permit(&decide(Target::Prompt { server: &server.name, name }), name, facts)?
         }

@@ -26,8 +26,10 @@ pub(super) fn counted(validated: Validated) -> Admitted {
 pub(super) fn limit(validated: Validated) -> Result<Admitted, Rejection> {
     let Validated { caller, received, subject, .. } = validated;
     if let Subject::Tool(access) = &subject {
+        let user = caller.user().map(ToString::to_string).unwrap_or_default();
         let usage = Usage {
             agent: caller.agent.name.as_str(),
+            user: &user,
             server: access.server.name.as_str(),
             tool: &access.tool.name,
         };

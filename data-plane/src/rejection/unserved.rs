@@ -67,6 +67,7 @@ impl Unserved {
 pub(crate) fn revoked(target: &BanTarget) -> String {
     match target {
         BanTarget::Agent(agent) => format!("agent {:?} is revoked", agent.as_str()),
+        BanTarget::User(_) => "the user is revoked".to_owned(),
         BanTarget::Key(_) => "the agent key is revoked".to_owned(),
         BanTarget::Session(_) => "the session is revoked; another may be begun".to_owned(),
         BanTarget::Server(server) => {

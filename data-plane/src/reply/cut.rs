@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use gantry_model::BanTarget;
 use tokio_util::sync::CancellationToken;
@@ -22,21 +23,33 @@ pub(crate) enum CutBy {
     /// Its tenant is no longer served here.
     #[error("the tenant's streams are ended")]
     Tenant,
+    /// The token by which its caller is known has ended.
+    #[error("the caller's token has expired")]
+    Expired,
     /// An admin stopped whoever it is for, or comes from.
     #[error("{}", revoked(.0))]
     Ban(BanTarget),
 }
 
 impl Cut {
-    /// By a ban, and where one is given by the end of its tenant's streams.
-    pub(crate) fn of(streams: Option<CancellationToken>, leash: Leash) -> Cut {
+    /// By a ban, and where they are given by the end of its tenant's streams, and of its caller's token.
+    pub(crate) fn of(streams: Option<CancellationToken>, ends_in: Option<Duration>, leash: Leash) -> Cut {
         let Some(streams) = streams else {
             return Cut(Box::pin(async move { CutBy::Ban(leash.await) }));
+        };
+        let Some(ends_in) = ends_in else {
+            return Cut(Box::pin(async move {
+                tokio::select! {
+                    target = leash => CutBy::Ban(target),
+                    () = streams.cancelled() => CutBy::Tenant,
+                }
+            }));
         };
         Cut(Box::pin(async move {
             tokio::select! {
                 target = leash => CutBy::Ban(target),
                 () = streams.cancelled() => CutBy::Tenant,
+                () = tokio::time::sleep(ends_in) => CutBy::Expired,
             }
         }))
     }
@@ -60,7 +73,7 @@ impl Watch {
             entry.facts.reason = Some(by.to_string());
         }
         self.end(Some(match by {
-            CutBy::Tenant => Outcome::Broken,
+            CutBy::Tenant | CutBy::Expired => Outcome::Broken,
             CutBy::Ban(_) => Outcome::Revoked,
         }));
     }

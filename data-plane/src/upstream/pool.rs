@@ -1,6 +1,6 @@
 //! Sessions with legacy servers, kept for those who may use them again.
 //!
-//! Always holds: a session is shared only by requests of one agent, one credential, one set of client capabilities
+//! Always holds: a session is shared only by requests of one principal, one credential, one set of client capabilities
 //! and, where the client has a session with the gateway, of that session; one that is over is never given out. It is
 //! in use while somebody beside the pool holds it. One that nobody used for [`IDLE_MAX`], or whose client's session is
 //! gone, is ended. At most [`SESSIONS_MAX`] are kept.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use gantry_model::{AgentName, ServerName, TenantName};
+use gantry_model::{ServerName, TenantName};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bans::Who;
 use crate::config::tenant::Server;
 use crate::config::{Changed, Config};
+use crate::identity::Principal;
 use crate::rejection::Upstream;
 use crate::upstream::Upstreams;
 use crate::upstream::exchange::Event;
@@ -39,7 +40,7 @@ const EVENTS_MAX: usize = 256;
 pub(crate) struct SessionKey {
     tenant: TenantName,
     server: ServerName,
-    agent: AgentName,
+    principal: Principal,
     /// Of the server's specification, the credential and the client's capabilities.
     digest: [u8; 32],
     /// The client's session with the gateway, when it has one.
@@ -49,7 +50,7 @@ pub(crate) struct SessionKey {
 impl SessionKey {
     pub(crate) fn new(
         server: &Server,
-        agent: &AgentName,
+        principal: &Principal,
         opening: &Opening,
         client: Option<&str>,
     ) -> SessionKey {
@@ -62,7 +63,7 @@ impl SessionKey {
         SessionKey {
             tenant: server.tenant.clone(),
             server: server.name.clone(),
-            agent: agent.clone(),
+            principal: principal.clone(),
             digest: hasher.finalize().into(),
             client: client.map(str::to_owned),
         }
@@ -74,7 +75,7 @@ impl SessionKey {
     pub(crate) fn who(&self) -> Who {
         let session = self.client.as_ref().and_then(|client| client.parse().ok());
         let servers = vec![self.server.clone()];
-        Who { session, servers, ..Who::agent(&self.tenant, &self.agent, None) }
+        Who { session, servers, ..Who::agent(&self.tenant, &self.principal, None) }
     }
 }
 
@@ -194,7 +195,7 @@ impl Pool {
         let known = |key: &SessionKey| {
             let tenant = config.tenants.get(&key.tenant);
             tenant.is_some_and(|tenant| {
-                tenant.servers.contains_key(&key.server) && tenant.agents.contains_key(&key.agent)
+                tenant.servers.contains_key(&key.server) && tenant.agents.contains_key(&key.principal.agent)
             })
         };
         self.take(|key, _| changed.contains(&key.tenant) && !known(key))

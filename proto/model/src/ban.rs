@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use crate::key::KeyId;
 use crate::name::{AgentName, ServerName, TenantName};
+use crate::resource::UserId;
 
 /// Bytes of a session's id.
 pub const SESSION_ID_BYTES: usize = 12;
@@ -38,6 +39,8 @@ pub struct Ban {
 pub enum BanTarget {
     /// An agent, with all its keys and sessions.
     Agent(AgentName),
+    /// Somebody for whom agents act, with whatever agent.
+    User(UserId),
     /// One key of an agent.
     Key(KeyId),
     /// One session of a legacy client.
@@ -69,6 +72,7 @@ impl BanTarget {
     pub fn key_name(&self) -> String {
         match self {
             BanTarget::Agent(agent) => format!("agent/{agent}"),
+            BanTarget::User(user) => format!("user/{user}"),
             BanTarget::Key(key) => format!("key/{key}"),
             BanTarget::Session(session) => format!("session/{session}"),
             BanTarget::Server(server) => format!("server/{server}"),
@@ -80,6 +84,7 @@ impl BanTarget {
     pub fn kind(&self) -> &'static str {
         match self {
             BanTarget::Agent(_) => "agent",
+            BanTarget::User(_) => "user",
             BanTarget::Key(_) => "key",
             BanTarget::Session(_) => "session",
             BanTarget::Server(_) => "server",

@@ -78,6 +78,7 @@ impl From<&Resource> for Document {
             Spec::Policy(spec) => serde_json::to_value(spec),
             Spec::Limit(spec) => serde_json::to_value(spec),
             Spec::Credential(spec) => serde_json::to_value(spec),
+            Spec::Provider(spec) => serde_json::to_value(spec),
         };
         Document {
             kind: resource.spec.kind(),
@@ -128,6 +129,7 @@ fn parse_spec(kind: Kind, spec: Value) -> Result<Spec, DocumentError> {
         Kind::Policy => Spec::Policy(typed(spec)?),
         Kind::Limit => Spec::Limit(typed(spec)?),
         Kind::Credential => Spec::Credential(typed(spec)?),
+        Kind::Provider => Spec::Provider(typed(spec)?),
     })
 }
 
@@ -187,6 +189,17 @@ mod tests {
                 "read": {"server": "files", "tool": "read_file"}}}}),
             json!({"kind": "Agent", "tenant": "acme", "name": "bot", "spec": {"groups": ["ops"]}}),
             json!({"kind": "Policy", "tenant": "acme", "name": "all", "spec": {"cedar": "permit(principal, action, resource);"}}),
+            json!({"kind": "Provider", "tenant": "acme", "name": "corp", "spec": {
+                "issuer": "https://id.example.com", "algorithms": ["ES256"], "audiences": ["mcp"],
+                "clock_skew_seconds": 5, "claims": {"agent": ["azp"], "user": ["sub"], "groups": [],
+                "scopes": ["scp"], "tags": {"department": "/org/department"}}}}),
+            json!({"kind": "Agent", "tenant": "acme", "name": "known",
+                "spec": {"identities": [{"provider": "corp", "client": "x"}, {"provider": "corp"}]}}),
+            json!({"kind": "Tenant", "name": "acme",
+                "spec": {"public_url": "https://mcp.example.com"}}),
+            json!({"kind": "Endpoint", "tenant": "acme", "name": "strict", "spec": {"servers": ["files"],
+                "authentication": {"keys": false, "providers": ["corp"], "required_scopes": ["mcp"],
+                "tool_scopes": {"rm": ["admin"]}}}}),
             json!({"kind": "Limit", "tenant": "acme", "name": "slow",
                 "spec": {"per": ["agent", "tool"], "calls": 5, "window_seconds": 60, "burst": 2}}),
             json!({"kind": "Credential", "tenant": "acme", "name": "token",

@@ -30,11 +30,11 @@ pub use catalog::{
 };
 pub use key::AgentKey;
 pub use name::{
-    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, RegionName, ServerName,
-    TenantName, ToolName,
+    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ProviderName,
+    RegionName, ServerName, TenantName, ToolName,
 };
 pub use record::{Record, RecordKey, RecordKind};
-pub use resource::{Kind, Resource, ResourceId, Spec};
+pub use resource::{Kind, Resource, ResourceId, Spec, UserId};
 pub use revision::Revision;
 pub use scope::{Labels, Scope};
 pub use secret::Secret;

@@ -199,6 +199,10 @@ name_of!(
     /// Name of a credential within its tenant.
     CredentialName
 );
+name_of!(
+    /// Name of a provider within its tenant.
+    ProviderName
+);
 
 /// What a server calls one of its tools: 1 to [`TOOL_NAME_BYTES_MAX`] bytes without control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -143,7 +143,7 @@ const DELETIONS_KEY: &str = "@deletions";
 const BAN_SEGMENT: &str = "ban";
 
 impl RecordKind {
-    const ALL: [RecordKind; 13] = [
+    const ALL: [RecordKind; 14] = [
         RecordKind::Resource(Kind::Tenant),
         RecordKind::Resource(Kind::Server),
         RecordKind::Resource(Kind::Endpoint),
@@ -151,6 +151,7 @@ impl RecordKind {
         RecordKind::Resource(Kind::Policy),
         RecordKind::Resource(Kind::Limit),
         RecordKind::Resource(Kind::Credential),
+        RecordKind::Resource(Kind::Provider),
         RecordKind::AgentKey,
         RecordKind::Catalog,
         RecordKind::SealedSecret,
@@ -168,6 +169,7 @@ impl RecordKind {
             RecordKind::Resource(Kind::Policy) => "policy",
             RecordKind::Resource(Kind::Limit) => "limit",
             RecordKind::Resource(Kind::Credential) => "credential",
+            RecordKind::Resource(Kind::Provider) => "provider",
             RecordKind::AgentKey => "key",
             RecordKind::Catalog => "catalog",
             RecordKind::SealedSecret => "secret",

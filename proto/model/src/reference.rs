@@ -34,7 +34,13 @@ pub fn references(resource: &Resource) -> Vec<Reference> {
         refer("tenant".to_owned(), ResourceId::of_tenant(tenant));
     }
     match &resource.spec {
-        Spec::Tenant(_) | Spec::Agent(_) | Spec::Policy(_) | Spec::Credential(_) => {}
+        Spec::Tenant(_) | Spec::Policy(_) | Spec::Credential(_) | Spec::Provider(_) => {}
+        Spec::Agent(agent) => {
+            for (index, identity) in agent.identities.iter().enumerate() {
+                let target = ResourceId::provider(tenant, &identity.provider);
+                refer(format!("spec.identities[{index}].provider"), target);
+            }
+        }
         Spec::Server(server) => {
             if let Some(credential) = &server.credential {
                 refer("spec.credential".to_owned(), ResourceId::credential(tenant, credential));
@@ -43,6 +49,10 @@ pub fn references(resource: &Resource) -> Vec<Reference> {
         Spec::Endpoint(endpoint) => {
             for (index, server) in endpoint.servers.iter().enumerate() {
                 refer(format!("spec.servers[{index}]"), ResourceId::server(tenant, server));
+            }
+            for (index, provider) in endpoint.authentication.providers.iter().flatten().enumerate() {
+                let target = ResourceId::provider(tenant, provider);
+                refer(format!("spec.authentication.providers[{index}]"), target);
             }
         }
         Spec::Limit(LimitSpec { agent, server, .. }) => {

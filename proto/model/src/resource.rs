@@ -12,16 +12,24 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{
-    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, RegionName, ServerName,
-    TenantName, ToolName,
+    AgentName, CredentialName, EndpointName, GroupName, LimitName, Name, PolicyName, ProviderName,
+    RegionName, ServerName, TenantName, ToolName,
 };
 
+mod authentication;
 mod check;
 mod endpoint;
+mod provider;
 mod server;
 
+pub use authentication::{Authentication, SCOPES_MAX};
 pub use endpoint::{
     ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
+};
+pub use provider::{
+    AgentIdentity, CLAIM_PATHS_MAX, CLAIM_TAGS_MAX, CLOCK_SKEW_SECONDS_DEFAULT, CLOCK_SKEW_SECONDS_MAX,
+    PROVIDER_TEXT_BYTES_MAX, PROVIDERS_MAX, ProviderClaims, ProviderSpec, SIGNATURE_ALGORITHMS,
+    SUBJECT_BYTES_MAX, UserId, UserIdError,
 };
 pub(crate) use server::ServerDocument;
 pub use server::{
@@ -60,13 +68,16 @@ pub enum Kind {
     Limit,
     /// Where a vaulted secret is used.
     Credential,
+    /// An issuer of tokens that agents show.
+    Provider,
 }
 
 impl Kind {
     /// Every kind, in the order in which they refer to each other.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Tenant,
         Kind::Credential,
+        Kind::Provider,
         Kind::Server,
         Kind::Endpoint,
         Kind::Agent,
@@ -84,6 +95,7 @@ impl Kind {
             Kind::Policy => "Policy",
             Kind::Limit => "Limit",
             Kind::Credential => "Credential",
+            Kind::Provider => "Provider",
         }
     }
 }
@@ -161,6 +173,7 @@ pub enum Spec {
     Policy(PolicySpec),
     Limit(LimitSpec),
     Credential(CredentialSpec),
+    Provider(ProviderSpec),
 }
 
 impl Resource {
@@ -181,6 +194,7 @@ impl Spec {
             Spec::Policy(_) => Kind::Policy,
             Spec::Limit(_) => Kind::Limit,
             Spec::Credential(_) => Kind::Credential,
+            Spec::Provider(_) => Kind::Provider,
         }
     }
 }
@@ -198,6 +212,10 @@ pub struct TenantSpec {
     /// The regions whose nodes may hold it, at most [`REGIONS_MAX`]; empty: nodes of every region, and of none.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub regions: BTreeSet<RegionName>,
+    /// Where agents reach its endpoints, such as `https://mcp.example.com`: what tokens are issued for. `None`: tokens are
+    /// taken on loopback only, and from providers with `audiences` of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 /// What becomes of a tenant on a node that hears from no control plane, and so neither of revocations.
@@ -227,6 +245,9 @@ pub struct AgentSpec {
     /// Groups that policies may name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,
+    /// What providers call it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<AgentIdentity>,
 }
 
 /// Cedar text: one or more policies.
@@ -245,6 +266,7 @@ pub enum LimitKeyPart {
     Agent,
     Server,
     Tool,
+    User,
 }
 
 /// A budget of calls per key, counted on each node by itself in this release.
@@ -319,4 +341,5 @@ impl ResourceId {
     name_of_id!(policy, PolicyName, Policy);
     name_of_id!(limit, LimitName, Limit);
     name_of_id!(credential, CredentialName, Credential);
+    name_of_id!(provider, ProviderName, Provider);
 }

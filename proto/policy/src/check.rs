@@ -74,11 +74,8 @@ fn entities(cedar: &str, parsed: &Parsed<'_>, known: &Known<'_>) -> (Vec<Problem
         let id = uid.id().unescaped();
         match known.existence(kind, id) {
             Existence::Exists => {}
-            Existence::Unchecked { server } => {
-                let what = kind.as_str().to_lowercase();
-                warnings.insert(format!(
-                    "server `{server}` has no recorded catalog yet, so its {what} names are not checked"
-                ));
+            Existence::Unchecked { because } => {
+                warnings.insert(because);
             }
             Existence::Missing { message, help } => {
                 problems.extend(at_each_place(cedar, &parsed.source, (kind, id), &message, help.as_ref()));

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::name::TOOL_NAME_BYTES_MAX;
 use gantry_model::nearest::nearest;
-use gantry_model::{AgentName, Catalog, Definition, DefinitionKind, GroupName, ServerName};
+use gantry_model::{
+    AgentName, Catalog, Definition, DefinitionKind, GroupName, ProviderName, ServerName, UserId,
+};
 
 use crate::problem::shorten;
 use crate::schema::EntityKind;
@@ -17,6 +19,7 @@ use crate::schema::EntityKind;
 pub struct Known<'a> {
     agents: BTreeSet<&'a str>,
     groups: BTreeSet<&'a str>,
+    providers: BTreeSet<&'a str>,
     servers: BTreeMap<&'a str, Option<&'a Catalog>>,
 }
 
@@ -24,9 +27,9 @@ pub struct Known<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Existence {
     Exists,
-    /// It may exist: this server's catalog is not recorded.
+    /// It may exist, for this reason.
     Unchecked {
-        server: String,
+        because: String,
     },
     Missing {
         message: String,
@@ -50,6 +53,11 @@ impl<'a> Known<'a> {
         self.groups.insert(group.as_str());
     }
 
+    /// Makes a provider known, whose tokens may name users, and groups that no agent is in.
+    pub fn add_provider(&mut self, provider: &'a ProviderName) {
+        self.providers.insert(provider.as_str());
+    }
+
     /// Makes a server known, with its catalog when that is recorded.
     pub fn add_server(&mut self, server: &'a ServerName, catalog: Option<&'a Catalog>) {
         self.servers.insert(server.as_str(), catalog);
@@ -61,6 +69,13 @@ impl<'a> Known<'a> {
             EntityKind::Agent if self.agents.contains(id) => Existence::Exists,
             EntityKind::Agent => missing(kind, id, self.agents.iter().copied(), None),
             EntityKind::Group if self.groups.contains(id) => Existence::Exists,
+            EntityKind::Group if !self.providers.is_empty() => Existence::Unchecked {
+                because: format!(
+                    "no agent is in group `{}`; users are where their provider's tokens say so, which is not checked",
+                    shorten(id)
+                ),
+            },
+            EntityKind::User => self.user(id),
             EntityKind::Group => {
                 let otherwise = Some("a group exists once an agent is in it");
                 missing(kind, id, self.groups.iter().copied(), otherwise)
@@ -68,6 +83,23 @@ impl<'a> Known<'a> {
             EntityKind::Server if self.servers.contains_key(id) => Existence::Exists,
             EntityKind::Server => missing(kind, id, self.servers.keys().copied(), None),
             EntityKind::Tool | EntityKind::Prompt | EntityKind::Resource => self.offered(kind, id),
+        }
+    }
+
+    /// Who there is, only his provider knows.
+    fn user(&self, id: &str) -> Existence {
+        let there_is_no = format!("there is no {}", literal_words(EntityKind::User, id));
+        match id.parse::<UserId>() {
+            Ok(user) if self.providers.contains(user.provider().as_str()) => Existence::Exists,
+            Ok(user) => {
+                let (provider, near) = (
+                    user.provider().as_str(),
+                    near_name(user.provider().as_str(), self.providers.iter().copied()),
+                );
+                let message = format!("{there_is_no}, for there is no provider {provider:?}");
+                Existence::Missing { message, help: near.map(|near| format!("nearest: {near}")) }
+            }
+            Err(problem) => Existence::Missing { message: there_is_no, help: Some(problem.to_string()) },
         }
     }
 
@@ -92,7 +124,10 @@ impl<'a> Known<'a> {
             return Existence::Exists;
         }
         let Some(catalog) = catalog else {
-            return Existence::Unchecked { server: server.to_owned() };
+            let what = kind.as_str().to_lowercase();
+            let because =
+                format!("server `{server}` has no recorded catalog yet, so its {what} names are not checked");
+            return Existence::Unchecked { because };
         };
         let definitions = definitions(kind, catalog);
         if definitions.iter().any(|definition| &*definition.name == name) || is_withheld(kind, catalog, name)
@@ -141,7 +176,7 @@ fn is_withheld(kind: EntityKind, catalog: &Catalog, name: &str) -> bool {
         EntityKind::Tool => DefinitionKind::Tool,
         EntityKind::Prompt => DefinitionKind::Prompt,
         EntityKind::Resource => DefinitionKind::Resource,
-        EntityKind::Agent | EntityKind::Group | EntityKind::Server => return false,
+        EntityKind::Agent | EntityKind::Group | EntityKind::User | EntityKind::Server => return false,
     };
     catalog.quarantined(kind, name).is_some()
 }
@@ -151,7 +186,7 @@ fn definitions(kind: EntityKind, catalog: &Catalog) -> &[Definition] {
         EntityKind::Tool => &catalog.tools,
         EntityKind::Prompt => &catalog.prompts,
         EntityKind::Resource => &catalog.resources,
-        EntityKind::Agent | EntityKind::Group | EntityKind::Server => &[],
+        EntityKind::Agent | EntityKind::Group | EntityKind::User | EntityKind::Server => &[],
     }
 }
 

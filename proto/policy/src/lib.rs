@@ -12,7 +12,8 @@
 //!
 //! | entity | id | in | attributes |
 //! |---|---|---|---|
-//! | `Agent` | `Agent::"claude"` | its `Group`s | |
+//! | `Agent` | `Agent::"claude"` | its `Group`s | of the token that it shows, where it shows one: `provider`, `user` (a `User`, where the token is for somebody), `scopes`; tags: the claims that the provider's `claims.tags` name |
+//! | `User` | `User::"corp/ann"`: the provider, `/`, its word for him | the `Group`s that his token says | |
 //! | `Group` | `Group::"ops"` | | |
 //! | `Server` | `Server::"files"` | | |
 //! | `Tool` | `Tool::"files/read_file"`: the server, `/`, the server's own name for it | its `Server` | `name`, `readOnly`, `destructive`, `idempotent`, `openWorld` |
@@ -38,6 +39,9 @@
 //!
 //! [`SCHEMA`] says the same in Cedar's language. Templates (`?principal`, `?resource`) are refused. The context is
 //! empty. `@id("...")` names a statement where a decision is explained; without it, its place in the text does.
+//!
+//! The principal is the agent, and `principal.user` is for whom it acts: `principal in Group::"ops"` asks for the agent,
+//! `principal has user && principal.user in Group::"ops"` for the user. A group that only tokens name is not checked.
 //!
 //! # Three policies
 //!
@@ -106,4 +110,4 @@ pub use problem::Problem;
 pub use schema::SCHEMA;
 pub use set::{CompileError, PolicySet, STATEMENTS_MAX};
 pub use statement::STATEMENT_ID_BYTES_MAX;
-pub use target::{Principal, Target};
+pub use target::{ActsFor, Principal, Shown, Target};

@@ -16,6 +16,7 @@ pub const SCHEMA: &str = include_str!("gantry.cedarschema");
 pub(crate) enum EntityKind {
     Agent,
     Group,
+    User,
     Server,
     Tool,
     Prompt,
@@ -26,6 +27,7 @@ pub(crate) enum EntityKind {
 pub(crate) struct Vocabulary {
     agent: EntityTypeName,
     group: EntityTypeName,
+    user: EntityTypeName,
     server: EntityTypeName,
     tool: EntityTypeName,
     prompt: EntityTypeName,
@@ -47,9 +49,10 @@ pub(crate) static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
 });
 
 impl EntityKind {
-    const ALL: [EntityKind; 6] = [
+    const ALL: [EntityKind; 7] = [
         EntityKind::Agent,
         EntityKind::Group,
+        EntityKind::User,
         EntityKind::Server,
         EntityKind::Tool,
         EntityKind::Prompt,
@@ -60,6 +63,7 @@ impl EntityKind {
         match self {
             EntityKind::Agent => "Agent",
             EntityKind::Group => "Group",
+            EntityKind::User => "User",
             EntityKind::Server => "Server",
             EntityKind::Tool => "Tool",
             EntityKind::Prompt => "Prompt",
@@ -81,6 +85,7 @@ impl Vocabulary {
         Vocabulary {
             agent: of(EntityKind::Agent),
             group: of(EntityKind::Group),
+            user: of(EntityKind::User),
             server: of(EntityKind::Server),
             tool: of(EntityKind::Tool),
             prompt: of(EntityKind::Prompt),
@@ -99,6 +104,7 @@ impl Vocabulary {
         let name = match kind {
             EntityKind::Agent => &self.agent,
             EntityKind::Group => &self.group,
+            EntityKind::User => &self.user,
             EntityKind::Server => &self.server,
             EntityKind::Tool => &self.tool,
             EntityKind::Prompt => &self.prompt,

@@ -4,7 +4,7 @@
 //! cannot be evaluated denies, whatever the others say. Deciding never fails, never blocks and keeps nothing.
 //! It does not know schema or catalog: [`crate::check`] does, before a policy is stored.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use gantry_model::PolicyName;
 
 use crate::decision::{Decision, Failure, Reason};
 use crate::problem::{Problem, shorten};
+use crate::schema::EntityKind;
 use crate::statement::parse;
-use crate::target::{Principal, Target};
+use crate::target::{ActsFor, Principal, Shown, Target};
 
 /// Most statements of one tenant. A decision looks at each, at about 1 us; this many keep it at a few milliseconds.
 pub const STATEMENTS_MAX: usize = 4_096;
@@ -24,6 +25,9 @@ pub const STATEMENTS_MAX: usize = 4_096;
 pub struct PolicySet {
     policies: cedar_policy::PolicySet,
     statements: HashMap<PolicyId, Reason>,
+    /// That statements name.
+    users: HashSet<String>,
+    groups: HashSet<String>,
     authorizer: Authorizer,
 }
 
@@ -88,6 +92,14 @@ impl PolicySet {
         for statement in parsed.statements {
             let id = statement.policy.annotation("id").map(Arc::from);
             let reason = Reason { policy: name.clone(), index: statement.index, id };
+            for uid in statement.policy.entity_literals() {
+                let named = match EntityKind::from_name(&uid.type_name().to_string()) {
+                    Some(EntityKind::User) => &mut self.users,
+                    Some(EntityKind::Group) => &mut self.groups,
+                    _ => continue,
+                };
+                named.insert(uid.id().unescaped().to_owned());
+            }
             let cedar_id = PolicyId::new(format!("{name}[{}]", statement.index));
             self.policies
                 .add(statement.policy.new_id(cedar_id.clone()))
@@ -100,6 +112,18 @@ impl PolicySet {
     /// How many statements there are.
     pub fn statement_count(&self) -> usize {
         self.statements.len()
+    }
+
+    /// What a token says, without what no statement of these sets can tell from anything else: users and groups that none
+    /// names. Verdicts on both are the same; there are far fewer of these.
+    pub fn reduce(sets: &[&PolicySet], mut shown: Shown) -> Shown {
+        shown.groups.retain(|group| sets.iter().any(|set| set.groups.contains(group)));
+        if let Some(ActsFor::User(user)) = &shown.user
+            && !sets.iter().any(|set| set.users.contains(&user.to_string()))
+        {
+            shown.user = Some(ActsFor::Unnamed);
+        }
+        shown
     }
 
     /// Whether `principal` may have `target`. Lists and calls both ask this, so they cannot disagree.

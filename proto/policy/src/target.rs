@@ -3,20 +3,36 @@
 //! Always holds: an entity made here conforms to [`crate::SCHEMA`], and the action follows from the target, so that
 //! no caller can pair them wrongly. It does not decide.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{Entities, Entity, EntityAttrEvaluationError, EntityUid, RestrictedExpression};
-use gantry_model::{AgentName, GroupName, ServerName};
+use gantry_model::{AgentName, GroupName, ProviderName, ServerName, UserId};
 
 use crate::hints::Hints;
 use crate::schema::{EntityKind, VOCABULARY};
 
-/// An agent with its groups. Made once per agent and configuration, and used for every request.
+/// An agent with its groups, and for whom it acts where a token says so. Made once per agent, what its token says and
+/// configuration, and used for every request.
 #[derive(Debug, Clone)]
 pub struct Principal {
     pub(crate) uid: EntityUid,
-    /// The agent alone: Cedar needs no entity of a group, since the agent's own one says what it is in.
+    /// The agent, and its user: Cedar needs no entity of a group, since their own ones say what they are in.
     pub(crate) entities: Entities,
+}
+
+/// What a token says that policies may ask for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shown {
+    /// Whose token it is.
+    pub provider: ProviderName,
+    /// For whom the agent acts, where it does for anybody.
+    pub user: Option<ActsFor>,
+    /// In which groups that user is.
+    pub groups: BTreeSet<String>,
+    /// What the token is for.
+    pub scopes: BTreeSet<String>,
+    /// Claims by the names that the provider's specification gives them.
+    pub tags: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What is asked for. The action is the MCP method that the variant is named for.
@@ -74,16 +90,61 @@ pub enum Target<'a> {
     },
 }
 
+/// For whom an agent acts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ActsFor {
+    /// This user.
+    User(UserId),
+    /// A user whom no policy names: to policies all of them are alike.
+    Unnamed,
+}
+
 impl Principal {
-    /// An agent that is in these groups.
+    /// An agent that is in these groups, and shows no token.
     pub fn new(agent: &AgentName, groups: &[GroupName]) -> Principal {
+        Principal::of(agent, groups, None)
+    }
+
+    /// An agent that is in these groups, and shows a token.
+    pub fn showing(agent: &AgentName, groups: &[GroupName], shown: &Shown) -> Principal {
+        Principal::of(agent, groups, Some(shown))
+    }
+
+    fn of(agent: &AgentName, groups: &[GroupName], shown: Option<&Shown>) -> Principal {
         let uid = VOCABULARY.entity(EntityKind::Agent, agent);
-        let groups = groups.iter().map(|group| VOCABULARY.entity(EntityKind::Group, group)).collect();
-        let entity = Entity::new_no_attrs(uid.clone(), groups);
-        let entities = Entities::from_entities([entity], None)
-            .expect("INVARIANT: one entity without attributes has neither a double nor a cycle");
+        let groups = groups.iter().map(|group| VOCABULARY.entity(EntityKind::Group, group));
+        let mut attributes =
+            HashMap::from([("scopes".to_owned(), texts(shown.iter().flat_map(|shown| &shown.scopes)))]);
+        let (mut tags, mut entities) = (HashMap::new(), Vec::with_capacity(2));
+        if let Some(shown) = shown {
+            let provider = RestrictedExpression::new_string(shown.provider.to_string());
+            attributes.insert("provider".to_owned(), provider);
+            if let Some(user) = &shown.user {
+                // No user's id is empty.
+                let id = match user {
+                    ActsFor::User(user) => user.to_string(),
+                    ActsFor::Unnamed => String::new(),
+                };
+                let user = VOCABULARY.entity(EntityKind::User, id);
+                let groups = shown.groups.iter().map(|group| VOCABULARY.entity(EntityKind::Group, group));
+                attributes.insert("user".to_owned(), RestrictedExpression::new_entity_uid(user.clone()));
+                entities.push(Entity::new_no_attrs(user, groups.collect()));
+            }
+            tags.extend(shown.tags.iter().map(|(name, values)| (name.clone(), texts(values))));
+        }
+        let agent = Entity::new_with_tags(uid.clone(), attributes, groups, tags);
+        entities
+            .push(agent.expect("INVARIANT: texts, sets of them and ids need no evaluation that could fail"));
+        let entities = Entities::from_entities(entities, None)
+            .expect("INVARIANT: an agent and a user are two entities, and neither is in itself");
         Principal { uid, entities }
     }
+}
+
+fn texts<'a>(values: impl IntoIterator<Item = &'a String>) -> RestrictedExpression {
+    RestrictedExpression::new_set(
+        values.into_iter().map(|value| RestrictedExpression::new_string(value.clone())),
+    )
 }
 
 impl Target<'_> {
@@ -158,7 +219,23 @@ mod tests {
     fn every_request_conforms_to_the_schema() -> Result<(), Box<dyn std::error::Error>> {
         let server: ServerName = "files".parse()?;
         let server = &server;
-        let principal = Principal::new(&"claude".parse()?, &["ops".parse()?]);
+        let shown = Shown {
+            provider: "corp".parse()?,
+            user: Some(ActsFor::User("corp/ann".parse()?)),
+            groups: BTreeSet::from(["staff".to_owned()]),
+            scopes: BTreeSet::from(["files:read".to_owned()]),
+            tags: BTreeMap::from([("department".to_owned(), BTreeSet::from(["it".to_owned()]))]),
+        };
+        let claude = "claude".parse()?;
+        for principal in
+            [Principal::new(&claude, &["ops".parse()?]), Principal::showing(&claude, &[], &shown)]
+        {
+            conforms(&principal, server)?;
+        }
+        Ok(())
+    }
+
+    fn conforms(principal: &Principal, server: &ServerName) -> Result<(), Box<dyn std::error::Error>> {
         let targets = [
             Target::Tool { server, name: "read", hints: Hints::default() },
             Target::Prompt { server, name: "x" },
@@ -169,6 +246,7 @@ mod tests {
             Target::Server { server },
         ];
         let schema = VALIDATOR.schema();
+        Entities::from_entities(principal.entities.iter().cloned(), Some(schema))?;
         for target in targets {
             let entity = target.entity()?;
             let uid = entity.uid();

@@ -1,7 +1,7 @@
 //! Properties of decisions and checks that hold whatever the policies say.
 
 use gantry_model::{PolicyName, ServerName};
-use gantry_policy::{Hints, Known, PolicySet, Principal, Target, Verdict, check};
+use gantry_policy::{ActsFor, Hints, Known, PolicySet, Principal, Shown, Target, Verdict, check};
 use proptest::prelude::*;
 
 /// A statement without its effect: any scope, and conditions that hold, fail to hold, or cannot be evaluated.
@@ -116,4 +116,59 @@ proptest! {
             prop_assert!(!checked.problems.is_empty() || compiled.is_ok(), "{:?}", compiled);
         }
     }
+
+    #[test]
+    fn what_no_statement_can_tell_apart_decides_nothing(
+        conditions in prop::collection::vec((any::<bool>(), of_tokens()), 1..6),
+        shown in shown(),
+    ) {
+        let effect = |permit: bool| if permit { "permit" } else { "forbid" };
+        let statement = |(permit, condition): &(bool, &str)| {
+            format!("{}(principal, action, resource) when {{ {condition} }};\n", effect(*permit))
+        };
+        let policies = compile(&conditions.iter().map(statement).collect::<String>());
+        let (agent, server) = ("claude".parse().expect("a name"), "files".parse().expect("a name"));
+        let decide = |shown: &Shown| {
+            let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };
+            policies.decide(&Principal::showing(&agent, &[], shown), &target)
+        };
+        let reduced = PolicySet::reduce(&[&policies], shown.clone());
+        prop_assert_eq!(decide(&shown), decide(&reduced));
+        prop_assert_eq!(&PolicySet::reduce(&[&policies], reduced.clone()), &reduced);
+    }
+}
+
+/// Conditions on what a token says.
+fn of_tokens() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "principal has user",
+        r#"principal has user && principal.user == User::"corp/ann""#,
+        r#"principal has user && principal.user != User::"corp/bob""#,
+        r#"principal has user && principal.user in Group::"staff""#,
+        r#"principal has user && principal.user in [Group::"ops", User::"corp/eve"]"#,
+        r#"principal.scopes.contains("mcp")"#,
+        r#"principal has provider && principal.provider == "corp""#,
+        r#"principal.hasTag("department") && principal.getTag("department").contains("it")"#,
+        r#"principal in Group::"staff""#,
+    ])
+}
+
+fn shown() -> impl Strategy<Value = Shown> {
+    let some =
+        |words: &'static [&'static str]| prop::collection::btree_set(prop::sample::select(words), 0..3);
+    let user = prop::option::of(prop::sample::select(vec!["corp/ann", "corp/bob", "corp/eve", "corp/joe"]));
+    let groups = some(&["staff", "ops", "guests"]);
+    (user, groups, some(&["mcp", "admin"]), some(&["it", "hr"])).prop_map(
+        |(user, groups, scopes, departments)| {
+            let owned =
+                |words: std::collections::BTreeSet<&str>| words.into_iter().map(str::to_owned).collect();
+            Shown {
+                provider: "corp".parse().expect("a name"),
+                user: user.map(|user| ActsFor::User(user.parse().expect("a user"))),
+                groups: owned(groups),
+                scopes: owned(scopes),
+                tags: [("department".to_owned(), owned(departments))].into(),
+            }
+        },
+    )
 }

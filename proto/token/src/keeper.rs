@@ -125,6 +125,13 @@ impl Keys {
         }
     }
 
+    /// The newest keys, where they are known and not too old. Nobody waits.
+    pub fn at_hand(&self) -> Option<Arc<KeySet>> {
+        let known = self.known.borrow();
+        let (keys, fetched_at) = known.keys.as_ref()?;
+        (fetched_at.elapsed() <= self.settings.stale_max).then(|| keys.clone())
+    }
+
     /// Newer keys than these, for a token of a key that is not among them; `None`: there are none now.
     pub async fn newer(&self, than: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         let mut known = self.known.clone();

@@ -39,6 +39,7 @@ impl From<&BanTarget> for wire::BanTarget {
         use wire::ban_target::Target as To;
         let target = match target {
             BanTarget::Agent(agent) => To::Agent(agent.to_string()),
+            BanTarget::User(user) => To::User(user.to_string()),
             BanTarget::Key(key) => To::Key(key.to_string()),
             BanTarget::Session(session) => To::Session(session.to_string()),
             BanTarget::Server(server) => To::Server(server.to_string()),
@@ -68,10 +69,8 @@ impl TryFrom<&wire::BanTarget> for BanTarget {
             }
             From::Server(server) => BanTarget::Server(name("server", server)?),
             From::Tenant(wire::WholeTenant {}) => BanTarget::Tenant,
-            From::User(_) => {
-                let message = "calls carry no user in this release, so nobody could be stopped by one; \
-                               revoke the agent or its key";
-                return Err(WireError::invalid("user", message));
+            From::User(user) => {
+                BanTarget::User(user.parse().map_err(|error| WireError::invalid("user", error))?)
             }
         })
     }
@@ -95,6 +94,7 @@ mod tests {
     fn a_ban_of_every_kind_comes_back_as_it_was() {
         for target in [
             BanTarget::Agent("bot".parse().expect("a name")),
+            BanTarget::User("corp/ann@example.com".parse().expect("a user")),
             BanTarget::Key(KeyId([7; 8])),
             BanTarget::Session(SessionId([9; 12])),
             BanTarget::Server("files".parse().expect("a name")),
@@ -112,11 +112,10 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_said_to_be_nobody_who_could_be_stopped() {
+    fn a_user_of_no_provider_is_nobody_who_could_be_stopped() {
         let target = wire::BanTarget { target: Some(wire::ban_target::Target::User("ann".into())) };
         let refused = BanTarget::try_from(&target).map_err(|error| error.to_string());
-        let message = "user: calls carry no user in this release, so nobody could be stopped by one; revoke the \
-                       agent or its key";
+        let message = "user: a user is PROVIDER/SUBJECT, as `gantry audit tail -o json` shows it";
         assert_eq!(refused, Err(message.to_owned()));
     }
 }

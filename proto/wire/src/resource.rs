@@ -7,6 +7,7 @@ use gantry_model::resource::{
 };
 
 mod endpoint;
+mod provider;
 mod server;
 
 use crate::convert::{WireError, name, name_or_none, text_or_empty};
@@ -54,12 +55,14 @@ impl From<&Spec> for wire::resource::Spec {
                 description: spec.description.clone(),
                 fail_closed_after_seconds: spec.staleness.fail_closed_after_seconds.unwrap_or(0),
                 regions: spec.regions.iter().map(ToString::to_string).collect(),
+                public_url: text_or_empty(spec.public_url.as_ref()),
             }),
             Spec::Server(spec) => To::ServerSpec(spec.into()),
             Spec::Endpoint(spec) => To::EndpointSpec(spec.into()),
             Spec::Agent(spec) => To::AgentSpec(wire::AgentSpec {
                 description: spec.description.clone(),
                 groups: spec.groups.iter().map(ToString::to_string).collect(),
+                identities: spec.identities.iter().map(Into::into).collect(),
             }),
             Spec::Policy(spec) => To::PolicySpec(wire::PolicySpec { cedar: spec.cedar.clone() }),
             Spec::Limit(spec) => To::LimitSpec(spec.into()),
@@ -67,6 +70,7 @@ impl From<&Spec> for wire::resource::Spec {
                 header: spec.header.clone(),
                 prefix: spec.prefix.clone(),
             }),
+            Spec::Provider(spec) => To::ProviderSpec(spec.into()),
         }
     }
 }
@@ -77,6 +81,7 @@ impl From<&LimitSpec> for wire::LimitSpec {
             LimitKeyPart::Agent => wire::LimitKeyPart::Agent as i32,
             LimitKeyPart::Server => wire::LimitKeyPart::Server as i32,
             LimitKeyPart::Tool => wire::LimitKeyPart::Tool as i32,
+            LimitKeyPart::User => wire::LimitKeyPart::User as i32,
         };
         wire::LimitSpec {
             per: spec.per.iter().map(part).collect(),
@@ -116,19 +121,23 @@ impl TryFrom<&wire::resource::Spec> for Spec {
                 let staleness = Staleness { fail_closed_after_seconds: (seconds != 0).then_some(seconds) };
                 let regions =
                     spec.regions.iter().map(|text| name("regions", text)).collect::<Result<_, _>>()?;
-                Spec::Tenant(TenantSpec { description: spec.description.clone(), staleness, regions })
+                let public_url = (!spec.public_url.is_empty()).then(|| spec.public_url.clone());
+                let description = spec.description.clone();
+                Spec::Tenant(TenantSpec { description, staleness, regions, public_url })
             }
             From::ServerSpec(spec) => Spec::Server(spec.try_into()?),
             From::EndpointSpec(spec) => Spec::Endpoint(spec.try_into()?),
             From::AgentSpec(spec) => Spec::Agent(AgentSpec {
                 description: spec.description.clone(),
                 groups: spec.groups.iter().map(|text| name("groups", text)).collect::<Result<_, _>>()?,
+                identities: spec.identities.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             }),
             From::PolicySpec(spec) => Spec::Policy(PolicySpec { cedar: spec.cedar.clone() }),
             From::LimitSpec(spec) => Spec::Limit(spec.try_into()?),
             From::CredentialSpec(spec) => {
                 Spec::Credential(CredentialSpec { header: spec.header.clone(), prefix: spec.prefix.clone() })
             }
+            From::ProviderSpec(spec) => Spec::Provider(spec.try_into()?),
         };
         spec.check().map_err(|problem| WireError::invalid(problem.path, problem.message))?;
         Ok(spec)
@@ -143,6 +152,7 @@ impl TryFrom<&wire::LimitSpec> for LimitSpec {
             Ok(wire::LimitKeyPart::Agent) => Ok(LimitKeyPart::Agent),
             Ok(wire::LimitKeyPart::Server) => Ok(LimitKeyPart::Server),
             Ok(wire::LimitKeyPart::Tool) => Ok(LimitKeyPart::Tool),
+            Ok(wire::LimitKeyPart::User) => Ok(LimitKeyPart::User),
             Ok(wire::LimitKeyPart::Unspecified) | Err(_) => {
                 Err(WireError::invalid("per", format!("{part} is no part of a key")))
             }

@@ -28,9 +28,10 @@ const STAMP: &str = ".installed";
 
 const NODE_PACKAGE: &str = include_str!("../../peers/package.json");
 const NODE_LOCKFILE: &str = include_str!("../../peers/package-lock.json");
-const NODE_FILES: [(&str, &str); 6] = [
+const NODE_FILES: [(&str, &str); 7] = [
     ("oidc-provider.mjs", include_str!("../../peers/oidc-provider.mjs")),
     ("typescript-matrix.mjs", include_str!("../../peers/typescript-matrix.mjs")),
+    ("typescript-oauth.mjs", include_str!("../../peers/typescript-oauth.mjs")),
     ("typescript-server.mjs", include_str!("../../peers/typescript-server.mjs")),
     ("typescript-v1.mjs", include_str!("../../peers/typescript-v1.mjs")),
     ("typescript-v2.mjs", include_str!("../../peers/typescript-v2.mjs")),

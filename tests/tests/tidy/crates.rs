@@ -58,7 +58,14 @@ const EDGES: [Edges; 11] = [
     Edges {
         name: "gantry-data-plane",
         folder: "data-plane",
-        code: &["gantry-model", "gantry-node", "gantry-policy", "gantry-wire"],
+        code: &[
+            "gantry-model",
+            "gantry-node",
+            "gantry-policy",
+            // Agents by the tokens of a provider.
+            "gantry-token",
+            "gantry-wire",
+        ],
         tests: &PROTO,
     },
     Edges {

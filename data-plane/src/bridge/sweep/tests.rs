@@ -15,7 +15,9 @@ use crate::bridge::call::no_capabilities;
 use crate::bridge::home::Home;
 use crate::bridge::stream;
 use crate::config::endpoint::Endpoint;
+use crate::config::site::Site;
 use crate::config::tenant::Tenant;
+use crate::identity::Principal;
 use crate::mcp::VERSION_LEGACY;
 use crate::mcp::session::Bridged;
 use crate::mesh::Mesh;
@@ -44,7 +46,13 @@ impl Harness {
         let directory = tempfile::tempdir().expect("a directory");
         let audit = Audit::start(directory.path(), "n", "test", mpsc::channel(1).0).expect("an audit");
         let mesh = Mesh::alone("n").0;
-        let node = Arc::new(Node::new(audit, Upstreams::new(true), Wakeup::default(), mesh, true));
+        let node = Arc::new(Node::new(
+            audit,
+            Upstreams::new(true),
+            Wakeup::default(),
+            mesh,
+            Site::of(([127, 0, 0, 1], 0).into(), false),
+        ));
         let spec = json!({"command": ["/bin/sh", "-c", SCRIPT], "processes": processes});
         let documents = [
             json!({"kind": "Server", "tenant": "acme", "name": "shell", "spec": spec}),
@@ -55,7 +63,8 @@ impl Harness {
             Record { revision: Revision::NONE, value: RecordValue::Resource(Arc::new(resource)) }
         });
         let name: TenantName = "acme".parse().expect("a name");
-        let tenant = Tenant::build(&name, records.iter(), &HashMap::new(), None).expect("a tenant");
+        let tenant =
+            Tenant::build(&name, records.iter(), &HashMap::new(), None, &Site::default()).expect("a tenant");
         let (_, server) = tenant.servers.iter().next().expect("a server");
         let (_, endpoint) = tenant.endpoints.iter().next().expect("an endpoint");
         Harness { node, endpoint: endpoint.clone(), server: server.clone(), _directory: directory }
@@ -66,7 +75,8 @@ impl Harness {
         let timeout = Duration::from_secs(30);
         let opening = Opening { capabilities: no_capabilities(), credential: None, listens: true, timeout };
         let nonce = client.map(|home| home.bridged.nonce.as_str());
-        let key = SessionKey::new(&self.server, &"bot".parse().expect("a name"), &opening, nonce);
+        let principal = Principal { agent: "bot".parse().expect("a name"), user: None };
+        let key = SessionKey::new(&self.server, &principal, &opening, nonce);
         self.node.upstreams.pool.get(&self.node.upstreams, &self.server, &key, &opening).await
     }
 

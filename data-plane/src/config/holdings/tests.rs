@@ -25,7 +25,7 @@ fn snapshot(revision: u64, tenants: &[&str]) -> wire::Update {
 fn a_tenant_that_went_with_an_update_that_failed_is_gone_after_the_snapshot_that_mends_it() {
     let mut holdings = Holdings::new(Arc::new(NodeSealKey::generate().expect("a key")));
     let touched = holdings.take(snapshot(1, &["acme", "globex"])).expect("taken");
-    let (before, ..) = holdings.compile(&Config::empty(), touched);
+    let (before, ..) = holdings.compile(&Config::empty(Default::default()), touched);
     let delta = wire::Update {
         from_revision: 1,
         deletes: vec![entry("globex").key],

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
+use crate::config::site::Site;
 use crate::mesh::Mesh;
 use crate::node::Node;
 use crate::start::Proof;
@@ -90,7 +91,13 @@ pub(super) async fn follower(
     let (record_sender, records) = mpsc::channel(64);
     let audit = Audit::start(data_dir, "node", "incarnation", record_sender).expect("an audit file");
     let (mesh, _) = Mesh::alone("node");
-    let node = Arc::new(Node::new(audit, Upstreams::new(false), Wakeup::default(), mesh, true));
+    let node = Arc::new(Node::new(
+        audit,
+        Upstreams::new(false),
+        Wakeup::default(),
+        mesh,
+        Site::of(([127, 0, 0, 1], 0).into(), false),
+    ));
     let (report_sender, catalogs) = mpsc::channel(64);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
     let identity = Identity {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::audit::Audit;
+use crate::config::site::Site;
 use crate::config::tenant::Tenant;
 use crate::mesh::Mesh;
 use crate::upstream::Upstreams;
@@ -152,7 +153,13 @@ impl Harness {
         let directory = tempfile::tempdir().expect("a directory");
         let audit = Audit::start(directory.path(), "n", "test", mpsc::channel(1).0).expect("an audit");
         let mesh = Mesh::alone("n").0;
-        let node = Arc::new(Node::new(audit, Upstreams::new(false), Wakeup::default(), mesh, true));
+        let node = Arc::new(Node::new(
+            audit,
+            Upstreams::new(false),
+            Wakeup::default(),
+            mesh,
+            Site::of(([127, 0, 0, 1], 0).into(), false),
+        ));
         let (sender, reports) = mpsc::channel(8);
         let discovery = Discovery::new(node.clone(), sender);
         let url = format!("{}/mcp", peer.origin);
@@ -171,8 +178,9 @@ impl Harness {
         let values = values.into_iter().chain(catalog.map(|catalog| RecordValue::Catalog(Arc::new(catalog))));
         let records: Vec<_> = values.map(|value| Record { revision: Revision::NONE, value }).collect();
         let name: TenantName = "acme".parse().expect("a name");
-        let tenant = Tenant::build(&name, records.iter(), &HashMap::new(), None).expect("a tenant");
-        let mut config = Config::empty();
+        let tenant =
+            Tenant::build(&name, records.iter(), &HashMap::new(), None, &Site::default()).expect("a tenant");
+        let mut config = Config::empty(Default::default());
         config.put(tenant);
         self.node.swap(config);
     }

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use super::{
-    CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN, LIST_MAX, LimitSpec,
-    POLICY_BYTES_MAX, REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
+    AgentSpec, CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN, LIST_MAX,
+    LimitSpec, POLICY_BYTES_MAX, REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
 };
 
 pub(super) fn error(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> SpecError {
@@ -24,7 +24,7 @@ impl Spec {
             Spec::Agent(spec) if spec.groups.len() > LIST_MAX => {
                 Err(error("groups", format!("has more than {LIST_MAX} elements")))
             }
-            Spec::Agent(_) => Ok(()),
+            Spec::Agent(spec) => spec.check_identities(),
             Spec::Policy(spec) if spec.cedar.len() > POLICY_BYTES_MAX => {
                 Err(error("cedar", format!("has more than {POLICY_BYTES_MAX} bytes")))
             }
@@ -32,6 +32,7 @@ impl Spec {
             Spec::Policy(_) => Ok(()),
             Spec::Limit(spec) => spec.check(),
             Spec::Credential(spec) => spec.check(),
+            Spec::Provider(spec) => spec.check(),
         }
     }
 }
@@ -47,8 +48,31 @@ impl TenantSpec {
             _ if self.regions.len() > REGIONS_MAX => {
                 Err(error("regions", format!("has more than {REGIONS_MAX} elements")))
             }
-            _ => Ok(()),
+            _ => self.public_url.as_deref().map_or(Ok(()), check_public_url),
         }
+    }
+}
+
+/// What tokens are for has one form: an origin.
+fn check_public_url(text: &str) -> Result<(), SpecError> {
+    let url = text.parse::<url::Url>().ok().filter(|url| {
+        url.scheme() == "https" || (url.scheme() == "http" && super::provider::is_loopback(url))
+    });
+    match url {
+        Some(url) if url.origin().ascii_serialization() == text => Ok(()),
+        _ => Err(error(
+            "public_url",
+            "must be https (or http on loopback), a host and perhaps a port, in lower case, such as https://mcp.example.com",
+        )),
+    }
+}
+
+impl AgentSpec {
+    fn check_identities(&self) -> Result<(), SpecError> {
+        if self.identities.len() > LIST_MAX {
+            return Err(error("identities", format!("has more than {LIST_MAX} elements")));
+        }
+        self.identities.iter().enumerate().try_for_each(|(index, identity)| identity.check(index))
     }
 }
 

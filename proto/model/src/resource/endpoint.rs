@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::SpecError;
 use super::check::error;
+use super::{Authentication, SpecError};
 use crate::exposed::is_exposable;
 use crate::name::{ServerName, TOOL_NAME_BYTES_MAX};
 
@@ -36,6 +36,9 @@ pub struct EndpointSpec {
     /// Whether callers without a key are served, as the agent `anonymous`. Loopback listeners only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,
+    /// By what callers are known, and what their tokens have to be for.
+    #[serde(default, skip_serializing_if = "Authentication::is_default")]
+    pub authentication: Authentication,
 }
 
 /// How the tools and prompts of an endpoint's servers are called.
@@ -87,6 +90,7 @@ impl EndpointSpec {
             naming: Naming::Bare,
             aliases: BTreeMap::new(),
             anonymous: false,
+            authentication: Authentication::default(),
         }
     }
 
@@ -110,6 +114,7 @@ impl EndpointSpec {
                 format!("has {count} servers, and `naming: bare` takes one; say `naming: prefixed`"),
             ));
         }
+        self.authentication.check()?;
         self.check_aliases()
     }
 

@@ -1,6 +1,6 @@
 //! Endpoints, to and from messages.
 
-use gantry_model::resource::{Alias, AliasTarget, EndpointSpec, Naming};
+use gantry_model::resource::{Alias, AliasTarget, Authentication, EndpointSpec, Naming};
 
 use crate::convert::{WireError, name};
 use crate::resource_v1 as wire;
@@ -26,6 +26,9 @@ impl From<&EndpointSpec> for wire::EndpointSpec {
             anonymous: spec.anonymous,
             naming: naming as i32,
             aliases: spec.aliases.iter().map(alias).collect(),
+            // What was written before there was a choice reads so, and is written so.
+            authentication: (spec.authentication != Authentication::default())
+                .then(|| (&spec.authentication).into()),
         }
     }
 }
@@ -47,7 +50,9 @@ impl TryFrom<&wire::EndpointSpec> for EndpointSpec {
                 return Err(WireError::invalid(format!("aliases.{}", alias.name), "stands twice"));
             }
         }
-        Ok(EndpointSpec { servers, naming, aliases, anonymous: spec.anonymous })
+        let authentication = spec.authentication.as_ref().map(TryInto::try_into).transpose()?;
+        let (anonymous, authentication) = (spec.anonymous, authentication.unwrap_or_default());
+        Ok(EndpointSpec { servers, naming, aliases, anonymous, authentication })
     }
 }
 

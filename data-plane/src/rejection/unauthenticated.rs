@@ -1,0 +1,102 @@
+//! Why a caller is not known.
+//!
+//! Always holds: nothing of what was shown is repeated, and which providers a tenant has is told by the metadata of its
+//! endpoints alone.
+
+use http::StatusCode;
+use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+
+use crate::identity::provider::IdentifyError;
+
+/// Why a caller is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unauthenticated {
+    /// Nothing was presented.
+    Missing,
+    /// What was presented is not a key that is valid here and now.
+    Invalid,
+    /// The key is good, and the endpoint takes none.
+    NoKeys,
+    /// What says who calls stands in the query.
+    InQuery,
+    /// It stands twice.
+    Twice,
+    /// The token is of no provider whose tokens are taken here.
+    Issuer,
+    /// The token is not good.
+    Token(IdentifyError),
+    /// It is good, and no agent is its client.
+    NoAgent,
+    /// Nobody can tell now whether it is.
+    Unverifiable,
+}
+
+impl Unauthenticated {
+    /// What tells a client how to be known: our words, and those of the endpoint.
+    pub(super) fn header(&self, challenge: &str) -> Option<(HeaderName, HeaderValue)> {
+        header(&format!("{}{challenge}", self.challenge()?))
+    }
+
+    /// The words of the challenge (RFC 6750, 3); `None` where another try with something else is of no use.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Unauthenticated::Missing => Some(r#"Bearer realm="gantry""#),
+            Unauthenticated::InQuery | Unauthenticated::Twice => {
+                Some(r#"Bearer realm="gantry", error="invalid_request""#)
+            }
+            Unauthenticated::Invalid
+            | Unauthenticated::NoKeys
+            | Unauthenticated::Issuer
+            | Unauthenticated::Token(_) => Some(r#"Bearer realm="gantry", error="invalid_token""#),
+            Unauthenticated::NoAgent | Unauthenticated::Unverifiable => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Unauthenticated::InQuery | Unauthenticated::Twice => StatusCode::BAD_REQUEST,
+            Unauthenticated::Unverifiable => StatusCode::SERVICE_UNAVAILABLE,
+            Unauthenticated::Missing
+            | Unauthenticated::Invalid
+            | Unauthenticated::NoKeys
+            | Unauthenticated::Issuer
+            | Unauthenticated::Token(_) => StatusCode::UNAUTHORIZED,
+            // Another token of the same client would be as good, and clients would ask for it again and again.
+            Unauthenticated::NoAgent => StatusCode::FORBIDDEN,
+        }
+    }
+
+    pub(super) fn message(&self) -> String {
+        let message = match self {
+            Unauthenticated::Token(error) => return error.to_string(),
+            Unauthenticated::Missing => "an agent key is required: Authorization: Bearer KEY",
+            Unauthenticated::Invalid => "the agent key is not valid here",
+            Unauthenticated::NoKeys => "this endpoint takes tokens of a provider, and no agent keys",
+            Unauthenticated::InQuery => {
+                "a key or token in the query is refused, for queries are logged; put it into Authorization: Bearer, and \
+                 have this one revoked"
+            }
+            Unauthenticated::Twice => {
+                "what says who calls stands twice (Authorization, X-API-Key); it has to stand once"
+            }
+            Unauthenticated::Issuer => "the token is of no provider whose tokens are taken here (`iss`)",
+            Unauthenticated::NoAgent => {
+                "no agent is the client of the token; an admin names it in an agent's `identities`"
+            }
+            Unauthenticated::Unverifiable => {
+                "the keys of the token's provider cannot be had at this moment; try again"
+            }
+        };
+        message.to_owned()
+    }
+}
+
+/// What tells a client to come back with a token for more (RFC 6750, 3.1).
+pub(super) fn step_up(challenge: &str) -> Option<(HeaderName, HeaderValue)> {
+    header(&format!(r#"Bearer realm="gantry", error="insufficient_scope"{challenge}"#))
+}
+
+/// What stands in it was checked where it was written, so that it may stand in a header.
+fn header(challenge: &str) -> Option<(HeaderName, HeaderValue)> {
+    HeaderValue::from_str(challenge).ok().map(|value| (WWW_AUTHENTICATE, value))
+}
