@@ -1,10 +1,10 @@
-//! The sled database under the store: opening it, batches of bounded size, and the one way to make writes durable.
+//! The sled database under the store: opening it, writing to it, and the one way to make writes durable.
 //!
 //! What always holds:
 //! - Writes are recovered as a prefix: all trees share sled's one log, so a write that survives a crash comes with
-//!   every write before it, of any tree. A batch survives whole or not at all.
-//! - A batch is at most [`BATCH_BYTES_MAX`] long and [`BATCH_KEYS_MAX`] keys wide, and no more than one such batch is
-//!   written between two syncs.
+//!   every write before it, of any tree. So nothing here needs sled's batches, each of which costs its file two writes
+//!   more; what has to be there as a whole is made so by its last write.
+//! - No more than [`UNSYNCED_BYTES_MAX`] and [`UNSYNCED_KEYS_MAX`] are written between two syncs.
 //! - After [`Database::sync`] everything written before it survives a power cut. sled's own `flush` does not promise
 //!   that (it calls `sync_file_range`), so the data file is synced here as well.
 //! - After a failed write or sync nothing is written any more: what the disk holds is not known (the caller stops).
@@ -23,19 +23,13 @@ use super::directory::{sync_directory, sync_parent};
 use super::record::split_part_key;
 use super::{OpenError, WriteError};
 
-/// Longest batch. Larger ones were seen to make sled spill to files that it does not sync.
-const BATCH_BYTES_MAX: usize = 64 * 1024;
-
-/// Most keys that one batch writes or deletes. sled rewrites a leaf (16 values, so 64 KiB) about every 10 keys.
-const BATCH_KEYS_MAX: usize = 64;
-
-/// Most that is written between two syncs, in one batch or in several: as much as one batch may be.
+/// Most that is written between two syncs, and most keys. sled rewrites a leaf (16 values, so 64 KiB) about every 10 keys.
 ///
 /// sled takes a piece of its file (512 KiB) into use again once what replaced its content lies one such piece back and
 /// was given to the operating system, which may then write the new content before what replaced the old. A power cut
 /// between the two leaves neither. So less than one piece is written between syncs.
-const UNSYNCED_BYTES_MAX: usize = BATCH_BYTES_MAX;
-const UNSYNCED_KEYS_MAX: usize = BATCH_KEYS_MAX;
+const UNSYNCED_BYTES_MAX: usize = 64 * 1024;
+const UNSYNCED_KEYS_MAX: usize = 64;
 
 /// sled's page cache. State is held in memory by the state machine; this is for the log and for the trees' nodes.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
@@ -111,46 +105,33 @@ impl Database {
         })
     }
 
-    /// Writes to one of the trees, in batches, in the order given: a key may land in a later batch than the keys before
-    /// it, never in an earlier one. What [`fits_one_batch`] is written as a whole or not at all.
+    /// Writes to one of the trees, in the order given: what a crash leaves is there up to some write, and no further.
     pub(super) fn write(
         &self,
         tree: &sled::Tree,
         writes: impl IntoIterator<Item = Write>,
     ) -> Result<(), WriteError> {
-        let (mut batch, mut bytes, mut keys) = (sled::Batch::default(), 0, 0);
         for (key, value) in writes {
-            let more = length(&key, value.as_deref());
-            if bytes + more > BATCH_BYTES_MAX || keys == BATCH_KEYS_MAX {
-                self.send(tree, std::mem::take(&mut batch), (bytes, keys))?;
-                (bytes, keys) = (0, 0);
-            }
-            bytes += more;
-            keys += 1;
+            self.make_room(key.len() + value.as_ref().map_or(0, Vec::len))?;
+            #[cfg(test)]
+            self.faults.before_write()?;
             match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+                Some(value) => tree.insert(key, value)?,
+                None => tree.remove(key)?,
+            };
         }
-        if keys > 0 { self.send(tree, batch, (bytes, keys)) } else { Ok(()) }
+        Ok(())
     }
 
-    fn send(
-        &self,
-        tree: &sled::Tree,
-        batch: sled::Batch,
-        (bytes, keys): (usize, usize),
-    ) -> Result<(), WriteError> {
-        #[cfg(test)]
-        self.faults.before_batch()?;
+    /// Counts a write of so many bytes in, after a sync if it would be one too many without.
+    fn make_room(&self, bytes: usize) -> Result<(), WriteError> {
         let more_bytes = self.unsynced_bytes.load(Ordering::Relaxed) + bytes > UNSYNCED_BYTES_MAX;
-        let more_keys = self.unsynced_keys.load(Ordering::Relaxed) + keys > UNSYNCED_KEYS_MAX;
-        if more_bytes || more_keys {
+        if more_bytes || self.unsynced_keys.load(Ordering::Relaxed) == UNSYNCED_KEYS_MAX {
             self.sync()?;
         }
         self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.unsynced_keys.fetch_add(keys, Ordering::Relaxed);
-        Ok(tree.apply_batch(batch)?)
+        self.unsynced_keys.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes everything written so far durable.
@@ -213,12 +194,6 @@ impl SyncTimes {
     }
 }
 
-/// Whether [`Database::write`] writes all of this as one batch.
-pub(super) fn fits_one_batch(writes: &[Write]) -> bool {
-    let bytes: usize = writes.iter().map(|(key, value)| length(key, value.as_deref())).sum();
-    bytes <= BATCH_BYTES_MAX && writes.len() <= BATCH_KEYS_MAX
-}
-
 /// Collects what a scan finds into records, in the order of their keys.
 pub(super) fn groups(
     scan: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
@@ -252,10 +227,6 @@ impl Group {
     pub(super) fn removal(&self) -> impl DoubleEndedIterator<Item = Write> {
         self.found.iter().map(|(key, _)| (key.to_vec(), None))
     }
-}
-
-fn length(key: &[u8], value: Option<&[u8]>) -> usize {
-    key.len() + value.map_or(0, <[u8]>::len)
 }
 
 /// sled's own threads may hold its file for some milliseconds after it was closed. The directory's lock keeps other

@@ -1,6 +1,6 @@
 //! Faults that tests put between the store and its database.
 //!
-//! A fault stops the I/O thread exactly where a crash would: the batches before it are written, the ones after never.
+//! A fault stops the I/O thread exactly where a crash would: the writes before it are written, the ones after never.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use super::WriteError;
 /// Nothing fails unless a test asks for it.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    batches_left: Mutex<Option<u64>>,
+    writes_left: Mutex<Option<u64>>,
     gate: Mutex<Gate>,
     changed: Condvar,
     any_order: AtomicBool,
@@ -23,9 +23,9 @@ struct Gate {
 }
 
 impl Faults {
-    /// Lets this many more batches through, then fails every one.
-    pub(crate) fn fail_after(&self, batches: u64) {
-        *self.batches_left.lock().unwrap_or_else(PoisonError::into_inner) = Some(batches);
+    /// Lets this many more writes through, then fails every one.
+    pub(crate) fn fail_after(&self, writes: u64) {
+        *self.writes_left.lock().unwrap_or_else(PoisonError::into_inner) = Some(writes);
     }
 
     /// Holds every sync until [`Faults::open_gate`].
@@ -54,13 +54,13 @@ impl Faults {
         self.any_order.load(Ordering::Relaxed)
     }
 
-    pub(super) fn before_batch(&self) -> Result<(), WriteError> {
-        let mut left = self.batches_left.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn before_write(&self) -> Result<(), WriteError> {
+        let mut left = self.writes_left.lock().unwrap_or_else(PoisonError::into_inner);
         match left.as_mut() {
             None => Ok(()),
             Some(0) => Err(WriteError::Injected),
-            Some(batches) => {
-                *batches -= 1;
+            Some(writes) => {
+                *writes -= 1;
                 Ok(())
             }
         }

@@ -6,10 +6,9 @@
 //! ```
 //!
 //! INVARIANT: a version whose revision is not below the mark's `next` does not exist. So a change of any size becomes
-//! visible by one small write: first its versions are written under keys that nobody reads (any number of batches),
-//! then the mark is raised (one batch), then the versions that it replaced are deleted, deletions last (any number).
-//! A crash before the mark leaves the old state, a crash after it the new one, and the next open clears the rest away.
-//! A change that fits one batch is written as one.
+//! visible by one small write: first its versions are written under keys that nobody reads, then the mark is raised, then
+//! the versions that it replaced are deleted, deletions last. A crash before the mark leaves the old state, a crash after
+//! it the new one, and the next open clears the rest away.
 //!
 //! INVARIANT: the mark counts the entries and sums a digest of each one's key, revision, length and checksum. Entries
 //! that vanish from the disk without a trace are therefore noticed at open.
@@ -20,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::database::{Database, Group, Write, fits_one_batch, groups};
+use super::database::{Database, Group, Write, groups};
 use super::record::{self, Damage, Head, RECORD_BYTES_MAX};
 use super::{Item, OpenError, WriteError};
 
@@ -33,8 +32,6 @@ const KEY_END: u8 = 0;
 const PRESENT: u8 = 1;
 const DELETED: u8 = 0;
 const MARK_BYTES: usize = 24;
-/// Values together below this are worth trying as one batch.
-const SMALL_CHANGE_BYTES: usize = 64 * 1024;
 
 /// What one or more applied log entries do to the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +119,6 @@ impl Machine {
         }
         let mut after = Self { next: change.index + 1, ..*self };
         let mut stale = Vec::<Write>::new();
-        let mut bytes = 0;
         for (key, value) in &change.changes {
             check_key(key)?;
             for version in versions(database, key)? {
@@ -133,22 +129,11 @@ impl Machine {
             if content.len() > RECORD_BYTES_MAX {
                 return Err(WriteError::TooLarge { bytes: content.len() });
             }
-            bytes += content.len();
             if value.is_some() {
                 after.add(&version_prefix(key, change.index), Head::of(&content));
             }
         }
         let mark = after.mark(&change.record)?;
-        if bytes <= SMALL_CHANGE_BYTES {
-            let kept = versions_of(change).filter(|(_, value)| value.is_some());
-            let fresh = kept.flat_map(|(prefix, value)| writes(&prefix, &content(value)));
-            let all: Vec<_> = fresh.chain(stale.iter().cloned()).chain([mark.clone()]).collect();
-            if fits_one_batch(&all) {
-                database.write(&database.machine, all)?;
-                *self = after;
-                return Ok(());
-            }
-        }
         let fresh = versions_of(change).flat_map(|(prefix, value)| writes(&prefix, &content(value)));
         database.write(&database.machine, fresh)?;
         database.write(&database.machine, [mark])?;

@@ -1,4 +1,4 @@
-//! Crashes between batches: whatever was under way is there as a whole, or not at all, and the next open clears up.
+//! Crashes between writes: whatever was under way is there as a whole, or not at all, and the next open clears up.
 
 use proptest::prelude::*;
 
@@ -7,26 +7,27 @@ use super::*;
 /// What is under way when the crash comes.
 type Act = fn(Store) -> std::pin::Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
 
-/// Opens a store, does `before`, then does `act` with a crash after each possible number of batches. Every time, the
-/// reopened store must remember what one of `outcomes` says, and hold no more keys than a store that never crashed.
-async fn crash_everywhere(before: Act, act: Act, outcomes: &[Memory]) {
+/// Opens a store, does `before`, then does `act` with a crash after each possible number of writes that `stride` divides.
+/// Every time, the reopened store must remember what one of `outcomes` says, and hold no more keys than a store that
+/// never crashed.
+async fn crash_everywhere(before: Act, act: Act, stride: usize, outcomes: &[Memory]) {
     let mut seen = Vec::new();
-    for batches in 0.. {
+    for writes in (0..).step_by(stride) {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (store, _) = open(dir.path()).await;
         before(store.clone()).await.expect("before");
-        store.shared.with_database(|database| database.faults.fail_after(batches));
+        store.shared.with_database(|database| database.faults.fail_after(writes));
         let done = act(store.clone()).await.is_ok();
         assert_eq!(store.close().await.is_ok(), done, "a failure is told at close");
         let (store, memory) = open(dir.path()).await;
         let outcome = outcomes.iter().position(|outcome| *outcome == memory);
         seen.push(
-            outcome.unwrap_or_else(|| panic!("neither before nor after, crash after {batches}: {memory:?}")),
+            outcome.unwrap_or_else(|| panic!("neither before nor after, crash after {writes}: {memory:?}")),
         );
         let keys = store.shared.with_database(|database| database.machine.len());
         let parts: usize =
             memory.state.values().map(|value| record::parts(b"", &[&[1], &value[..]].concat()).len()).sum();
-        assert_eq!(keys, Some(parts + 1), "nothing is left over, crash after {batches}");
+        assert_eq!(keys, Some(parts + 1), "nothing is left over, crash after {writes}");
         store.close().await.expect("close");
         if done {
             break;
@@ -58,11 +59,11 @@ async fn a_small_change_is_there_as_a_whole_or_not_at_all() {
     };
     let before = memory(5, &[("a", 5, 300_000), ("b", 5, 10), ("c", 5, 90_000)]);
     let after = memory(6, &[("a", 5, 300_000), ("b", 6, 5000), ("d", 6, 1)]);
-    crash_everywhere(three_entries, act, &[before, after]).await;
+    crash_everywhere(three_entries, act, 1, &[before, after]).await;
 }
 
 #[tokio::test]
-async fn a_change_of_many_batches_is_there_as_a_whole_or_not_at_all() {
+async fn a_change_of_long_values_is_there_as_a_whole_or_not_at_all() {
     let act: Act = |store| {
         Box::pin(async move {
             let entries =
@@ -73,7 +74,7 @@ async fn a_change_of_many_batches_is_there_as_a_whole_or_not_at_all() {
     };
     let before = memory(5, &[("a", 5, 300_000), ("b", 5, 10), ("c", 5, 90_000)]);
     let after = memory(6, &[("b", 6, 200_000), ("c", 6, 150_000), ("f", 6, 3)]);
-    crash_everywhere(three_entries, act, &[before, after]).await;
+    crash_everywhere(three_entries, act, 17, &[before, after]).await;
 }
 
 #[tokio::test]
@@ -95,7 +96,7 @@ async fn a_change_of_many_small_keys_is_there_as_a_whole_or_not_at_all() {
     };
     let keys = keys();
     let entries: Vec<_> = keys.iter().map(|key| (key.as_str(), 1, 100)).collect();
-    crash_everywhere(first, second, &[memory(1, &entries), memory(2, &[])]).await;
+    crash_everywhere(first, second, 149, &[memory(1, &entries), memory(2, &[])]).await;
 }
 
 #[tokio::test]
@@ -105,7 +106,7 @@ async fn a_replaced_state_is_there_as_a_whole_or_not_at_all() {
     };
     let before = memory(5, &[("a", 5, 300_000), ("b", 5, 10), ("c", 5, 90_000)]);
     let after = memory(9, &[("c", 9, 100_000), ("z", 9, 20)]);
-    crash_everywhere(three_entries, act, &[before, after]).await;
+    crash_everywhere(three_entries, act, 11, &[before, after]).await;
 }
 
 #[tokio::test]
@@ -117,7 +118,7 @@ async fn appended_entries_are_there_up_to_some_entry_and_never_in_part() {
     let act: Act = |store| Box::pin(async move { store.append(1, vec![entry(1), entry(2)]).await });
     let log = [(0, bytes(0, 10)), (1, entry(1)), (2, entry(2))];
     let outcome = |entries: usize| Memory { log: log[..entries].to_vec(), ..Memory::default() };
-    crash_everywhere(before, act, &[outcome(1), outcome(2), outcome(3)]).await;
+    crash_everywhere(before, act, 5, &[outcome(1), outcome(2), outcome(3)]).await;
 }
 
 #[tokio::test]
@@ -127,10 +128,10 @@ async fn a_truncation_that_was_cut_short_leaves_whole_entries() {
     };
     let act: Act = |store| Box::pin(async move { store.truncate(10).await });
     let log: Vec<_> = (0..600).map(|seed| (seed, bytes(seed, 10))).collect();
-    let left = (0..10).map(|batches| 600 - batches * 64).chain([10]);
+    let left = (10..=600).rev();
     let outcomes: Vec<_> =
         left.map(|left| Memory { log: log[..left].to_vec(), ..Memory::default() }).collect();
-    crash_everywhere(before, act, &outcomes).await;
+    crash_everywhere(before, act, 37, &outcomes).await;
 }
 
 #[tokio::test]
@@ -142,7 +143,7 @@ async fn a_purge_that_was_cut_short_is_finished_at_the_next_open() {
     let log: Vec<_> = (0..600).map(|seed| (seed, bytes(seed, 10))).collect();
     let untouched = Memory { log: log.clone(), ..Memory::default() };
     let purged = Memory { log: log[590..].to_vec(), purged: Some(b"589".to_vec()), ..Memory::default() };
-    crash_everywhere(before, act, &[untouched, purged]).await;
+    crash_everywhere(before, act, 37, &[untouched, purged]).await;
 }
 
 #[derive(Debug, Clone)]
