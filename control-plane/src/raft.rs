@@ -21,6 +21,7 @@ mod entry;
 mod error;
 mod finish;
 mod formation;
+mod forwarder;
 mod hand_over;
 mod log;
 mod machine;
@@ -29,6 +30,7 @@ mod message;
 mod network;
 mod peers;
 mod propose;
+mod queue;
 mod reads;
 mod removed;
 mod runtime;
@@ -51,13 +53,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
 use crate::store::{Opened, Store, WriteError};
-use batcher::{Batcher, Proposal};
+use batcher::{Batcher, Proposed};
 use entry::{Applied, Config};
 use formation::form;
 use log::{Log, Remembered};
 use machine::Machine;
 use network::Network;
-use propose::Proposer;
+use propose::{Proposer, Tried};
+use queue::{Queue, Waiting};
 use reads::Reads;
 
 pub use answer::AnswerError;
@@ -169,7 +172,10 @@ struct Inner {
     raft: Raft<Config>,
     peers: Arc<dyn Peers>,
     proposer: Proposer,
+    /// How far the leader says that reads have to go.
     reads: Reads,
+    /// How far the quorum says, while this member leads.
+    confirmed: Reads,
     store: Store,
     feed: Feed,
     /// Where a checkpoint is put that the leader hands over, by one task at a time.
@@ -177,7 +183,10 @@ struct Inner {
     /// One change of membership at a time.
     changing: tokio::sync::Mutex<()>,
     handing_over: AtomicBool,
-    proposals: mpsc::Sender<Proposal>,
+    /// What waits here while this member leads.
+    proposals: mpsc::Sender<Waiting<Proposed>>,
+    /// What waits here while another does.
+    forwards: mpsc::Sender<Waiting<Tried>>,
     stop: CancellationToken,
     batcher: Mutex<Option<runtime::JoinHandle<()>>>,
 }
@@ -236,9 +245,10 @@ impl Consensus {
             let _ = raft.shutdown().await;
             return Err(error);
         }
-        let (sender, proposals) = mpsc::channel(batcher::QUEUED_MAX);
         let stop = CancellationToken::new();
-        let batcher = Batcher { raft: raft.clone(), proposals, stop: stop.clone(), log_bytes };
+        let (proposals, queue) = Queue::new(stop.clone());
+        let batcher = Batcher { raft: raft.clone(), proposals: queue, stop: stop.clone(), log_bytes };
+        let (forwards, queue) = Queue::new(stop.clone());
         let batcher = Mutex::new(Some(runtime::spawn(batcher.run())));
         let inner = Inner {
             voter,
@@ -246,17 +256,20 @@ impl Consensus {
             peers: options.peers,
             proposer: Proposer::new(proposer),
             reads: Reads::default(),
+            confirmed: Reads::default(),
             incoming: tokio::sync::Mutex::new(store.incoming_checkpoint()),
             store,
             feed,
             changing: tokio::sync::Mutex::new(()),
             handing_over: AtomicBool::new(false),
-            proposals: sender,
+            proposals,
+            forwards,
             stop,
             batcher,
         };
         let consensus = Self { inner: Arc::new(inner) };
-        // It ends with consensus, and is not waited for.
+        // They end with consensus, and are not waited for.
+        drop(runtime::spawn(consensus.clone().forward_commands(queue)));
         drop(runtime::spawn(consensus.clone().finish_changes()));
         Ok(consensus)
     }

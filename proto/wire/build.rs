@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".gantry.mesh.v1.Notice.notice")
         .bytes(".gantry.raft.v1.Batch.commands")
         .bytes(".gantry.raft.v1.Propose.command")
+        .bytes(".gantry.raft.v1.Propose.more")
         .bytes(".gantry.raft.v1.RecordNews.records")
         .bytes(".gantry.raft.v1.CheckpointData.bytes")
         .compile_fds(descriptors)?;

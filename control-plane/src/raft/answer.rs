@@ -56,7 +56,7 @@ impl Consensus {
                 let reply = reply.map_err(|error| stopped(&error))?;
                 wire::reply::Reply::Vote(message::vote_reply_to_wire(&reply))
             }
-            Asked::Propose(propose) => wire::reply::Reply::Propose(self.propose_for(propose.command).await),
+            Asked::Propose(propose) => wire::reply::Reply::Propose(self.propose_for(propose).await),
             Asked::ReadIndex(wire::ReadIndex {}) => {
                 wire::reply::Reply::ReadIndex(wire::ReadIndexReply { outcome: Some(self.read_index().await) })
             }
@@ -88,15 +88,20 @@ impl Consensus {
         Ok(wire::CheckpointReply { vote: Some(entry::vote_to_wire(&reply.vote)) })
     }
 
-    /// Up to where the log is committed, if this member leads and a quorum says so.
+    /// Up to where the log is committed, if this member leads and a quorum says so: asked once for all members that wait.
     pub(super) async fn read_index(&self) -> wire::read_index_reply::Outcome {
+        let index = self.inner.confirmed.index(async || self.confirm().await).await;
+        index.map_or_else(|outcome| outcome, wire::read_index_reply::Outcome::Index)
+    }
+
+    async fn confirm(&self) -> Result<u64, wire::read_index_reply::Outcome> {
         use openraft::error::{CheckIsLeaderError, RaftError};
         match self.inner.raft.get_read_log_id().await {
-            Ok((read, _)) => wire::read_index_reply::Outcome::Index(read.map_or(0, |log_id| log_id.index)),
+            Ok((read, _)) => Ok(read.map_or(0, |log_id| log_id.index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
-                wire::read_index_reply::Outcome::NotLeader(self.not_leader())
+                Err(wire::read_index_reply::Outcome::NotLeader(self.not_leader()))
             }
-            Err(error) => wire::read_index_reply::Outcome::Failed(error.to_string()),
+            Err(error) => Err(wire::read_index_reply::Outcome::Failed(error.to_string())),
         }
     }
 

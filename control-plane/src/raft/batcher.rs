@@ -3,49 +3,41 @@
 //! openraft 0.9 writes and syncs once per entry, so commands that wait together are proposed together.
 //!
 //! What always holds:
-//! - One entry is in flight, as long as anybody waits for it. While it is, at most [`QUEUED_MAX`] commands wait; more are turned away at once.
-//! - An entry holds at most [`BATCH_COMMANDS_MAX`] commands and [`BATCH_BYTES_MAX`] bytes, or one longer command.
+//! - One entry is in flight, as long as anybody waits for it. Meanwhile commands wait in a [`Queue`].
 //! - A command that was turned away was never proposed. Of every other one that failed it is unknown whether it was
 //!   committed, and nobody here proposes it again.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use gantry_control_state::Answer;
 use openraft::Raft;
 use openraft::error::{ClientWriteError, RaftError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::entry::{Batch, Config, Member};
+use super::queue::{Queue, Waiting};
 use super::{Committed, ProposeError};
-
-/// Commands that may wait: four full entries, about ten milliseconds of a disk's work.
-pub(super) const QUEUED_MAX: usize = 1024;
-
-/// Commands in one entry. Beyond this the sync no longer weighs anything.
-const BATCH_COMMANDS_MAX: usize = 256;
-
-/// Bytes in one entry, so that a follower's heartbeat never waits long behind one.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of log after which a checkpoint is asked for, so that few large commands do not grow the log without bound.
 const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Commands in an entry that show that many write, and how long the next entry then waits for those whom this one has
+/// answered: an entry costs the members as much as some ten commands do.
+const CROWD: usize = 8;
+const LINGER: Duration = Duration::from_millis(1);
 
 /// How long the entry in flight may still take once this member is to stop. A leader that lost its quorum would wait
 /// for ever.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// A command on its way, with whoever waits for it.
-pub(super) struct Proposal {
-    pub(super) command: Bytes,
-    pub(super) reply: oneshot::Sender<Result<Committed, ProposeError>>,
-}
+/// What became of a command that was proposed here.
+pub(super) type Proposed = Result<Committed, ProposeError>;
 
 /// Turns proposals into entries until it is stopped.
 pub(super) struct Batcher {
     pub(super) raft: Raft<Config>,
-    pub(super) proposals: mpsc::Receiver<Proposal>,
+    pub(super) proposals: Queue<Proposed>,
     pub(super) stop: CancellationToken,
     /// Bytes in the log since the last checkpoint, roughly.
     pub(super) log_bytes: u64,
@@ -54,59 +46,22 @@ pub(super) struct Batcher {
 impl Batcher {
     /// Ends when it is stopped, when every sender is gone, or when consensus has ended. What waits then is turned away.
     pub(super) async fn run(mut self) {
-        let mut held = None;
-        while !self.stop.is_cancelled() {
-            let first = match held.take() {
-                Some(proposal) => Some(proposal),
-                None => self.next().await,
-            };
-            let Some(first) = first else { break };
-            let batch;
-            (batch, held) = self.gather(first);
-            if !batch.is_empty() && !self.commit(batch).await {
+        while let Some(batch) = self.proposals.next().await {
+            let crowded = batch.len() >= CROWD;
+            if !self.commit(batch).await {
                 break;
             }
-        }
-        self.proposals.close();
-        if let Some(proposal) = held {
-            turn_away(proposal);
-        }
-        while let Ok(proposal) = self.proposals.try_recv() {
-            turn_away(proposal);
-        }
-    }
-
-    async fn next(&mut self) -> Option<Proposal> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            next = self.proposals.recv() => next,
-        }
-    }
-
-    /// Takes what waits behind `first` as far as it fits; what does not fit any more is held for the next entry.
-    /// Commands for which nobody waits any more are left out.
-    fn gather(&mut self, first: Proposal) -> (Vec<Proposal>, Option<Proposal>) {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(proposal) = next {
-            if !proposal.reply.is_closed() {
-                if !batch.is_empty() && bytes + proposal.command.len() > BATCH_BYTES_MAX {
-                    return (batch, Some(proposal));
-                }
-                bytes += proposal.command.len();
-                batch.push(proposal);
+            if crowded {
+                tokio::time::sleep(LINGER).await;
             }
-            next = (batch.len() < BATCH_COMMANDS_MAX).then(|| self.proposals.try_recv().ok()).flatten();
         }
-        (batch, None)
+        self.proposals.turn_away(|| Err(ProposeError::ShuttingDown));
     }
 
     /// Proposes an entry and answers all who wait for it. `false` when consensus has ended.
-    async fn commit(&mut self, batch: Vec<Proposal>) -> bool {
+    async fn commit(&mut self, batch: Vec<Waiting<Proposed>>) -> bool {
         let (commands, mut replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
+            batch.into_iter().map(|waiting| (waiting.command, waiting.reply)).unzip();
         self.log_bytes += commands.iter().map(|command| command.len() as u64).sum::<u64>();
         let written = tokio::select! {
             biased;
@@ -153,7 +108,7 @@ impl Batcher {
     }
 }
 
-fn answer(answers: Vec<Answer>, replies: Vec<oneshot::Sender<Result<Committed, ProposeError>>>) {
+fn answer(answers: Vec<Answer>, replies: Vec<oneshot::Sender<Proposed>>) {
     // INVARIANT: the state machine answers every command of a batch.
     assert_eq!(answers.len(), replies.len(), "one answer per command");
     for (reply, Answer { revision, outcome }) in replies.into_iter().zip(answers) {
@@ -165,14 +120,10 @@ fn answer(answers: Vec<Answer>, replies: Vec<oneshot::Sender<Result<Committed, P
 }
 
 /// Whoever proposes waits for so long and no longer.
-async fn everybody_left(replies: &mut [oneshot::Sender<Result<Committed, ProposeError>>]) {
+async fn everybody_left(replies: &mut [oneshot::Sender<Proposed>]) {
     for reply in replies {
         reply.closed().await;
     }
-}
-
-fn turn_away(proposal: Proposal) {
-    let _ = proposal.reply.send(Err(ProposeError::ShuttingDown));
 }
 
 fn describe(error: &RaftError<u64, ClientWriteError<u64, Member>>) -> String {

@@ -15,8 +15,8 @@ use gantry_wire::raft_v1 as wire;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::batcher;
-use super::peers::Peer;
+use super::batcher::Proposed;
+use super::queue::Waiting;
 use super::{
     COMMAND_BYTES_MAX, Committed, Consensus, ELECTION_MS_MAX, PROPOSE_DEADLINE, ProposeError, VoterId,
 };
@@ -50,7 +50,8 @@ struct Ticket<'a> {
 }
 
 /// What became of one try.
-enum Tried {
+#[derive(Debug)]
+pub(super) enum Tried {
     Answered(Committed),
     /// It was not proposed, and may be elsewhere or later.
     NotHere(Option<ProposeError>),
@@ -130,62 +131,49 @@ impl Consensus {
     }
 
     async fn propose_once(&self, command: Bytes, deadline: Instant) -> Tried {
-        let Some((leader, address)) = self.leader() else { return Tried::NotHere(None) };
+        let Some((leader, _)) = self.leader() else { return Tried::NotHere(None) };
         if leader == self.inner.voter {
-            return self.propose_here(command, deadline).await;
+            return match self.enter(command) {
+                Ok(answer) => committed(answer, deadline).await,
+                Err(tried) => tried,
+            };
         }
-        let peer = Peer { voter: Some(leader), address };
-        let question = wire::question::Question::Propose(wire::Propose { command });
-        let question = wire::Question { from: self.inner.voter.0, to: leader.0, question: Some(question) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let reply = match self.inner.peers.ask(peer, question, left).await {
-            Ok(wire::Reply { reply: Some(wire::reply::Reply::Propose(reply)) }) => reply,
-            Ok(_) => return Tried::Unknown("the leader's reply does not fit the question".to_owned()),
-            Err(error) => return Tried::Unknown(error.to_string()),
-        };
-        read_reply(reply)
+        match enqueue(&self.inner.forwards, command) {
+            Ok(answer) => match timeout_at(deadline, answer).await {
+                Ok(tried) => tried.unwrap_or_else(|_| lost()),
+                Err(_) => late(),
+            },
+            Err(tried) => tried,
+        }
     }
 
-    /// Proposes on this member, as its leader.
-    async fn propose_here(&self, command: Bytes, deadline: Instant) -> Tried {
+    /// Puts a command into the queue of this leader.
+    fn enter(&self, command: Bytes) -> Result<oneshot::Receiver<Proposed>, Tried> {
         if !self.has_quorum() || self.is_handing_over() {
-            return Tried::NotHere(Some(ProposeError::NoQuorum));
+            return Err(Tried::NotHere(Some(ProposeError::NoQuorum)));
         }
-        let (reply, answer) = oneshot::channel();
-        match self.inner.proposals.try_send(batcher::Proposal { command, reply }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Tried::Refused(ProposeError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Tried::Refused(ProposeError::ShuttingDown),
-        }
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(committed))) => Tried::Answered(committed),
-            Ok(Ok(Err(ProposeError::Unknown { reason }))) => Tried::Unknown(reason),
-            Ok(Ok(Err(error))) => Tried::Refused(error),
-            Ok(Err(_)) => Tried::Unknown("the answer was lost".to_owned()),
-            Err(_) => Tried::Unknown(format!("no answer within {} seconds", PROPOSE_DEADLINE.as_secs())),
-        }
+        enqueue(&self.inner.proposals, command)
     }
 
-    /// Proposes for another member.
-    pub(super) async fn propose_for(&self, command: Bytes) -> wire::ProposeReply {
-        use wire::propose_reply::Outcome as To;
-        let turned = |turned: wire::Turned| To::TurnedAway(turned.into());
+    /// Proposes for another member: all of its commands, in their order.
+    pub(super) async fn propose_for(&self, propose: wire::Propose) -> wire::ProposeReply {
         let leads = self.leader().is_some_and(|(leader, _)| leader == self.inner.voter);
-        let outcome = if leads {
-            match self.propose_here(command, Instant::now() + PROPOSE_DEADLINE).await {
-                Tried::Answered(committed) => To::Committed(wire::Committed {
-                    revision: committed.revision.0,
-                    outcome: Some((&committed.outcome).into()),
-                }),
-                Tried::NotHere(_) => turned(wire::Turned::NoQuorum),
-                Tried::Unknown(reason) => To::Unknown(reason),
-                Tried::Refused(ProposeError::Overloaded) => turned(wire::Turned::Overloaded),
-                Tried::Refused(_) => turned(wire::Turned::ShuttingDown),
-            }
-        } else {
-            To::NotLeader(self.not_leader())
-        };
-        wire::ProposeReply { outcome: Some(outcome) }
+        if !leads {
+            let not_leader = || wire::propose_reply::Outcome::NotLeader(self.not_leader());
+            return reply(std::iter::repeat_with(not_leader).take(1 + propose.more.len()));
+        }
+        let deadline = Instant::now() + PROPOSE_DEADLINE;
+        let commands = std::iter::once(propose.command).chain(propose.more);
+        let entered: Vec<_> = commands.map(|command| self.enter(command)).collect();
+        let mut outcomes = Vec::with_capacity(entered.len());
+        for entered in entered {
+            let tried = match entered {
+                Ok(answer) => committed(answer, deadline).await,
+                Err(tried) => tried,
+            };
+            outcomes.push(outcome(tried));
+        }
+        reply(outcomes)
     }
 
     /// Whether this member, as the leader, has heard from a quorum of voters lately, or is the only one.
@@ -222,10 +210,65 @@ impl Consensus {
     }
 }
 
-fn read_reply(reply: wire::ProposeReply) -> Tried {
+/// Lets a command wait, unless too many do.
+fn enqueue<Answer>(
+    queue: &mpsc::Sender<Waiting<Answer>>,
+    command: Bytes,
+) -> Result<oneshot::Receiver<Answer>, Tried> {
+    let (reply, answer) = oneshot::channel();
+    match queue.try_send(Waiting { command, reply }) {
+        Ok(()) => Ok(answer),
+        Err(mpsc::error::TrySendError::Full(_)) => Err(Tried::Refused(ProposeError::Overloaded)),
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(Tried::Refused(ProposeError::ShuttingDown)),
+    }
+}
+
+/// What becomes of a command in this leader's queue.
+async fn committed(answer: oneshot::Receiver<Proposed>, deadline: Instant) -> Tried {
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(Ok(committed))) => Tried::Answered(committed),
+        Ok(Ok(Err(ProposeError::Unknown { reason }))) => Tried::Unknown(reason),
+        Ok(Ok(Err(error))) => Tried::Refused(error),
+        Ok(Err(_)) => lost(),
+        Err(_) => late(),
+    }
+}
+
+fn lost() -> Tried {
+    Tried::Unknown("the answer was lost".to_owned())
+}
+
+fn late() -> Tried {
+    Tried::Unknown(format!("no answer within {} seconds", PROPOSE_DEADLINE.as_secs()))
+}
+
+fn outcome(tried: Tried) -> wire::propose_reply::Outcome {
+    use wire::propose_reply::Outcome as To;
+    let turned = |turned: wire::Turned| To::TurnedAway(turned.into());
+    match tried {
+        Tried::Answered(committed) => To::Committed(wire::Committed {
+            revision: committed.revision.0,
+            outcome: Some((&committed.outcome).into()),
+        }),
+        Tried::NotHere(_) => turned(wire::Turned::NoQuorum),
+        Tried::Unknown(reason) => To::Unknown(reason),
+        Tried::Refused(ProposeError::Overloaded) => turned(wire::Turned::Overloaded),
+        Tried::Refused(_) => turned(wire::Turned::ShuttingDown),
+    }
+}
+
+/// The first outcome, with the others behind it.
+fn reply(outcomes: impl IntoIterator<Item = wire::propose_reply::Outcome>) -> wire::ProposeReply {
+    let of = |outcome| wire::ProposeReply { outcome: Some(outcome), more: Vec::new() };
+    let mut replies = outcomes.into_iter().map(of);
+    let first = replies.next().unwrap_or_default();
+    wire::ProposeReply { more: replies.collect(), ..first }
+}
+
+pub(super) fn read_reply(outcome: Option<wire::propose_reply::Outcome>) -> Tried {
     use wire::propose_reply::Outcome as From;
     let unfit = || Tried::Unknown("this build does not know the leader's reply".to_owned());
-    match reply.outcome {
+    match outcome {
         Some(From::Committed(committed)) => match committed.outcome.and_then(Outcome::from_message) {
             Some(outcome) => Tried::Answered(Committed { revision: Revision(committed.revision), outcome }),
             None => unfit(),

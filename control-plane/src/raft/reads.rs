@@ -1,7 +1,8 @@
 //! Reads as of now, on any member: up to where its log has to be applied is asked of the leader, once for all who wait.
 //!
 //! Always holds: the round whose answer a read takes began after the read had come. Rounds follow each other, one at a
-//! time, so any number of readers costs the members two rounds each at most.
+//! time, from a member to the leader and from the leader to a quorum alike, so any number of readers costs little more
+//! than one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,7 +25,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 #[error("this member cannot be sure to have the newest state: {0}")]
 pub struct StaleError(pub String);
 
-/// The rounds of this member.
+/// Rounds of questions.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// Rounds that have begun.
@@ -42,7 +43,10 @@ struct Round {
 
 impl Reads {
     /// The answer of a round that begins after this call: its own, or that of another who waits too.
-    async fn index<Error>(&self, ask: impl AsyncFnOnce() -> Result<u64, Error>) -> Result<u64, Error> {
+    pub(super) async fn index<Error>(
+        &self,
+        ask: impl AsyncFnOnce() -> Result<u64, Error>,
+    ) -> Result<u64, Error> {
         let begun_before = self.begun.load(Ordering::SeqCst);
         let mut answered = self.answered.lock().await;
         if answered.number <= begun_before {

@@ -193,7 +193,7 @@ async fn too_many_waiting_commands_are_turned_away_at_once() {
     let consensus = start(dir.path()).await;
     // On this one thread nothing is drained before the first await, so that exactly the queue is filled.
     let mut proposals: Vec<_> =
-        (0..batcher::QUEUED_MAX + 7).map(|_| Box::pin(consensus.propose(put("acme")))).collect();
+        (0..queue::QUEUED_MAX + 7).map(|_| Box::pin(consensus.propose(put("acme")))).collect();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let polled = proposals.iter_mut().map(|proposal| proposal.as_mut().poll(&mut context));
     let polled: Vec<_> = polled.collect();

@@ -1,7 +1,7 @@
 //! Several members in one process, over a network that can be cut.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use gantry_wire::raft_v1::{self as wire, CheckpointHead, CheckpointReply, Question, Reply};
@@ -17,6 +17,10 @@ struct Switch {
     cut: Mutex<HashSet<(VoterId, VoterId)>>,
     /// So many replies to proposals are lost from now on.
     lose_proposal_replies: AtomicUsize,
+    /// Messages with commands for a leader.
+    proposals: AtomicUsize,
+    /// Members are of a build that reads the first command of a message only.
+    reads_one_command: AtomicBool,
 }
 
 /// The way of one member to the others.
@@ -41,10 +45,19 @@ impl Wire {
 }
 
 impl Peers for Wire {
-    fn ask(&self, peer: Peer, question: Question, deadline: Duration) -> Answering<Reply> {
+    fn ask(&self, peer: Peer, mut question: Question, deadline: Duration) -> Answering<Reply> {
         let (target, switch) = (self.reach(&peer), self.switch.clone());
         Box::pin(async move {
-            let is_proposal = matches!(question.question, Some(wire::question::Question::Propose(_)));
+            let is_proposal = match &mut question.question {
+                Some(wire::question::Question::Propose(propose)) => {
+                    switch.proposals.fetch_add(1, Ordering::SeqCst);
+                    if switch.reads_one_command.load(Ordering::SeqCst) {
+                        propose.more.clear();
+                    }
+                    true
+                }
+                _ => false,
+            };
             let answer = tokio::time::timeout(deadline, target?.answer(question)).await;
             let fewer = |left: usize| left.checked_sub(1);
             let left = &switch.lose_proposal_replies;
@@ -300,6 +313,44 @@ async fn a_leader_whose_command_went_with_a_checkpoint_proposes_again_when_it_le
     lost.abort();
     leader.change_members(MembershipChange::HandOver(ONE), None).await.expect("handed over");
     apply(&back, "after").await;
+    cluster.stop().await;
+}
+
+/// Proposes so many tenants at a time on a member that does not lead, and gives how many messages that took.
+async fn propose_elsewhere(cluster: &Cluster, count: usize) -> usize {
+    let (leader, elsewhere) = (cluster.member(ONE), cluster.member(TWO));
+    let before = cluster.switch.proposals.load(Ordering::SeqCst);
+    let proposals = (0..count).map(|at| {
+        let elsewhere = elsewhere.clone();
+        tokio::spawn(async move { apply(&elsewhere, &format!("tenant-{at:03}")).await })
+    });
+    let mut revisions = Vec::new();
+    for proposal in proposals.collect::<Vec<_>>() {
+        revisions.push(proposal.await.expect("task"));
+    }
+    for (at, revision) in revisions.into_iter().enumerate() {
+        let key = RecordKey::from(&tenant(&format!("tenant-{at:03}")).id());
+        let record = leader.feed().latest().state.record(&key).map(|record| record.revision);
+        assert_eq!(record, Some(revision), "each has its own answer");
+    }
+    assert_eq!(tenants(&leader).len(), count);
+    cluster.switch.proposals.load(Ordering::SeqCst) - before
+}
+
+#[tokio::test]
+async fn commands_that_wait_together_go_to_the_leader_together() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    let messages = propose_elsewhere(&cluster, 300).await;
+    assert!(messages <= 30, "{messages} messages for 300 commands");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_of_an_earlier_build_is_sent_one_command_a_message() {
+    let cluster = Cluster::start(3, CHECKPOINT_ENTRIES).await;
+    cluster.switch.reads_one_command.store(true, Ordering::SeqCst);
+    let messages = propose_elsewhere(&cluster, 30).await;
+    assert_eq!(messages, 30);
     cluster.stop().await;
 }
 
