@@ -198,7 +198,7 @@ async fn more_statements_than_a_tenant_may_have_are_refused_at_the_policy_that_b
     harness.apply(&[policy("first", &half), policy("second", &half)]).await?;
     let one = "permit(principal, action, resource);";
     let response = harness.try_apply(&[crate::harness::agent("new"), policy("third", one)]).await?;
-    let message = "policy third brings the statements of its tenant over 4096";
+    let message = "policy third brings the statements of its tenant over 12288";
     let problem =
         Problem { index: 1, path: "spec.cedar".into(), message: message.into(), nearest: String::new() };
     assert_eq!(response, ApplyResponse { problems: vec![problem], ..ApplyResponse::default() });

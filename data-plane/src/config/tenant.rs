@@ -52,7 +52,6 @@ pub(crate) struct Tenant {
     /// Tokens that were verified.
     pub(crate) seen: Arc<Seen>,
     callers: Callers,
-    policy_texts: HashMap<PolicyName, String>,
 }
 
 /// An upstream server with what it offers.
@@ -131,11 +130,11 @@ impl Tenant {
         site: &Site,
     ) -> Result<Tenant, TenantError> {
         let parts = sort(records);
+        let texts = || parts.policies.iter().map(|(name, text)| (name, text.as_str()));
         let policies = match before {
-            Some(before) if before.policy_texts == parts.policies => before.policies.clone(),
-            _ => {
-                Arc::new(PolicySet::compile(parts.policies.iter().map(|(name, text)| (name, text.as_str())))?)
-            }
+            Some(before) if before.policies.is_of(texts()) => before.policies.clone(),
+            Some(before) => Arc::new(before.policies.followed_by(texts())?),
+            None => Arc::new(PolicySet::compile(texts())?),
         };
         let servers = build_servers(name, &parts, secrets, before)?;
         let providers = believed(&parts.providers, before.map(|before| &before.providers), &site.keepers);
@@ -177,7 +176,6 @@ impl Tenant {
             limiters,
             fail_closed_after: parts.fail_closed_after,
             live: before.map(|before| before.live.clone()).unwrap_or_default(),
-            policy_texts: parts.policies,
         })
     }
 
@@ -200,7 +198,6 @@ impl Tenant {
             providers: self.providers.clone(),
             seen: self.seen.clone(),
             callers: self.callers.of_those(|agent| rules.has_agent(agent)),
-            policy_texts: self.policy_texts.clone(),
         }
     }
 

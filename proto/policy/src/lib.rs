@@ -43,6 +43,21 @@
 //! The principal is the agent, and `principal.user` is for whom it acts: `principal in Group::"ops"` asks for the agent,
 //! `principal has user && principal.user in Group::"ops"` for the user. A group that only tokens name is not checked.
 //!
+//! # What a decision costs
+//!
+//! Statements are kept by their scope (principal, action and resource), and a decision evaluates those that its request
+//! may match. A scope that names somebody or something is therefore worth more than a condition that does: 1,000
+//! statements of the form `permit(principal, action, resource) when { principal in Group::"ops" }` are all evaluated.
+//! `cargo bench -p gantry-policy` prints, on a shared machine of two cores, as median and 99th percentile, for an agent
+//! in four groups whose requests match the scope of about ten statements:
+//!
+//! | policies | compile | one changed | memory | decision | 200 decisions, as for a list |
+//! |---|---|---|---|---|---|
+//! | 1,000 | 32 ms | 0.6 ms | 2 MB | 4.4 us, 4.6 us | 0.9 ms, 1.0 ms |
+//! | 10,000 | 340 ms | 14 ms | 22 MB | 4.5 us, 8 us | 0.9 ms, 1.0 ms |
+//!
+//! Where no scope says anything, a decision took 182 us (p99 245 us) at 1,000 policies.
+//!
 //! # Three policies
 //!
 //! The first lets a group use one server, the second lets one agent use two tools of another, and the third takes

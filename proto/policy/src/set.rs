@@ -1,34 +1,77 @@
 //! The policies of one tenant, compiled, and the decision on a request.
 //!
 //! Always holds: without a `permit` that applies the verdict is deny; a `forbid` that applies denies; a statement that
-//! cannot be evaluated denies, whatever the others say. Deciding never fails, never blocks and keeps nothing.
+//! cannot be evaluated denies, whatever the others say. Deciding never fails, never blocks and keeps nothing. Cedar is
+//! asked about the statements whose scope the request may match and about no others; a statement whose scope does not
+//! match is not evaluated by Cedar either, so it cannot fail.
 //! It does not know schema or catalog: [`crate::check`] does, before a policy is stored.
 
-use std::collections::{HashMap, HashSet};
+mod index;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use cedar_policy::{AuthorizationError, Authorizer, Context, PolicyId, Request};
+use cedar_policy_core::ast::{Context, EntityUID, Request, RequestSchemaAllPass};
+use cedar_policy_core::entities::{Dereference, Entities, NoEntitiesSchema, TCComputation};
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
 use gantry_model::PolicyName;
 
 use crate::decision::{Decision, Failure, Reason};
 use crate::problem::{Problem, shorten};
 use crate::schema::EntityKind;
+use crate::set::index::{Index, Side};
+use crate::set::rule::Rule;
 use crate::statement::parse;
 use crate::target::{ActsFor, Principal, Shown, Target};
 
-/// Most statements of one tenant. A decision looks at each, at about 1 us; this many keep it at a few milliseconds.
-pub const STATEMENTS_MAX: usize = 4_096;
+/// Most statements of one tenant: ten thousand policies, with room to change them. So many took 0.34 s to compile and
+/// 22 MB (measured); where no scope tells them apart, a decision looks at each of them, at 0.2 us.
+pub const STATEMENTS_MAX: usize = 12_288;
 
 /// The compiled policies of one tenant. It is shared by reference between threads.
 #[derive(Default)]
 pub struct PolicySet {
-    policies: cedar_policy::PolicySet,
-    statements: HashMap<PolicyId, Reason>,
-    /// That statements name.
-    users: HashSet<String>,
-    groups: HashSet<String>,
-    authorizer: Authorizer,
+    texts: BTreeMap<PolicyName, Arc<Compiled>>,
+    rules: Vec<Arc<Rule>>,
+    /// Of places in `rules`.
+    index: Index,
+    named: Named,
+}
+
+/// One policy's text, compiled. Sets that follow each other share those that did not change.
+struct Compiled {
+    text: Box<str>,
+    rules: Vec<Arc<Rule>>,
+    named: Named,
+}
+
+/// Whom statements name that tokens may tell of.
+#[derive(Default)]
+struct Named {
+    users: HashSet<Arc<str>>,
+    groups: HashSet<Arc<str>>,
+}
+
+/// A request in Cedar's form, with the entities that it needs.
+struct Asked<'a> {
+    request: Request,
+    entities: Entities,
+    principal: &'a EntityUID,
+    action: &'static EntityUID,
+    resource: EntityUID,
+}
+
+/// What the statements of a slice said.
+#[derive(Default)]
+struct Said {
+    permits: Vec<Reason>,
+    forbids: Vec<Reason>,
+    failures: Vec<Failure>,
 }
 
 /// Why policies do not compile.
@@ -73,53 +116,64 @@ impl PolicySet {
     pub fn compile<'a>(
         policies: impl IntoIterator<Item = (&'a PolicyName, &'a str)>,
     ) -> Result<PolicySet, CompileError> {
-        let mut compiled = PolicySet::default();
-        for (name, text) in policies {
-            compiled.add(name, text)?;
-        }
-        Ok(compiled)
+        PolicySet::default().followed_by(policies)
     }
 
-    fn add(&mut self, name: &PolicyName, text: &str) -> Result<(), CompileError> {
-        let parsed = parse(text).map_err(|problems| {
-            let first = problems.into_iter().next();
-            let problem = first.unwrap_or_else(|| Problem::of_text("the text is not Cedar", None));
-            CompileError::Text { policy: name.clone(), problem }
-        })?;
-        if self.statements.len() + parsed.statements.len() > STATEMENTS_MAX {
+    /// The same as [`PolicySet::compile`]; texts that stand in this set too are not parsed again.
+    pub fn followed_by<'a>(
+        &self,
+        policies: impl IntoIterator<Item = (&'a PolicyName, &'a str)>,
+    ) -> Result<PolicySet, CompileError> {
+        let mut set = PolicySet::default();
+        for (name, text) in policies {
+            let known = self.texts.get(name).filter(|known| *known.text == *text);
+            let compiled = match known {
+                Some(known) => known.clone(),
+                None => Arc::new(Compiled::of(name, text)?),
+            };
+            set.add(name, compiled)?;
+        }
+        Ok(set)
+    }
+
+    /// Whether it was compiled of exactly these, in any order.
+    pub fn is_of<'a>(&self, policies: impl IntoIterator<Item = (&'a PolicyName, &'a str)>) -> bool {
+        let mut count = 0;
+        let same = |(name, text): (&PolicyName, &str)| {
+            count += 1;
+            self.texts.get(name).is_some_and(|known| *known.text == *text)
+        };
+        policies.into_iter().all(same) && count == self.texts.len()
+    }
+
+    fn add(&mut self, name: &PolicyName, compiled: Arc<Compiled>) -> Result<(), CompileError> {
+        if self.rules.len() + compiled.rules.len() > STATEMENTS_MAX {
             return Err(CompileError::TooMany { policy: name.clone() });
         }
-        for statement in parsed.statements {
-            let id = statement.policy.annotation("id").map(Arc::from);
-            let reason = Reason { policy: name.clone(), index: statement.index, id };
-            for uid in statement.policy.entity_literals() {
-                let named = match EntityKind::from_name(&uid.type_name().to_string()) {
-                    Some(EntityKind::User) => &mut self.users,
-                    Some(EntityKind::Group) => &mut self.groups,
-                    _ => continue,
-                };
-                named.insert(uid.id().unescaped().to_owned());
-            }
-            let cedar_id = PolicyId::new(format!("{name}[{}]", statement.index));
-            self.policies
-                .add(statement.policy.new_id(cedar_id.clone()))
-                .map_err(|_| CompileError::Twice { policy: name.clone() })?;
-            self.statements.insert(cedar_id, reason);
+        for (number, rule) in (self.rules.len()..).zip(&compiled.rules) {
+            // INVARIANT: numbers stay below the bound above.
+            self.index.add(u32::try_from(number).unwrap_or(u32::MAX), &rule.scope);
         }
-        Ok(())
+        self.rules.extend(compiled.rules.iter().cloned());
+        self.named.users.extend(compiled.named.users.iter().cloned());
+        self.named.groups.extend(compiled.named.groups.iter().cloned());
+        match self.texts.insert(name.clone(), compiled) {
+            None => Ok(()),
+            Some(_) => Err(CompileError::Twice { policy: name.clone() }),
+        }
     }
 
     /// How many statements there are.
     pub fn statement_count(&self) -> usize {
-        self.statements.len()
+        self.rules.len()
     }
 
     /// What a token says, without what no statement of these sets can tell from anything else: users and groups that none
     /// names. Verdicts on both are the same; there are far fewer of these.
     pub fn reduce(sets: &[&PolicySet], mut shown: Shown) -> Shown {
-        shown.groups.retain(|group| sets.iter().any(|set| set.groups.contains(group)));
+        shown.groups.retain(|group| sets.iter().any(|set| set.named.groups.contains(group.as_str())));
         if let Some(ActsFor::User(user)) = &shown.user
-            && !sets.iter().any(|set| set.users.contains(&user.to_string()))
+            && !sets.iter().any(|set| set.named.users.contains(user.to_string().as_str()))
         {
             shown.user = Some(ActsFor::Unnamed);
         }
@@ -128,35 +182,106 @@ impl PolicySet {
 
     /// Whether `principal` may have `target`. Lists and calls both ask this, so they cannot disagree.
     pub fn decide(&self, principal: &Principal, target: &Target<'_>) -> Decision {
-        let unput = |message: String| {
-            let failure = Failure { statement: None, message: shorten(&message) };
-            Decision::new(false, Vec::new(), vec![failure])
+        let asked = match Asked::of(principal, target) {
+            Ok(asked) => asked,
+            Err(message) => {
+                let failure = Failure { statement: None, message: shorten(&message) };
+                return Decision::new(false, Vec::new(), vec![failure]);
+            }
         };
-        let entity = match target.entity() {
-            Ok(entity) => entity,
-            Err(error) => return unput(error.to_string()),
-        };
-        let (uid, action) = (principal.uid.clone(), target.action().clone());
-        let request = match Request::new(uid, action, entity.uid(), Context::empty(), None) {
-            Ok(request) => request,
-            Err(error) => return unput(error.to_string()),
-        };
-        let entities = match principal.entities.clone().add_entities([entity], None) {
-            Ok(entities) => entities,
-            Err(error) => return unput(error.to_string()),
-        };
-        let response = self.authorizer.is_authorized(&request, &self.policies, &entities);
-        let permitted = response.decision() == cedar_policy::Decision::Allow;
-        let diagnostics = response.diagnostics();
-        let reasons = diagnostics.reason().filter_map(|id| self.statements.get(id)).cloned().collect();
-        let failures = diagnostics.errors().map(|error| self.failure(error)).collect();
-        Decision::new(permitted, reasons, failures)
+        let evaluator = Evaluator::new(asked.request.clone(), &asked.entities, Extensions::all_available());
+        let mut said = Said::default();
+        for rule in asked.slice(&self.index).iter().filter_map(|number| self.rules.get(*number as usize)) {
+            said.take(rule, rule.applies(&evaluator));
+        }
+        said.decision()
+    }
+}
+
+impl Compiled {
+    fn of(name: &PolicyName, text: &str) -> Result<Compiled, CompileError> {
+        let parsed = parse(text).map_err(|problems| {
+            let first = problems.into_iter().next();
+            let problem = first.unwrap_or_else(|| Problem::of_text("the text is not Cedar", None));
+            CompileError::Text { policy: name.clone(), problem }
+        })?;
+        let rules = parsed.statements.iter().map(|statement| Arc::new(Rule::of(name, statement)));
+        let named = Named::of(parsed.statements.iter().map(|statement| &statement.policy));
+        Ok(Compiled { text: text.into(), rules: rules.collect(), named })
+    }
+}
+
+impl Named {
+    fn of<'p>(policies: impl Iterator<Item = &'p cedar_policy::Policy>) -> Named {
+        let mut found = Named::default();
+        for uid in policies.flat_map(cedar_policy::Policy::entity_literals) {
+            let named = match EntityKind::from_name(&uid.type_name().to_string()) {
+                Some(EntityKind::User) => &mut found.users,
+                Some(EntityKind::Group) => &mut found.groups,
+                _ => continue,
+            };
+            named.insert(Arc::from(uid.id().unescaped()));
+        }
+        found
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// What is asked; an error says why it cannot be.
+    fn of(principal: &'a Principal, target: &Target<'_>) -> Result<Asked<'a>, String> {
+        let (action, entity) = (target.action(), target.entity());
+        let resource = entity.uid().clone();
+        let uid = |uid: &EntityUID| (uid.clone(), None);
+        let extensions = Extensions::all_available();
+        let request = Request::new(
+            uid(principal.uid.as_ref()),
+            uid(action.as_ref()),
+            uid(&resource),
+            Context::empty(),
+            None::<&RequestSchemaAllPass>,
+            extensions,
+        );
+        let Ok(request) = request;
+        // Neither entity is in the other, and each tells all that it is in, so there is nothing to close over.
+        let closed = TCComputation::AssumeAlreadyComputed;
+        let entities: &Entities = principal.entities.as_ref();
+        let entities =
+            entities.clone().add_entities([Arc::new(entity)], None::<&NoEntitiesSchema>, closed, extensions);
+        let entities = entities.map_err(|error| error.to_string())?;
+        Ok(Asked { request, entities, principal: principal.uid.as_ref(), action: action.as_ref(), resource })
     }
 
-    fn failure(&self, error: &AuthorizationError) -> Failure {
-        let AuthorizationError::PolicyEvaluationError(error) = error;
-        let statement = self.statements.get(error.policy_id()).cloned();
-        Failure { statement, message: shorten(&error.inner().to_string()) }
+    /// The statements whose scope it may match.
+    fn slice(&self, index: &Index) -> Vec<u32> {
+        let side = |uid| {
+            let entity = match self.entities.entity(uid) {
+                Dereference::Data(entity) => Some(entity),
+                Dereference::NoSuchEntity | Dereference::Residual(_) => None,
+            };
+            let ancestors = entity.into_iter().flat_map(|entity| entity.ancestors());
+            Side { uid, ancestors }
+        };
+        index.slice(side(self.principal), self.action, side(&self.resource))
+    }
+}
+
+impl Said {
+    fn take(&mut self, rule: &Rule, applies: Result<bool, String>) {
+        match applies {
+            Ok(false) => {}
+            Ok(true) if rule.permits => self.permits.push(rule.reason.clone()),
+            Ok(true) => self.forbids.push(rule.reason.clone()),
+            Err(error) => {
+                let message = shorten(&error);
+                self.failures.push(Failure { statement: Some(rule.reason.clone()), message });
+            }
+        }
+    }
+
+    fn decision(self) -> Decision {
+        let permitted = self.forbids.is_empty() && !self.permits.is_empty();
+        let reasons = if self.forbids.is_empty() { self.permits } else { self.forbids };
+        Decision::new(permitted, reasons, self.failures)
     }
 }
 

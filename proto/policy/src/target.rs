@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use cedar_policy::{Entities, Entity, EntityAttrEvaluationError, EntityUid, RestrictedExpression};
+use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
+use cedar_policy_core::ast;
+use cedar_policy_core::ast::{PartialValue, Value};
 use gantry_model::{AgentName, GroupName, ProviderName, ServerName, UserId};
 
 use crate::hints::Hints;
@@ -175,8 +177,7 @@ impl Target<'_> {
     }
 
     /// The entity that is asked for. Its server is its parent, which needs no entity of its own.
-    pub(crate) fn entity(&self) -> Result<Entity, Box<EntityAttrEvaluationError>> {
-        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+    pub(crate) fn entity(&self) -> ast::Entity {
         let (kind, server, name) = match *self {
             Target::Tool { server, name, .. } => (EntityKind::Tool, server, name),
             Target::Prompt { server, name } | Target::CompletePrompt { server, name } => {
@@ -186,26 +187,31 @@ impl Target<'_> {
             | Target::Subscribe { server, uri }
             | Target::CompleteResource { server, uri } => (EntityKind::Resource, server, uri),
             Target::Server { server } => {
-                let uid = VOCABULARY.entity(EntityKind::Server, server);
-                return Ok(Entity::new_no_attrs(uid, HashSet::new()));
+                return entity(&VOCABULARY.entity(EntityKind::Server, server), None, Vec::new());
             }
         };
         let key = if kind == EntityKind::Resource { "uri" } else { "name" };
-        let mut attributes = HashMap::from([(key.to_owned(), text(name))]);
+        let mut attributes = vec![(key, Value::from(name))];
         if let Target::Tool { hints, .. } = self {
-            let flags = [
-                ("readOnly", hints.read_only),
-                ("destructive", hints.destructive),
-                ("idempotent", hints.idempotent),
-                ("openWorld", hints.open_world),
-            ];
-            attributes
-                .extend(flags.map(|(key, flag)| (key.to_owned(), RestrictedExpression::new_bool(flag))));
+            attributes.extend([
+                ("readOnly", Value::from(hints.read_only)),
+                ("destructive", Value::from(hints.destructive)),
+                ("idempotent", Value::from(hints.idempotent)),
+                ("openWorld", Value::from(hints.open_world)),
+            ]);
         }
-        let uid = VOCABULARY.entity(kind, format!("{server}/{name}"));
-        let parents = HashSet::from([VOCABULARY.entity(EntityKind::Server, server)]);
-        Entity::new(uid, attributes, parents).map_err(Box::new)
+        let mut id = String::with_capacity(server.as_str().len() + 1 + name.len());
+        id.extend([server.as_str(), "/", name]);
+        let parent = VOCABULARY.entity(EntityKind::Server, server);
+        entity(&VOCABULARY.entity(kind, id), Some(&parent), attributes)
     }
+}
+
+/// An entity of these attributes.
+fn entity(uid: &EntityUid, parent: Option<&EntityUid>, attributes: Vec<(&str, Value)>) -> ast::Entity {
+    let attributes = attributes.into_iter().map(|(key, value)| (key.into(), PartialValue::Value(value)));
+    let parents = parent.into_iter().map(|parent| parent.as_ref().clone()).collect();
+    ast::Entity::new_with_attr_partial_value(uid.as_ref().clone(), attributes, HashSet::new(), parents, [])
 }
 
 #[cfg(test)]
@@ -248,7 +254,7 @@ mod tests {
         let schema = VALIDATOR.schema();
         Entities::from_entities(principal.entities.iter().cloned(), Some(schema))?;
         for target in targets {
-            let entity = target.entity()?;
+            let entity = cedar_policy::Entity::from(target.entity());
             let uid = entity.uid();
             principal.entities.clone().add_entities([entity], Some(schema))?;
             let (principal, action) = (principal.uid.clone(), target.action().clone());
@@ -260,7 +266,7 @@ mod tests {
     #[test]
     fn an_id_is_the_server_then_a_slash_then_the_name() -> Result<(), Box<dyn std::error::Error>> {
         let server: ServerName = "files".parse()?;
-        let tool = Target::Tool { server: &server, name: "a/\"b\"", hints: Hints::default() }.entity()?;
+        let tool = Target::Tool { server: &server, name: "a/\"b\"", hints: Hints::default() }.entity();
         assert_eq!(tool.uid().to_string(), r#"Tool::"files/a/\"b\"""#);
         Ok(())
     }

@@ -124,7 +124,7 @@ struct Confined {
     reason: &'static str,
 }
 
-const CONFINED: [Confined; 4] = [
+const CONFINED: [Confined; 5] = [
     Confined {
         package: "sled",
         name: "sled",
@@ -142,6 +142,13 @@ const CONFINED: [Confined; 4] = [
     Confined {
         package: "cedar-policy",
         name: "cedar_policy",
+        folder: "proto/policy",
+        files: "proto/policy",
+        reason: "everybody decides by the one evaluator",
+    },
+    Confined {
+        package: "cedar-policy-core",
+        name: "cedar_policy_core",
         folder: "proto/policy",
         files: "proto/policy",
         reason: "everybody decides by the one evaluator",

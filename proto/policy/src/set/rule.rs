@@ -1,0 +1,134 @@
+//! One statement, ready to be evaluated.
+//!
+//! Always holds: the condition is Cedar's own, without what a shelf of the index settles by being asked at all: that
+//! a side may be any or is of a type, and which action it is. What involves an entity of the scope is left to Cedar.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use cedar_policy_core::ast::{
+    ActionConstraint, BinaryOp, EntityReference, EntityType, EntityUID, Expr, ExprKind, Literal, Policy,
+    PrincipalOrResourceConstraint, SlotEnv, UnaryOp, ValueKind,
+};
+use cedar_policy_core::evaluator::Evaluator;
+use gantry_model::PolicyName;
+
+use crate::decision::Reason;
+use crate::statement::Statement;
+
+/// No statement is a template, so none has a slot.
+static SLOTS: LazyLock<SlotEnv> = LazyLock::new(HashMap::new);
+
+/// A statement.
+pub(super) struct Rule {
+    pub(super) reason: Reason,
+    pub(super) permits: bool,
+    pub(super) scope: Scope,
+    /// `None`: it applies wherever the index finds it.
+    condition: Option<Expr>,
+}
+
+/// What a request must be, at the least.
+pub(super) struct Scope {
+    pub(super) principal: Key,
+    /// `None`: any.
+    pub(super) actions: Option<Vec<EntityUID>>,
+    pub(super) resource: Key,
+}
+
+/// What one side must be, at the least.
+pub(super) enum Key {
+    Any,
+    Type(EntityType),
+    /// It is this entity, or in it; which of both is for Cedar to say.
+    Entity(EntityUID),
+}
+
+impl Rule {
+    /// The rule of a statement of this policy.
+    pub(super) fn of(name: &PolicyName, statement: &Statement) -> Rule {
+        let policy = &statement.policy;
+        let id = policy.annotation("id").map(Arc::from);
+        let scope = Scope::of(policy.as_ref());
+        Rule {
+            reason: Reason { policy: name.clone(), index: statement.index, id },
+            permits: policy.effect() == cedar_policy::Effect::Permit,
+            condition: condition(policy.as_ref()),
+            scope,
+        }
+    }
+
+    /// Whether it applies to a request that the index found it for; an error says why that cannot be told.
+    pub(super) fn applies(&self, evaluator: &Evaluator<'_>) -> Result<bool, String> {
+        let Some(condition) = &self.condition else { return Ok(true) };
+        match evaluator.interpret(condition, &SLOTS) {
+            Ok(value) => match value.value_kind() {
+                ValueKind::Lit(Literal::Bool(applies)) => Ok(*applies),
+                _ => Err("the condition is neither true nor false".to_owned()),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn condition(policy: &Policy) -> Option<Expr> {
+    use PrincipalOrResourceConstraint::{Any, Is};
+    let (principal, resource) = (policy.principal_constraint(), policy.resource_constraint());
+    let parts = [
+        (!matches!(principal.as_inner(), Any | Is(_))).then(|| principal.as_expr()),
+        (!matches!(resource.as_inner(), Any | Is(_))).then(|| resource.as_expr()),
+        policy.non_scope_constraints().cloned(),
+    ];
+    // As Cedar joins them: a part is evaluated, and may fail, only where those before it are true. The last one is
+    // joined too where it may be no Boolean, because it is in joining that Cedar says so.
+    let mut parts = parts.into_iter().flatten().rev();
+    let last = parts.next()?;
+    let last = if is_boolean(&last) { last } else { Expr::and(Expr::val(true), last) };
+    Some(parts.fold(last, |right, left| Expr::and(left, right)))
+}
+
+/// Whether an expression is true or false wherever it does not fail.
+fn is_boolean(expression: &Expr) -> bool {
+    match expression.expr_kind() {
+        ExprKind::And { .. } | ExprKind::Or { .. } | ExprKind::HasAttr { .. } => true,
+        ExprKind::Like { .. } | ExprKind::Is { .. } => true,
+        ExprKind::UnaryApp { op, .. } => matches!(op, UnaryOp::Not),
+        ExprKind::BinaryApp { op, .. } => {
+            matches!(op, BinaryOp::Eq | BinaryOp::In | BinaryOp::Less | BinaryOp::LessEq | BinaryOp::Contains)
+        }
+        _ => false,
+    }
+}
+
+impl Scope {
+    fn of(policy: &Policy) -> Scope {
+        Scope {
+            principal: Key::of(policy.principal_constraint().as_inner()),
+            actions: match policy.action_constraint() {
+                ActionConstraint::Any => None,
+                ActionConstraint::Eq(action) => Some(vec![action.as_ref().clone()]),
+                // No action of the schema is in another, so a list names all that it lets match.
+                ActionConstraint::In(actions) => {
+                    Some(actions.iter().map(|action| action.as_ref().clone()).collect())
+                }
+            },
+            resource: Key::of(policy.resource_constraint().as_inner()),
+        }
+    }
+}
+
+impl Key {
+    fn of(constraint: &PrincipalOrResourceConstraint) -> Key {
+        match constraint {
+            PrincipalOrResourceConstraint::Any => Key::Any,
+            PrincipalOrResourceConstraint::Is(name) => Key::Type(name.as_ref().clone()),
+            PrincipalOrResourceConstraint::Eq(reference)
+            | PrincipalOrResourceConstraint::In(reference)
+            | PrincipalOrResourceConstraint::IsIn(_, reference) => match reference {
+                EntityReference::EUID(uid) => Key::Entity(uid.as_ref().clone()),
+                // A template was refused before; Cedar would say so again.
+                EntityReference::Slot(_) => Key::Any,
+            },
+        }
+    }
+}
