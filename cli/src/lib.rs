@@ -51,6 +51,7 @@ use verb::login::Login;
 use verb::node::Node;
 use verb::policy::Policy;
 use verb::revoke::Revoke;
+use verb::rollout::Rollout;
 use verb::status::Status;
 use verb::tool::Tool;
 
@@ -73,6 +74,8 @@ enum Verb {
     Diff(Diff),
     Get(Get),
     Delete(Delete),
+    #[command(subcommand)]
+    Rollout(Rollout),
     #[command(subcommand)]
     Tool(Tool),
     #[command(subcommand)]
@@ -141,6 +144,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Diff(verb) => verb.run().await,
             Verb::Get(verb) => verb.run().await,
             Verb::Delete(verb) => verb.run().await,
+            Verb::Rollout(verb) => verb.run().await,
             Verb::Tool(verb) => verb.run().await,
             Verb::Catalog(verb) => verb.run().await,
             Verb::Key(verb) => verb.run().await,

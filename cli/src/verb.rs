@@ -23,5 +23,6 @@ pub(crate) mod login;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod revoke;
+pub(crate) mod rollout;
 pub(crate) mod status;
 pub(crate) mod tool;

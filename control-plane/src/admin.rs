@@ -25,6 +25,7 @@ mod read;
 mod records;
 mod rejection;
 mod revoke;
+mod rollout;
 mod status;
 mod subject;
 mod tools;
@@ -315,5 +316,29 @@ impl Admin for AdminService {
     ) -> Result<Response<DeleteAdminIssuerResponse>, Status> {
         let (call, request) = self.enter(request).await?;
         issuers::delete(&call, &request).await.map(Response::new)
+    }
+
+    async fn begin_rollout(
+        &self,
+        request: Request<BeginRolloutRequest>,
+    ) -> Result<Response<BeginRolloutResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        rollout::begin(&call, request).await.map(Response::new)
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<ListRolloutsRequest>,
+    ) -> Result<Response<ListRolloutsResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        rollout::list(&call, &request).map(Response::new)
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<ChangeRolloutRequest>,
+    ) -> Result<Response<ChangeRolloutResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        rollout::change(&call, request).await.map(Response::new)
     }
 }

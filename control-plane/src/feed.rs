@@ -16,9 +16,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_control_state::{Change, Digests, State};
+use gantry_model::digest::Digest;
 use gantry_model::record::RecordKey;
-use gantry_model::{Ban, Revision, TenantName};
+use gantry_model::{Ban, Revision, Scope, TenantName};
 use tokio::sync::watch;
+
+use crate::rollout::{Laid, Overlays};
 
 /// Changes that are remembered. Values are shared with the state, so this bounds the memory of replaced values and of
 /// a coalesced answer; a node that is further behind is served faster by a snapshot.
@@ -48,15 +51,24 @@ pub struct View {
     pub revision: Revision,
     /// The state. Cloning it takes constant time.
     pub state: State,
+    /// What rollouts that run in it make of it, for nodes in their stages.
+    pub(crate) overlays: Overlays,
 }
 
 /// What changed since a revision.
 #[derive(Debug, Clone)]
 pub struct Since {
-    /// The digests of what nodes held at it.
-    pub before: Digests,
+    /// What nodes held at it.
+    pub(crate) before: Past,
     /// The last change of each key, in the order of the keys.
     pub changes: Vec<Change>,
+}
+
+/// What nodes held at a revision.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Past {
+    pub(crate) digests: Digests,
+    pub(crate) overlays: Overlays,
 }
 
 /// What changed of bans.
@@ -74,6 +86,7 @@ struct Inner {
     ring: Mutex<Ring>,
     newest: watch::Sender<Revision>,
     urgent: watch::Sender<Revision>,
+    rollouts: watch::Sender<Revision>,
 }
 
 /// INVARIANT: `revisions` holds every change with `floor < revision <= view.revision`, in order.
@@ -81,9 +94,9 @@ struct Inner {
 struct Ring {
     view: View,
     floor: Revision,
-    floor_digests: Digests,
-    /// With the digests after it.
-    revisions: VecDeque<(Revision, Arc<[Change]>, Digests)>,
+    floor_past: Past,
+    /// With what nodes held after it.
+    revisions: VecDeque<(Revision, Arc<[Change]>, Past)>,
     changes: usize,
     /// Changes of bans with `bans_floor < revision <= view.revision`, in order.
     bans: VecDeque<(Revision, Change)>,
@@ -95,8 +108,8 @@ struct Ring {
 impl Feed {
     /// A feed of an empty state at [`Revision::NONE`].
     pub fn new() -> Self {
-        let [newest, urgent] = [(); 2].map(|()| watch::Sender::new(Revision::NONE));
-        Self { inner: Arc::new(Inner { ring: Mutex::default(), newest, urgent }) }
+        let [newest, urgent, rollouts] = [(); 3].map(|()| watch::Sender::new(Revision::NONE));
+        Self { inner: Arc::new(Inner { ring: Mutex::default(), newest, urgent, rollouts }) }
     }
 
     /// Takes in an applied revision: the changes since the one before it, and the state that they led to. Revisions
@@ -106,27 +119,34 @@ impl Feed {
         if revision <= ring.view.revision {
             return;
         }
-        let digests = state.digests().clone();
         let is_denial = ring.note_denials(revision, &changes, &state);
-        ring.view = View { revision, state };
+        let overlays = ring.view.overlays.after(&state, Some(&changes));
+        let is_other = !overlays.are_of_the_same(&ring.view.overlays);
+        let past = Past { digests: state.digests().clone(), overlays: overlays.clone() };
+        ring.view = View { revision, state, overlays };
         let is_urgent = ring.note_bans(revision, &changes) || is_denial;
         if !changes.is_empty() {
             ring.changes += changes.len();
-            ring.revisions.push_back((revision, changes.into(), digests));
+            ring.revisions.push_back((revision, changes.into(), past));
         }
         ring.forget_oldest();
         drop(ring);
         if is_urgent {
             self.inner.urgent.send_replace(revision);
         }
+        if is_other {
+            self.inner.rollouts.send_replace(revision);
+        }
         self.inner.newest.send_replace(revision);
     }
 
     /// Starts again from a state whose past is not known: at start, and after a checkpoint was installed.
     pub fn reset(&self, revision: Revision, state: State) {
-        let (floor, floor_digests) = (revision, state.digests().clone());
-        let view = View { revision, state };
-        *self.ring() = Ring { view, floor, floor_digests, bans_floor: floor, ..Ring::default() };
+        let overlays = Overlays::default().after(&state, None);
+        let floor_past = Past { digests: state.digests().clone(), overlays: overlays.clone() };
+        let (floor, view) = (revision, View { revision, state, overlays });
+        *self.ring() = Ring { view, floor, floor_past, bans_floor: floor, ..Ring::default() };
+        self.inner.rollouts.send_replace(revision);
         self.inner.urgent.send_replace(revision);
         self.inner.newest.send_replace(revision);
     }
@@ -145,7 +165,7 @@ impl Feed {
     /// `revision` is newer than the newest (its past is another).
     pub fn since(&self, revision: Revision) -> Option<Since> {
         let ring = self.ring();
-        let before = ring.digests_at(revision)?;
+        let before = ring.past_at(revision)?;
         let newer = ring.revisions.iter().skip_while(|(of, ..)| *of <= revision);
         let newer: Vec<_> = newer.map(|(_, changes, _)| Arc::clone(changes)).collect();
         // Coalescing may take a while; the state machine must not wait for it.
@@ -157,9 +177,14 @@ impl Feed {
         Some(Since { before, changes: last.into_values().cloned().collect() })
     }
 
-    /// The digests of what nodes held at a revision, as far back as changes are remembered.
-    pub fn digests_at(&self, revision: Revision) -> Option<Digests> {
-        self.ring().digests_at(revision)
+    /// What nodes held at a revision, as far back as changes are remembered.
+    pub(crate) fn past_at(&self, revision: Revision) -> Option<Past> {
+        self.ring().past_at(revision)
+    }
+
+    /// Tells of each newer revision at which a rollout began or ended; several may arrive as one.
+    pub(crate) fn subscribe_to_rollouts(&self) -> watch::Receiver<Revision> {
+        self.inner.rollouts.subscribe()
     }
 
     /// Tells of each newer revision that bans something, lifts a ban or denies something; several may arrive as one.
@@ -201,14 +226,33 @@ impl Feed {
     }
 }
 
+impl View {
+    /// What a node is served beyond the state.
+    pub(crate) fn laid(&self, node: &str, scope: &Scope) -> Laid {
+        self.overlays.laid(node, scope, self.state.digests())
+    }
+}
+
+impl Past {
+    /// What a node was served beyond the state.
+    pub(crate) fn laid(&self, node: &str, scope: &Scope) -> Laid {
+        self.overlays.laid(node, scope, &self.digests)
+    }
+
+    /// The digest of what a node held.
+    pub(crate) fn digest(&self, node: &str, scope: &Scope) -> Digest {
+        self.laid(node, scope).over(self.digests.of(scope))
+    }
+}
+
 impl Ring {
-    fn digests_at(&self, revision: Revision) -> Option<Digests> {
+    fn past_at(&self, revision: Revision) -> Option<Past> {
         if revision < self.floor || revision > self.view.revision {
             return None;
         }
         let upto = self.revisions.partition_point(|(of, ..)| *of <= revision);
         let last = upto.checked_sub(1).and_then(|last| self.revisions.get(last));
-        Some(last.map_or(&self.floor_digests, |(_, _, digests)| digests).clone())
+        Some(last.map_or(&self.floor_past, |(_, _, past)| past).clone())
     }
 
     /// Remembers what of the changes is urgent. Says whether anything is.
@@ -235,10 +279,10 @@ impl Ring {
 
     fn forget_oldest(&mut self) {
         while self.changes > CHANGES_MAX || self.revisions.len() > REVISIONS_MAX {
-            let Some((revision, changes, digests)) = self.revisions.pop_front() else {
+            let Some((revision, changes, past)) = self.revisions.pop_front() else {
                 return;
             };
-            (self.floor, self.floor_digests) = (revision, digests);
+            (self.floor, self.floor_past) = (revision, past);
             self.changes -= changes.len();
         }
     }

@@ -1,5 +1,5 @@
 //! What this process knows of the nodes, in memory: who is connected and how far, when revisions came, which servers
-//! could not be asked, and which offer now this, now that.
+//! could not be asked, which offer now this, now that, and how rollouts go.
 //!
 //! Always holds: everything here is bounded and can be lost; after a start it fills again as nodes connect. Nothing
 //! here is configuration.
@@ -29,7 +29,11 @@ pub(crate) use nodes::{Arrival, FleetFull, Nodes, Ticket};
 pub(crate) use place::{Place, PlaceError};
 pub(crate) use progress::{Progress, Standing};
 pub(crate) use timeline::Timeline;
+#[cfg(test)]
+pub(crate) use told::Seen;
 pub(crate) use told::{NodeView, Problem, labels};
+
+use crate::rollout::Rollouts;
 
 /// How long after its start a process does not know yet who is there: longer than any pause that a node makes before
 /// it connects again (15 s).
@@ -42,6 +46,7 @@ pub(crate) struct Fleet {
     pub(crate) timeline: Timeline,
     pub(crate) failures: Failures,
     pub(crate) flapping: Flapping,
+    pub(crate) rollouts: Rollouts,
     settled_at: Instant,
 }
 
@@ -53,6 +58,7 @@ impl Fleet {
             timeline: Timeline::default(),
             failures: Failures::default(),
             flapping: Flapping::default(),
+            rollouts: Rollouts::default(),
             settled_at: now + SETTLING,
         }
     }

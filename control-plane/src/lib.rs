@@ -18,6 +18,7 @@ mod options;
 mod peer;
 mod plane;
 mod revoked;
+mod rollout;
 mod services;
 #[cfg(test)]
 mod simulation;

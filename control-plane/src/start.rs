@@ -234,6 +234,7 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
     });
     let services = serve(plane.clone(), bound.listener, secured.as_ref(), options)?;
     plane.tasks.spawn(keep_time(plane.clone()));
+    plane.tasks.spawn(crate::rollout::watch(plane.clone()));
     if let Some(secured) = secured {
         plane.tasks.spawn(revoked::follow(plane.clone(), secured.trust.clone()));
         plane.tasks.spawn(secured.renew(plane.clone()));

@@ -17,6 +17,7 @@
 //! A node with a certificate is known by the name in it, and takes no other. Without TLS all nodes share a token.
 
 mod catalogs;
+mod counting;
 mod intake;
 mod members;
 mod rejection;

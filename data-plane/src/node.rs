@@ -24,6 +24,7 @@ use crate::mcp::session::Ended;
 use crate::mesh::Mesh;
 use crate::narrowing::{NarrowingError, Narrowings};
 use crate::sync::contact::Contact;
+use crate::sync::counting::Counting;
 use crate::upstream::Upstreams;
 use crate::upstream::discovery::Wakeup;
 
@@ -37,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) bans: Arc<Bans>,
     /// What is denied ahead of the configuration.
     narrowings: Narrowings,
+    /// Of which tenants the control plane is told how many calls they had.
+    pub(crate) counting: Counting,
     pub(crate) audit: Audit,
     pub(crate) upstreams: Upstreams,
     pub(crate) discovery: Wakeup,
@@ -70,6 +73,7 @@ impl Node {
             contact: Contact::default(),
             bans: Arc::default(),
             narrowings: Narrowings::default(),
+            counting: Counting::default(),
             audit,
             upstreams,
             discovery,

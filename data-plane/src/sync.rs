@@ -8,6 +8,7 @@
 pub(crate) mod choice;
 mod connection;
 pub(crate) mod contact;
+pub(crate) mod counting;
 pub(crate) mod last_known_good;
 mod reader;
 mod staleness;

@@ -2,6 +2,8 @@
 //!
 //! Always holds: every member listens on a free port of loopback, a new one at each start, and tells the others.
 
+pub mod node;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

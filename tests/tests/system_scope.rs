@@ -8,24 +8,13 @@ use std::time::Duration;
 use gantry_tests::agent::{Agent, Events, LEGACY, Message, Protocol};
 use gantry_tests::eventually::eventually;
 use gantry_tests::fixture;
-use gantry_tests::members::{DEADLINE, Error, Member, Members, done, write_secret};
-use gantry_tests::process::{Running, Stream};
+use gantry_tests::members::node::{Node, add, tenant};
+use gantry_tests::members::{DEADLINE, Error, Member, Members, done};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 /// Until what a tenant that moved has under way is cut; a call would end by itself after a minute.
 const CUT_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// A tenant with one server, one endpoint and one agent who may do everything.
-fn tenant(name: &str, server: &str, regions: &str) -> String {
-    format!(
-        "kind: Tenant\nname: {name}\nspec: {{regions: [{regions}]}}\n---\n\
-         kind: Server\ntenant: {name}\nname: files\nspec: {{url: \"{server}\"}}\n---\n\
-         kind: Endpoint\ntenant: {name}\nname: main\nspec: {{servers: [files]}}\n---\n\
-         kind: Agent\ntenant: {name}\nname: bot\n---\n\
-         kind: Policy\ntenant: {name}\nname: all\nspec: {{cedar: \"permit(principal, action, resource);\"}}\n"
-    )
-}
 
 async fn apply(members: &Members, member: &Member, name: &str, text: &str) -> Result<(), Error> {
     let file = members.path(&format!("{name}.yaml"));
@@ -36,47 +25,6 @@ async fn apply(members: &Members, member: &Member, name: &str, text: &str) -> Re
 async fn key(members: &Members, member: &Member, tenant: &str) -> Result<String, Error> {
     let made = ["key", "create", "--agent", "bot", "--tenant", tenant];
     Ok(done(member.admin(members, &made).await?)?.stdout.trim().to_owned())
-}
-
-/// A node, and how it is started again.
-struct Node<'a> {
-    members: &'a Members,
-    name: &'static str,
-    control_plane: SocketAddr,
-}
-
-impl Node<'_> {
-    /// Joins with a token for these labels.
-    async fn join(&self, at: &Member, labels: &[&str]) -> Result<(Running, SocketAddr), Error> {
-        let token = [&["cluster", "token", "--role", "node"], labels].concat();
-        let token = done(at.admin(self.members, &token).await?)?;
-        write_secret(&self.members.path(&format!("{}.token", self.name)), &token.stdout)?;
-        self.run().await
-    }
-
-    async fn run(&self) -> Result<(Running, SocketAddr), Error> {
-        let path = |what: &str| self.members.path(&format!("{}.{what}", self.name));
-        let mut node =
-            self.members.gantry(&["data-plane", "run", "--output", "json", "--name", self.name])?;
-        node.args(["--listen", "127.0.0.1:0", "--control-plane", &self.control_plane.to_string()]);
-        node.arg("--join-token-file").arg(path("token")).arg("--data-dir").arg(path("data"));
-        let line = |stream, line: &str| (stream == Stream::Out).then(|| line.to_owned());
-        let (running, line) = Running::start(node, DEADLINE, line).await?;
-        let ready: Value = serde_json::from_str(&line)?;
-        Ok((running, ready["address"].as_str().ok_or("an address")?.parse()?))
-    }
-}
-
-/// What a node answers to a call of a tenant's tool: status, and the sum or the code and message of the error.
-async fn add(node: SocketAddr, tenant: &str, key: &str) -> Option<(u16, Value, Value)> {
-    let url = format!("http://{node}/{tenant}/main/mcp");
-    let mut agent = Agent::connect(&url, Protocol::Http1).await.ok()?;
-    let answer = agent.ask(&Message::call("add", json!({"a": 2, "b": 3})).with_key(key)).await.ok()?;
-    let message = answer.messages().pop().unwrap_or_else(|| answer.json());
-    match message.pointer("/result/structuredContent/sum") {
-        Some(sum) => Some((answer.status, sum.clone(), Value::Null)),
-        None => Some((answer.status, message["error"]["code"].clone(), message["error"]["message"].clone())),
-    }
 }
 
 /// Waits until a node serves a tenant, or answers for it as for one that never was.
@@ -134,9 +82,9 @@ async fn a_node_holds_what_its_token_and_the_regions_of_tenants_say() -> Result<
     // Who is for whom is decided by the control plane, and a node of one tenant follows any member.
     let refused = one.admin(&members, &["cluster", "token", "--role", "node", "--tenant", "acmee"]).await?;
     assert!(refused.stderr.contains("there is no Tenant acmee; did you mean acme?"), "{}", refused.stderr);
-    let of_acme = Node { members: &members, name: "of-acme", control_plane: two.address };
+    let of_acme = Node::new(&members, "of-acme", &[&two]);
     let (eu, at_eu) = of_acme.join(&one, &["--tenant", "acme", "--region", "eu"]).await?;
-    let in_us = Node { members: &members, name: "in-us", control_plane: one.address };
+    let in_us = Node::new(&members, "in-us", &[&one]);
     let (us, at_us) = in_us.join(&one, &["--region", "us"]).await?;
     served(at_eu, "acme", &acme, true).await;
     served(at_eu, "birch", &birch, false).await;

@@ -1,16 +1,20 @@
-//! `gantry delete`: by kind and name, or what a file set names; one change.
+//! `gantry delete`: by kind and name, or what a file set names; one change, with `--rollout` on some nodes first.
 
 use gantry_model::resource::Kind;
-use gantry_wire::admin_v1::DeleteRequest;
+use gantry_wire::admin_v1::{BeginRolloutRequest, DeleteRequest, Problem};
 use gantry_wire::resource_v1::ResourceId;
 
 use super::get::{KindOrAll, parse_kind};
+use super::rollout::{StageFlags, begun};
 use crate::admin::Admin;
 use crate::change::{self, Changed, WriteFlags, title};
 use crate::context::AdminAccess;
 use crate::documents::{DocumentSet, OptionalFileFlag, problem_line};
 use crate::failure::{Exit, Failure};
 use crate::output;
+
+/// What helps where something is not deleted.
+const NEXT: &str = "`gantry get all` shows what is stored";
 
 /// Delete a resource, or every resource that a file set names, as one change.
 #[derive(Debug, clap::Args)]
@@ -25,6 +29,8 @@ pub(crate) struct Delete {
     tenant: Option<String>,
     #[command(flatten)]
     file: OptionalFileFlag,
+    #[command(flatten)]
+    stages: StageFlags,
     #[command(flatten)]
     write: WriteFlags,
 }
@@ -42,22 +48,26 @@ impl Delete {
             None => vec![self.id(&access)?],
         };
         let admin = Admin::connect(&access).await?;
-        let next = "`gantry get all` shows what is stored";
-        let request = DeleteRequest { ids: ids.clone(), expected_revision: self.write.expect };
-        let answer = admin.ask(admin.service().delete(request), next).await?;
+        let expected_revision = self.write.expect;
+        if self.stages.is_asked() {
+            let deletes = ids.clone();
+            let change = BeginRolloutRequest { deletes, expected_revision, ..BeginRolloutRequest::default() };
+            let answer = self.stages.begin(&admin, change, NEXT).await?;
+            return match answer.problems.is_empty() {
+                true => begun(&admin, &answer, &self.write.report).await,
+                false => Err(not_deleted(set.as_ref(), &ids, &answer.problems)),
+            };
+        }
+        let request = DeleteRequest { ids: ids.clone(), expected_revision };
+        let answer = admin.ask(admin.service().delete(request), NEXT).await?;
         for warning in &answer.warnings {
             output::warn(&output::visible(warning));
         }
-        if answer.problems.is_empty() {
-            let results = answer.results.iter().map(Changed::from).collect();
-            return change::report(&admin, answer.revision, results, &self.write.report).await;
+        if !answer.problems.is_empty() {
+            return Err(not_deleted(set.as_ref(), &ids, &answer.problems));
         }
-        if let Some(set) = &set {
-            return Err(set.not_deleted(&answer.problems));
-        }
-        let label = ids.first().map(|id| title(&id.kind, &id.tenant, &id.name)).unwrap_or_default();
-        let lines = answer.problems.iter().map(|problem| problem_line(&label, problem)).collect();
-        Err(Failure::error("nothing was deleted", next).with_details(lines))
+        let results = answer.results.iter().map(Changed::from).collect();
+        change::report(&admin, answer.revision, results, &self.write.report).await
     }
 
     fn id(&self, access: &AdminAccess) -> Result<ResourceId, Failure> {
@@ -76,4 +86,14 @@ impl Delete {
         };
         Ok(ResourceId { kind: kind.to_string(), tenant, name })
     }
+}
+
+/// A file set says where each problem stands; a name that was typed is its own place.
+fn not_deleted(set: Option<&DocumentSet>, ids: &[ResourceId], problems: &[Problem]) -> Failure {
+    if let Some(set) = set {
+        return set.not_deleted(problems);
+    }
+    let label = ids.first().map(|id| title(&id.kind, &id.tenant, &id.name)).unwrap_or_default();
+    let lines = problems.iter().map(|problem| problem_line(&label, problem)).collect();
+    Failure::error("nothing was deleted", NEXT).with_details(lines)
 }

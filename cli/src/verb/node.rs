@@ -81,6 +81,9 @@ struct ScopeView {
     /// Those of them that may be there, beside those that may be anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<String>,
+    /// Free ones, by which stages of rollouts name nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<String>,
 }
 
 /// What a node refused, and serves in an older form.
@@ -235,7 +238,8 @@ impl ScopeView {
     fn of(labels: Option<&NodeLabels>) -> ScopeView {
         let region = labels.map(|labels| labels.region.clone()).filter(|region| !region.is_empty());
         let tenants = labels.map(|labels| labels.tenants.clone()).unwrap_or_default();
-        ScopeView { everything: labels.is_none(), tenants, region }
+        let free = labels.map(|labels| labels.labels.clone()).unwrap_or_default();
+        ScopeView { everything: labels.is_none(), tenants, region, labels: free }
     }
 }
 
@@ -249,8 +253,12 @@ impl fmt::Display for ScopeView {
             false => formatter.write_str(&self.tenants.join(", "))?,
         }
         match &self.region {
-            Some(region) => write!(formatter, " in {region}"),
-            None => formatter.write_str(" without regions"),
+            Some(region) => write!(formatter, " in {region}")?,
+            None => formatter.write_str(" without regions")?,
+        }
+        match self.labels.is_empty() {
+            true => Ok(()),
+            false => write!(formatter, " ({})", self.labels.join(", ")),
         }
     }
 }
@@ -287,12 +295,16 @@ mod tests {
             urgent_revision: 41,
             refused_revision: 41,
             problems: vec![problem("acme", ""), problem("globex", "Policy x")],
-            labels: Some(NodeLabels { tenants: vec!["acme".to_owned()], region: "eu".to_owned() }),
+            labels: Some(NodeLabels {
+                tenants: vec!["acme".to_owned()],
+                region: "eu".to_owned(),
+                labels: vec!["canary".to_owned()],
+            }),
         };
         let view = NodeView::new(&node, 42);
         let text = "\
 edge-1 connected
-  holds        acme in eu
+  holds        acme in eu (canary)
   revision     40, 2 behind
   revocations  in force up to revision 41
   applied in   1.2 ms
@@ -309,7 +321,7 @@ edge-1 connected
         let row = [
             "edge-1",
             "connected",
-            "acme in eu",
+            "acme in eu (canary)",
             "40",
             "2",
             "1.2 ms",

@@ -11,6 +11,7 @@ use gantry_model::admin::Role;
 use gantry_model::{Revision, TenantName};
 
 use crate::feed::View;
+use crate::rollout::Overlays;
 
 /// What a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,9 @@ pub(crate) const RULES: &[Rule] = &[
     rule("PutAdminIssuer", Permission::Administer, "say whose tokens prove admins"),
     rule("ListAdminIssuers", Permission::Administer, "list whose tokens prove admins"),
     rule("DeleteAdminIssuer", Permission::Administer, "say whose tokens prove admins"),
+    rule("BeginRollout", Permission::Change, "begin rollouts"),
+    rule("ListRollouts", Permission::Look, "see rollouts"),
+    rule("ChangeRollout", Permission::Change, "promote or abort rollouts"),
 ];
 
 impl Permission {
@@ -164,7 +168,8 @@ impl Reach {
         let Reach::Tenants(tenants) = self else { return view };
         let state: State = view.state.only(tenants);
         let revision = state.tenant_revisions().last().copied().unwrap_or(Revision::NONE);
-        View { revision, state }
+        // Admins read what is stored, not what nodes are served.
+        View { revision, state, overlays: Overlays::default() }
     }
 }
 

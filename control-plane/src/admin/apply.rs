@@ -18,18 +18,19 @@ use super::call::Call;
 use super::endpoints;
 use super::policy::{Applied, Judgement, judge};
 use super::rejection::{broken_off, problems, unreadable};
+use super::rollout;
 use crate::feed::View;
 
 /// Most warnings about one change; nobody reads further.
 const WARNINGS_MAX: usize = 100;
 
-type Results = Vec<(ResourceId, ChangeKind)>;
+pub(super) type Results = Vec<(ResourceId, ChangeKind)>;
 
 /// What a command would do.
-struct Draft {
-    before: State,
-    after: State,
-    results: Results,
+pub(super) struct Draft {
+    pub(super) before: State,
+    pub(super) after: State,
+    pub(super) results: Results,
 }
 
 pub(super) async fn apply(call: &Call, request: ApplyRequest) -> Result<ApplyResponse, Status> {
@@ -48,8 +49,14 @@ pub(super) async fn apply(call: &Call, request: ApplyRequest) -> Result<ApplyRes
     let unseen = ids.iter().filter(|id| id.kind == Kind::Tenant && !call.reach.has(&id.tenant));
     call.may_touch_tenants("make", unseen)?;
     let command = call.guarded(Command::Apply(resources.clone()));
-    let view = call.view();
+    let mut view = call.view();
     let against = view.revision.0;
+    let mut notes = Vec::new();
+    if request.dry_run {
+        // Also of what a rollout has in its hands; an apply would be told to let it end first.
+        notes = rollout::notes(&view.state, &ids);
+        view.state = view.state.without_rollouts();
+    }
     let draft = match draft(call, view, &command) {
         Ok(draft) => draft,
         Err(refusals) => return Ok(refused(problems(refusals))),
@@ -60,8 +67,9 @@ pub(super) async fn apply(call: &Call, request: ApplyRequest) -> Result<ApplyRes
     if !judgement.problems.is_empty() {
         return Ok(refused(judgement.problems));
     }
-    let warnings = judgement.warnings;
+    let mut warnings = judgement.warnings;
     if request.dry_run {
+        warnings.extend(notes);
         let results = draft.results.iter().map(|result| with_before(result, &draft.before)).collect();
         return Ok(ApplyResponse { revision: 0, results, problems: Vec::new(), warnings, against });
     }
@@ -115,7 +123,7 @@ pub(super) async fn delete(call: &Call, request: DeleteRequest) -> Result<Delete
 }
 
 /// Reads every element, or tells what is wrong with each that cannot be read.
-fn read_all<'a, Message, Read>(messages: &'a [Message]) -> Result<Vec<Read>, Vec<Problem>>
+pub(super) fn read_all<'a, Message, Read>(messages: &'a [Message]) -> Result<Vec<Read>, Vec<Problem>>
 where
     Read: TryFrom<&'a Message, Error = WireError>,
 {
@@ -131,7 +139,7 @@ where
 }
 
 /// Applies a command to a copy of what its author may see of the state.
-fn draft(call: &Call, view: View, command: &Command) -> Result<Draft, Vec<Refusal>> {
+pub(super) fn draft(call: &Call, view: View, command: &Command) -> Result<Draft, Vec<Refusal>> {
     let before = view.state;
     let mut after = before.clone();
     let newest = call.plane.consensus.feed().latest().revision.max(view.revision);
@@ -141,7 +149,7 @@ fn draft(call: &Call, view: View, command: &Command) -> Result<Draft, Vec<Refusa
     }
 }
 
-async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Status> {
+pub(super) async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Judgement, Status> {
     let changed = draft.results.iter().map(|(id, _)| id.kind);
     if !changed.chain(documents.iter().map(|(document, _)| document.id().kind)).any(is_judged) {
         return Ok(Judgement::default());
@@ -172,7 +180,7 @@ fn is_judged(kind: Kind) -> bool {
     }
 }
 
-fn applied((id, change): &(ResourceId, ChangeKind)) -> AppliedResource {
+pub(super) fn applied((id, change): &(ResourceId, ChangeKind)) -> AppliedResource {
     let change = match change {
         ChangeKind::Created => Change::Created,
         ChangeKind::Updated => Change::Updated,

@@ -27,25 +27,26 @@ fn kind(text: &str) -> &'static str {
     text.parse::<gantry_model::Kind>().map_or("(no kind)", gantry_model::Kind::as_str)
 }
 
+fn kind_of(resource: &gantry_wire::resource_v1::Resource) -> &'static str {
+    use gantry_wire::resource_v1::resource::Spec;
+    match resource.spec {
+        Some(Spec::TenantSpec(_)) => "Tenant",
+        Some(Spec::ServerSpec(_)) => "Server",
+        Some(Spec::EndpointSpec(_)) => "Endpoint",
+        Some(Spec::AgentSpec(_)) => "Agent",
+        Some(Spec::PolicySpec(_)) => "Policy",
+        Some(Spec::LimitSpec(_)) => "Limit",
+        Some(Spec::CredentialSpec(_)) => "Credential",
+        Some(Spec::ProviderSpec(_)) => "Provider",
+        None => "(no kind)",
+    }
+}
+
 impl Asked for ApplyRequest {
     fn subject(&self) -> Subject {
-        let kind = |resource: &gantry_wire::resource_v1::Resource| {
-            use gantry_wire::resource_v1::resource::Spec;
-            match resource.spec {
-                Some(Spec::TenantSpec(_)) => "Tenant",
-                Some(Spec::ServerSpec(_)) => "Server",
-                Some(Spec::EndpointSpec(_)) => "Endpoint",
-                Some(Spec::AgentSpec(_)) => "Agent",
-                Some(Spec::PolicySpec(_)) => "Policy",
-                Some(Spec::LimitSpec(_)) => "Limit",
-                Some(Spec::CredentialSpec(_)) => "Credential",
-                Some(Spec::ProviderSpec(_)) => "Provider",
-                None => "(no kind)",
-            }
-        };
         Subject {
             tenants: self.resources.iter().map(|resource| resource.tenant.clone()).collect(),
-            names: self.resources.iter().map(|resource| (kind(resource), resource.name.clone())).collect(),
+            names: self.resources.iter().map(|resource| (kind_of(resource), resource.name.clone())).collect(),
             expected: self.expected_revision,
             dry_run: self.dry_run,
         }
@@ -60,6 +61,41 @@ impl Asked for DeleteRequest {
             expected: self.expected_revision,
             dry_run: false,
         }
+    }
+}
+
+impl Asked for BeginRolloutRequest {
+    fn subject(&self) -> Subject {
+        let applied = self.resources.iter();
+        let deleted = self.deletes.iter();
+        let tenants = applied.clone().map(|resource| &resource.tenant);
+        let names = applied.map(|resource| (kind_of(resource), resource.name.clone()));
+        Subject {
+            tenants: tenants.chain(deleted.clone().map(|id| &id.tenant)).cloned().collect(),
+            names: names.chain(deleted.map(|id| (kind(&id.kind), id.name.clone()))).collect(),
+            expected: self.expected_revision,
+            dry_run: false,
+        }
+    }
+}
+
+impl Asked for ListRolloutsRequest {
+    fn subject(&self) -> Subject {
+        of(&self.tenant, &[])
+    }
+}
+
+impl Asked for ChangeRolloutRequest {
+    fn subject(&self) -> Subject {
+        use change_rollout_request::Change;
+        // What is written as the reason is free text.
+        let act = match &self.change {
+            Some(Change::Promote(step)) if *step == i32::from(RolloutStep::All) => "promote-to-all",
+            Some(Change::Promote(_)) => "promote",
+            Some(Change::Abort(_)) => "abort",
+            None => "",
+        };
+        of(&self.tenant, &[("rollout", act)])
     }
 }
 

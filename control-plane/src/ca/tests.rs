@@ -59,7 +59,8 @@ fn a_certificate_says_what_the_authority_decided_and_nothing_that_the_request_as
     let request = params.serialize_request(&key)?;
 
     let now = SystemTime::now();
-    let labels = Labels { tenants: ["acme".parse()?].into(), region: Some("eu".parse()?) };
+    let labels =
+        Labels { tenants: ["acme".parse()?].into(), region: Some("eu".parse()?), ..Labels::default() };
     let chain = ca.issue(request.der(), (&node(&ca), &labels), now)?;
     assert_eq!(chain[1..], [ca.certificate().clone()]);
     let peer = Peer::read(&chain[0])?;

@@ -1,8 +1,8 @@
 //! Which changes may refuse what was allowed, so that nodes are told of them ahead of what they have to wait for.
 //!
 //! Always holds: a change that adds a `forbid`, takes a `permit` away, or takes away an agent, a group of an agent, a
-//! server, an endpoint or a tenant is among them. A change that is among them and refuses nothing costs a message:
-//! what nodes are told can only refuse more.
+//! server, an endpoint or a tenant is among them, and so is every step of a rollout. A change that is among them and
+//! refuses nothing costs a message: what nodes are told can only refuse more.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,10 @@ pub(super) fn tenants(before: &State, changes: &[Change], after: &State) -> BTre
         // INVARIANT: the state's keys are keys of records.
         let Ok(key) = change.key.parse::<RecordKey>() else { continue };
         let Some(tenant) = key.tenant() else { continue };
-        if !tenants.contains(tenant) && may_deny(spec(before, &key), &key, spec(after, &key)) {
+        // What nodes in its stages are served changes with a rollout's record: also what it allowed is taken back so.
+        let is_rollout = key.kind() == RecordKind::Rollout;
+        if !tenants.contains(tenant) && (is_rollout || may_deny(spec(before, &key), &key, spec(after, &key)))
+        {
             tenants.insert(tenant.clone());
         }
         if tenants.len() > TENANTS_MAX {

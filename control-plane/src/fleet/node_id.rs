@@ -20,6 +20,13 @@ impl NodeId {
     const BYTES_MAX: usize = 128;
 }
 
+impl NodeId {
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for NodeId {
     type Err = NodeIdError;
 

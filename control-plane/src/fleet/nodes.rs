@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gantry_model::{Revision, Scope};
+use gantry_model::{Revision, Scope, TenantName};
 use gantry_node::seal::SealPublicKey;
 use gantry_wire::raft_v1 as wire;
+use gantry_wire::sync_v1::TenantCalls;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -113,6 +114,8 @@ impl Nodes {
         node.seen.scope = arrival.scope.clone();
         node.seen.address = arrival.address.map(|address| address.to_string()).unwrap_or_default();
         node.seen.connected_at_ms = arrival.connected_at_ms;
+        // Another process counts anew.
+        node.seen.calls.clear();
         let was_member = node.place.is_some();
         node.place = arrival.place;
         let is_member = node.place.is_some();
@@ -180,6 +183,19 @@ impl Nodes {
     /// How many audit records the node did not report for want of room, since it started.
     pub(crate) fn records_dropped(&self, ticket: &Ticket, count: u64) {
         self.update(ticket, |node| node.seen.records_dropped = count);
+    }
+
+    /// The node told of calls. Of tenants whose rollouts have ended nothing is kept.
+    pub(crate) fn counted(
+        &self,
+        ticket: &Ticket,
+        calls: &[TenantCalls],
+        is_running: impl Fn(&TenantName) -> bool,
+    ) {
+        self.update(ticket, |node| {
+            node.seen.calls.retain(|tenant, _| is_running(tenant));
+            node.seen.counted(calls);
+        });
     }
 
     /// Every row, in the order of the ids.

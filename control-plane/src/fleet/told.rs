@@ -2,11 +2,16 @@
 //!
 //! Always holds: texts of a node are cut, and at most [`PROBLEMS_MAX`] of its problems are kept.
 
-use gantry_model::{Revision, Scope};
+use gantry_control_state::ROLLOUTS_MAX;
+use gantry_model::{Revision, Scope, TenantName};
 use gantry_wire::raft_v1 as wire;
 use gantry_wire::resource_v1::NodeLabels;
+use gantry_wire::sync_v1::TenantCalls;
+
+use std::collections::BTreeMap;
 
 use super::NodeId;
+use crate::rollout::Calls;
 
 /// Longest message in characters: it is one cell of a table.
 pub(super) const MESSAGE_CHARS_MAX: usize = 512;
@@ -41,6 +46,8 @@ pub(crate) struct Seen {
     /// Of the latest update that it refused in part.
     pub(crate) refused: Revision,
     pub(crate) problems: Vec<Problem>,
+    /// Calls of the tenants with a rollout, since its process began.
+    pub(crate) calls: BTreeMap<TenantName, Calls>,
 }
 
 /// What a node refused of an update.
@@ -67,6 +74,16 @@ impl Seen {
         };
         self.problems = problems.into_iter().take(PROBLEMS_MAX).map(problem).collect();
         self.refused = revision;
+    }
+
+    /// It told of calls: of those tenants that it names, the rest stay.
+    pub(super) fn counted(&mut self, calls: &[TenantCalls]) {
+        for told in calls.iter().take(ROLLOUTS_MAX) {
+            let Ok(tenant) = told.tenant.parse::<TenantName>() else { continue };
+            if self.calls.len() < ROLLOUTS_MAX || self.calls.contains_key(&tenant) {
+                self.calls.insert(tenant, Calls { calls: told.calls, rejected: told.rejected });
+            }
+        }
     }
 
     /// It has all of an update.
@@ -98,6 +115,7 @@ impl Seen {
             records_dropped: node.records_dropped,
             ..Seen::default()
         };
+        seen.counted(&node.calls);
         seen.refused(Revision(node.refused_revision), node.problems.iter().map(problem).collect());
         seen
     }
@@ -120,6 +138,7 @@ impl Seen {
             refused_revision: self.refused.0,
             problems: self.problems.iter().map(problem).collect(),
             labels: labels(&self.scope),
+            calls: self.calls.iter().map(told).collect(),
             ..wire::FleetNode::default()
         }
     }
@@ -131,6 +150,10 @@ pub(crate) fn labels(scope: &Scope) -> Option<NodeLabels> {
         Scope::Everything => None,
         Scope::Of(labels) => Some(labels.into()),
     }
+}
+
+fn told((tenant, calls): (&TenantName, &Calls)) -> TenantCalls {
+    TenantCalls { tenant: tenant.to_string(), calls: calls.calls, rejected: calls.rejected }
 }
 
 fn cut(text: &str) -> String {

@@ -17,6 +17,7 @@ use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use crate::fleet::Ticket;
 use crate::plane::Plane;
 use crate::raft::ProposeError;
 
@@ -65,9 +66,9 @@ impl ReportSender {
 
 impl Reports {
     /// Records each report; ends with the queue.
-    pub(super) async fn record_into(mut self, plane: &Plane, scope: &Scope) {
+    pub(super) async fn record_into(mut self, plane: &Plane, ticket: &Ticket) {
         while let Some(Report { report, _room }) = self.0.recv().await {
-            if !is_within(plane, scope, &report) {
+            if !is_within(plane, &ticket.scope, &report) {
                 tracing::warn!("a node reports on a server that it does not hold");
                 continue;
             }
@@ -76,6 +77,8 @@ impl Reports {
                 CatalogReport { catalog: Some(catalog), failure: None } => {
                     let names = names(&catalog.tenant, &catalog.server);
                     match (Catalog::try_from(&catalog), names) {
+                        // Others would be told of it, who do not have that server yet.
+                        (Ok(catalog), _) if is_staged(plane, ticket, &catalog) => {}
                         (Ok(catalog), _) => record(plane, catalog).await,
                         (Err(error), Some((tenant, server))) => {
                             let message = format!("what the server offers cannot be recorded: {error}");
@@ -99,6 +102,12 @@ fn is_within(plane: &Plane, scope: &Scope, report: &CatalogReport) -> bool {
     };
     let view = plane.consensus.feed().latest();
     tenant.parse().is_ok_and(|tenant| view.state.digests().has(scope, &tenant))
+}
+
+/// Whether the node asked a server that is another one to it than to others, since it is in a stage of a rollout.
+fn is_staged(plane: &Plane, ticket: &Ticket, catalog: &Catalog) -> bool {
+    let server = ResourceId::server(&catalog.tenant, &catalog.server);
+    plane.consensus.feed().latest().laid(ticket.node.as_str(), &ticket.scope).touches(&server)
 }
 
 async fn record(plane: &Plane, catalog: Catalog) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gantry_model::{Revision, Scope, TenantName};
 use gantry_wire::sync_v1::node_message::Message;
-use gantry_wire::sync_v1::{Nack, NodeMessage, Problem, RecordReport};
+use gantry_wire::sync_v1::{CallCounts, Nack, NodeMessage, Problem, RecordReport, TenantCalls};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Code, Streaming};
@@ -79,6 +79,10 @@ impl Intake<'_> {
                     nodes.urgent_acked(self.ticket, revision, Instant::now());
                     continue;
                 }
+                Some(Message::Calls(counts)) => {
+                    self.take_counts(&counts);
+                    continue;
+                }
                 // A message of a newer build.
                 None => continue,
             };
@@ -86,6 +90,19 @@ impl Intake<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Of tenants that the node holds, and that have a rollout: it was asked of no others.
+    fn take_counts(&self, counts: &CallCounts) {
+        let view = self.plane.consensus.feed().latest();
+        let is_running = |tenant: &TenantName| {
+            let rollout = view.state.rollout(tenant);
+            rollout.is_some_and(|(rollout, _)| rollout.is_running())
+                && view.state.digests().has(&self.ticket.scope, tenant)
+        };
+        let is_asked = |told: &&TenantCalls| told.tenant.parse().is_ok_and(|tenant| is_running(&tenant));
+        let asked: Vec<TenantCalls> = counts.tenants.iter().filter(is_asked).cloned().collect();
+        self.plane.fleet.nodes.counted(self.ticket, &asked, is_running);
     }
 
     fn take_records(&self, report: RecordReport) {

@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_control_state::Digests;
 use gantry_model::digest::Digest;
 use gantry_model::{Revision, Scope};
 use gantry_node::seal::SealPublicKey;
@@ -19,13 +18,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Status, Streaming};
 
 use super::catalogs;
+use super::counting;
 use super::intake::{Answer, Intake};
 use super::members;
 use super::rejection::StreamEnd;
 use super::update::{Builder, Built};
 use super::urgent::{self, Lane};
 use crate::access::CertifiedNode;
-use crate::feed::{Since, View};
+use crate::feed::{Past, Since, View};
 use crate::fleet::{Arrival, Place, Ticket};
 use crate::plane::{Plane, now_ms};
 use crate::vault::SecretError;
@@ -156,9 +156,10 @@ async fn follow(
         biased;
         () = urgent::tell(plane, ticket, position, (lane, outbound)) => Ok(()),
         () = members::tell(plane, ticket, hello, outbound) => Ok(()),
+        () = counting::tell(plane, ticket, outbound) => Ok(()),
         ended = intake.run() => ended,
         ended = writer.run() => ended,
-        () = reports.record_into(plane, &ticket.scope) => Ok(()),
+        () = reports.record_into(plane, ticket) => Ok(()),
     }
 }
 
@@ -166,9 +167,11 @@ async fn follow(
 fn resume_position(plane: &Plane, ticket: &Ticket, hello: &Hello) -> Option<Revision> {
     let revision = Revision(hello.applied_revision);
     let same_cluster = hello.cluster_id == plane.vault.cluster_id();
-    let digests = plane.consensus.feed().digests_at(revision);
-    let is_right = |digests: Digests| hello.applied_digest == digests.of(&ticket.scope).to_bytes();
-    (same_cluster && revision > Revision::NONE && digests.is_some_and(is_right)).then_some(revision)
+    let past = plane.consensus.feed().past_at(revision);
+    // Whether it was in a stage of a rollout then can be told from what is remembered, by every member.
+    let digest = |past: Past| past.digest(ticket.node.as_str(), &ticket.scope).to_bytes();
+    let is_right = past.is_some_and(|past| hello.applied_digest == digest(past));
+    (same_cluster && revision > Revision::NONE && is_right).then_some(revision)
 }
 
 impl Writer<'_> {
@@ -239,9 +242,9 @@ impl Writer<'_> {
 
     async fn build_aside(&self, view: View, changes: Option<(Revision, Since)>) -> Result<Built, StreamEnd> {
         let (plane, recipient) = (self.plane.clone(), *self.ticket.seal_key());
-        let scope = self.ticket.scope.clone();
+        let (node, scope) = (self.ticket.node.clone(), self.ticket.scope.clone());
         let build = move || {
-            let builder = Builder { vault: &plane.vault, view: &view, recipient: &recipient, scope: &scope };
+            let builder = Builder::new(&plane.vault, &view, &recipient, (node.as_str(), &scope));
             match changes {
                 Some((from, changes)) => builder.delta(from, &changes, true),
                 None => builder.snapshot(),
@@ -254,8 +257,8 @@ impl Writer<'_> {
     }
 
     fn builder<'b>(&'b self, view: &'b View) -> Builder<'b> {
-        let (recipient, scope) = (self.ticket.seal_key(), &self.ticket.scope);
-        Builder { vault: &self.plane.vault, view, recipient, scope }
+        let node = (self.ticket.node.as_str(), &self.ticket.scope);
+        Builder::new(&self.plane.vault, view, self.ticket.seal_key(), node)
     }
 
     /// `Err` when the node is gone.

@@ -1,7 +1,8 @@
 //! Building updates: the parts that bring one node from what it has to one view of the state.
 //!
 //! Always holds: values come from the one view, whatever the feed says meanwhile, so an update ends at exactly its
-//! revision; nothing goes out that is of a tenant beyond the node's scope; a part is at most [`PART_BYTES_MAX`] long unless a single record is longer; sealed secrets and keys of
+//! revision; nothing goes out that is of a tenant beyond the node's scope; a node in a
+//! stage of a rollout gets the state with the change of that laid over it; a part is at most [`PART_BYTES_MAX`] long unless a single record is longer; sealed secrets and keys of
 //! the control plane never go out as entries.
 //!
 //! It is pure but for the randomness of sealing. It decides neither when to send nor whether to resume.
@@ -18,6 +19,7 @@ use gantry_node::seal::{SealPublicKey, Sealed};
 use gantry_wire::sync_v1::{Entry, ReleasedSecret, SealedToNode, SecretId, Update};
 
 use crate::feed::{Since, View};
+use crate::rollout::Laid;
 use crate::vault::{SecretError, Vault};
 
 /// Longest part in bytes, where records allow it: small enough that a stream's other messages are not held up.
@@ -32,6 +34,10 @@ pub(super) struct Builder<'a> {
     pub(super) view: &'a View,
     pub(super) recipient: &'a SealPublicKey,
     pub(super) scope: &'a Scope,
+    /// Its name.
+    node: &'a str,
+    /// What it is served beyond the state.
+    laid: Laid,
 }
 
 /// An update ready to be sent.
@@ -68,7 +74,17 @@ struct Parts {
     unopened: Vec<(TenantName, CredentialName, SecretError)>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// For a node, which is known by its name and scope.
+    pub(super) fn new(
+        vault: &'a Vault,
+        view: &'a View,
+        recipient: &'a SealPublicKey,
+        (node, scope): (&'a str, &'a Scope),
+    ) -> Builder<'a> {
+        Builder { vault, view, recipient, scope, node, laid: view.laid(node, scope) }
+    }
+
     /// Everything.
     pub(super) fn snapshot(&self) -> Result<Built, SecretError> {
         let mut parts = self.parts(Revision::NONE);
@@ -86,11 +102,14 @@ impl Builder<'_> {
         let mut node_keys = provision;
         // Entering a scope, a tenant comes as a whole.
         let mut moved = BTreeSet::new();
-        for change in &since.changes {
+        let laid_before = since.before.laid(self.node, self.scope);
+        let mut keys: BTreeSet<&str> = since.changes.iter().map(|change| change.key.as_str()).collect();
+        keys.extend(laid_before.unlike(&self.laid));
+        for text in keys {
             // INVARIANT: the state's keys are keys of records.
-            let Ok(key) = change.key.parse::<RecordKey>() else { continue };
+            let Ok(key) = text.parse::<RecordKey>() else { continue };
             if let Some(tenant) = key.tenant() {
-                match self.standing(&since.before, tenant) {
+                match self.standing(&since.before.digests, tenant) {
                     Standing::Held => {}
                     Standing::Beyond => continue,
                     Standing::Moved if !moved.insert(tenant.clone()) => continue,
@@ -102,9 +121,9 @@ impl Builder<'_> {
             }
             match key.kind() {
                 RecordKind::SealedSecret => self.secret_change(&mut parts, &key),
-                kind if kind.is_for_nodes() => match self.view.state.bytes(&change.key) {
-                    Some(record) => parts.upsert(change.key.clone(), record),
-                    None => parts.delete(change.key.clone()),
+                kind if kind.is_for_nodes() => match self.laid.bytes(&self.view.state, text) {
+                    Some(record) => parts.upsert(text.to_owned(), record),
+                    None => parts.delete(text.to_owned()),
                 },
                 // The cluster's facts change by a rotation of these only.
                 RecordKind::Cluster => node_keys = true,
@@ -154,8 +173,8 @@ impl Builder<'_> {
     }
 
     fn upsert_tenant(&self, parts: &mut Parts, tenant: &TenantName) {
-        for (key, record) in self.view.state.entries_for_nodes(tenant) {
-            parts.upsert(key.to_owned(), record);
+        for (key, record) in self.laid.entries_for_nodes(&self.view.state, tenant) {
+            parts.upsert(key, record);
         }
     }
 
@@ -167,7 +186,9 @@ impl Builder<'_> {
 
     fn release_tenant(&self, parts: &mut Parts, tenant: &TenantName) {
         for record in self.view.state.tenant_records(tenant) {
-            if let RecordValue::SealedSecret(stored) = &record.value {
+            if let RecordValue::SealedSecret(stored) = &record.value
+                && !self.laid.deletes(&record.value.key().to_string())
+            {
                 self.release(parts, stored);
             }
         }
@@ -175,7 +196,9 @@ impl Builder<'_> {
 
     fn secret_change(&self, parts: &mut Parts, key: &RecordKey) {
         match self.view.state.record(key).map(|record| &record.value) {
-            Some(RecordValue::SealedSecret(stored)) => self.release(parts, stored),
+            Some(RecordValue::SealedSecret(stored)) if !self.laid.deletes(&key.to_string()) => {
+                self.release(parts, stored);
+            }
             _ => {
                 let tenant = key.tenant().map(ToString::to_string).unwrap_or_default();
                 parts.delete_secret(SecretId { tenant, credential: key.name().to_owned() });
@@ -207,7 +230,7 @@ impl Builder<'_> {
 
     fn finish(&self, mut parts: Parts, provisions: bool) -> Built {
         parts.current.node_keys = parts.node_keys;
-        let digest = self.view.state.digests().of(self.scope);
+        let digest = self.laid.over(self.view.state.digests().of(self.scope));
         parts.current.last = true;
         parts.current.digest_after = digest.to_bytes().to_vec();
         parts.done.push(parts.current);

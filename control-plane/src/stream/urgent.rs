@@ -5,9 +5,8 @@
 //! ([`Lane`]): where none is, the update that brings it is as fast. What is told here stands in a later update too.
 
 use bytes::Bytes;
-use gantry_control_state::{Digests, State};
-use gantry_model::record::RecordValue;
-use gantry_model::{RecordKey, Revision, Scope, Spec, TenantName};
+use gantry_control_state::Digests;
+use gantry_model::{RecordKey, Resource, Revision, Scope, Spec, TenantName};
 use gantry_wire::sync_v1::server_message::Message as ToNode;
 use gantry_wire::sync_v1::{Entry, Narrowing, NarrowingAgent, NarrowingPolicy, ServerMessage, Urgent};
 use prost::Message as _;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 use crate::feed::{self, View};
 use crate::fleet::Ticket;
 use crate::plane::Plane;
+use crate::rollout::Laid;
 
 /// Bytes of what goes ahead in one message: as many policies as a tenant may have statements, of an ordinary length. A
 /// tenant with more has to wait for its update, which is no larger.
@@ -124,15 +124,17 @@ fn narrowings(plane: &Plane, ticket: &Ticket, after: Revision, upto: Revision) -
     if tenants.is_empty() {
         return Vec::new();
     }
-    let (view, before) = (feed.latest(), feed.digests_at(after));
+    let (view, before) = (feed.latest(), feed.past_at(after));
     let holds = |tenant: &TenantName| {
-        let had = before.as_ref().is_some_and(|before| before.has(&ticket.scope, tenant));
+        let had = before.as_ref().is_some_and(|before| before.digests.has(&ticket.scope, tenant));
         had || view.state.digests().has(&ticket.scope, tenant)
     };
+    // What a node in a stage of a rollout has to wait for is the state with the change laid over it.
+    let laid = view.laid(ticket.node.as_str(), &ticket.scope);
     let mut room = NARROWINGS_BYTES_MAX;
     let mut narrowings = Vec::new();
     for tenant in tenants.iter().filter(|tenant| holds(tenant)) {
-        let narrowing = narrowing(&view, tenant, &ticket.scope);
+        let narrowing = narrowing((&view, &laid), tenant, &ticket.scope);
         let bytes = narrowing.encoded_len();
         match room.checked_sub(bytes) {
             Some(left) => {
@@ -148,18 +150,17 @@ fn narrowings(plane: &Plane, ticket: &Ticket, after: Revision, upto: Revision) -
     narrowings
 }
 
-fn narrowing(view: &View, tenant: &TenantName, scope: &Scope) -> Narrowing {
+fn narrowing((view, laid): (&View, &Laid), tenant: &TenantName, scope: &Scope) -> Narrowing {
     let revision = view.revision.0;
     let mut narrowing = Narrowing { tenant: tenant.to_string(), revision, ..Narrowing::default() };
     if view.state.digests().has(scope, tenant) {
-        fill(&mut narrowing, &view.state, tenant);
+        fill(&mut narrowing, laid.resources(&view.state, tenant));
     }
     narrowing
 }
 
-fn fill(narrowing: &mut Narrowing, state: &State, tenant: &TenantName) {
-    for record in state.tenant_records(tenant) {
-        let RecordValue::Resource(resource) = &record.value else { continue };
+fn fill<'a>(narrowing: &mut Narrowing, resources: impl Iterator<Item = &'a Resource>) {
+    for resource in resources {
         let name = resource.name.to_string();
         match &resource.spec {
             Spec::Policy(spec) => {

@@ -96,6 +96,8 @@ impl Vault {
                 }
                 // Of processes that have no part in the new cluster.
                 RecordValue::Proposer(_) => continue,
+                // Nodes join anew: none has a part of a change that the others do not have.
+                RecordValue::Rollout(_) => continue,
             };
             records.push(Record { revision: record.revision, value });
         }

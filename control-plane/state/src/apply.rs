@@ -35,7 +35,7 @@ pub const AGENT_KEYS_MAX: usize = 64;
 impl State {
     /// Applies one command at a revision. Total and deterministic.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Applied {
-        let mut draft = Draft { state: self.clone(), revision, changes: Vec::new(), deleted: Vec::new() };
+        let mut draft = Draft::new(self.clone(), revision);
         let outcome = match command {
             Command::Expecting { revision: expected, command } => {
                 let refusals = expected::changed_since(self, *expected, revision, command);
@@ -45,8 +45,10 @@ impl State {
                 };
             }
             Command::Bootstrap(cluster) => draft.bootstrap(cluster),
-            Command::Apply(resources) => draft.apply(resources),
-            Command::Delete(ids) => draft.delete(ids),
+            Command::Apply(resources) => {
+                draft.apply(resources).and_then(|done| draft.respecting_rollouts(self, done))
+            }
+            Command::Delete(ids) => draft.delete(ids).and_then(|done| draft.respecting_rollouts(self, done)),
             Command::PutKey(key) => draft.put_key(key),
             Command::RevokeKey { tenant, id } => draft.revoke_key(tenant, *id),
             Command::PutSecret { secret, tenant_key } => draft.put_secret(secret, tenant_key.as_ref()),
@@ -61,6 +63,9 @@ impl State {
             Command::ChangeAdmin(change) => draft.change_admin(change),
             Command::PutBan(ban) => draft.put_ban(ban),
             Command::LiftBan { tenant, target } => draft.lift_ban(tenant, target),
+            Command::BeginRollout(rollout) => draft.begin_rollout(rollout),
+            Command::AdvanceRollout(at) => draft.advance_rollout(at),
+            Command::EndRollout { at, end } => draft.end_rollout(at, end),
         };
         match outcome {
             Ok(done) => {
@@ -77,13 +82,17 @@ pub(crate) type Done = Result<Vec<(ResourceId, ChangeKind)>, Vec<Refusal>>;
 
 pub(crate) struct Draft {
     pub(crate) state: State,
-    revision: Revision,
-    changes: Vec<Change>,
+    pub(crate) revision: Revision,
+    pub(crate) changes: Vec<Change>,
     /// What the command deletes by its name.
-    deleted: Vec<RecordKey>,
+    pub(crate) deleted: Vec<RecordKey>,
 }
 
 impl Draft {
+    pub(crate) fn new(state: State, revision: Revision) -> Draft {
+        Draft { state, revision, changes: Vec::new(), deleted: Vec::new() }
+    }
+
     fn bootstrap(&mut self, cluster: &Cluster) -> Done {
         if self.state.cluster().is_some() {
             return refused("the cluster exists already");
@@ -92,7 +101,7 @@ impl Draft {
         Ok(Vec::new())
     }
 
-    fn apply(&mut self, resources: &[Resource]) -> Done {
+    pub(crate) fn apply(&mut self, resources: &[Resource]) -> Done {
         if resources.len() > APPLY_RESOURCES_MAX {
             return refused(format!("a set has at most {APPLY_RESOURCES_MAX} documents"));
         }
@@ -137,7 +146,7 @@ impl Draft {
             .collect()
     }
 
-    fn delete(&mut self, ids: &[ResourceId]) -> Done {
+    pub(crate) fn delete(&mut self, ids: &[ResourceId]) -> Done {
         let mut done = Vec::with_capacity(ids.len());
         let mut refusals = Vec::new();
         for (index, id) in ids.iter().enumerate() {
@@ -351,11 +360,19 @@ pub(crate) fn dependents(state: &State, id: &ResourceId) -> Vec<RecordKey> {
         (Kind::Agent, RecordValue::AgentKey(key)) => key.agent.as_name() == &id.name,
         (Kind::Server, RecordValue::Catalog(catalog)) => catalog.server.as_name() == &id.name,
         (Kind::Credential, RecordValue::SealedSecret(secret)) => secret.credential.as_name() == &id.name,
-        (Kind::Tenant, RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_)) => true,
+        (Kind::Tenant, value) => goes_with_tenant(value),
         _ => false,
     };
     let records = state.tenant_records(&id.tenant).filter(|record| belongs(&record.value));
     records.map(|record| record.value.key()).collect()
+}
+
+/// What of a tenant is none of its resources and ends with it.
+fn goes_with_tenant(value: &RecordValue) -> bool {
+    matches!(
+        value,
+        RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_) | RecordValue::Rollout(_)
+    )
 }
 
 pub(crate) fn refused(message: impl Into<String>) -> Done {

@@ -111,6 +111,15 @@ fn touched(state: &State, command: &Command) -> Vec<(usize, RecordKey)> {
             [Some(own), target].into_iter().flatten().map(|key| (0, key)).collect()
         }
         Command::LiftBan { tenant, target } => vec![(0, RecordKey::ban(tenant, target))],
+        // Its change is judged when it is applied, but whoever begins it has seen what it changes.
+        Command::BeginRollout(rollout) => {
+            let applied = rollout.applied.iter().map(|resource| RecordKey::from(&resource.id()));
+            let goes = |id: &ResourceId| std::iter::once(RecordKey::from(id)).chain(goes_along(state, id));
+            applied.chain(rollout.deleted.iter().flat_map(goes)).enumerate().collect()
+        }
+        Command::AdvanceRollout(at) | Command::EndRollout { at, .. } => {
+            vec![(0, RecordKey::rollout(&at.tenant))]
+        }
         Command::Expecting { command, .. } => touched(state, command),
     }
 }
@@ -176,6 +185,10 @@ fn title(key: &RecordKey) -> String {
         RecordKind::Catalog => of("the catalog of Server"),
         RecordKind::SealedSecret => of("the secret of Credential"),
         RecordKind::Ban => of("the revocation of"),
+        RecordKind::Rollout => match key.tenant() {
+            Some(tenant) => format!("the rollout of tenant {tenant}"),
+            None => key.to_string(),
+        },
         RecordKind::TenantKey => of("data key"),
         RecordKind::Admin => of("admin"),
         RecordKind::Cluster => "the cluster's record".to_owned(),

@@ -19,6 +19,7 @@ mod expected;
 mod issuers;
 mod outcome;
 mod providers;
+mod rollout;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -32,4 +33,5 @@ pub use enrolment::{JOIN_TOKENS_MAX, REVOCATIONS_MAX};
 pub use expected::DELETIONS_MAX;
 pub use gantry_wire::{Command, CommandError, Origin, Proposal};
 pub use outcome::{Answer, Applied, AppliedBatch, Change, ChangeKind, Outcome, Refusal};
+pub use rollout::ROLLOUTS_MAX;
 pub use state::{LoadError, State};

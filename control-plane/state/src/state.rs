@@ -12,7 +12,7 @@ use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::resource::Pin;
 use gantry_model::{
-    AgentKey, Ban, BanTarget, Catalog, Kind, Name, RegionName, Resource, ResourceId, Revision, Spec,
+    AgentKey, Ban, BanTarget, Catalog, Kind, Name, RegionName, Resource, ResourceId, Revision, Rollout, Spec,
 };
 use gantry_wire::{WireError, decode_record, encode_record};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
@@ -27,6 +27,8 @@ pub struct State {
     digests: Digests,
     /// Keys of bans, so that they are found without looking at everything.
     bans: RedBlackTreeSetSync<Arc<str>>,
+    /// Keys of rollouts that run, likewise.
+    rollouts: RedBlackTreeSetSync<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -241,6 +243,23 @@ impl State {
         })
     }
 
+    /// A tenant's rollout, the latest, and the revision at which it came to its stage, or ended.
+    pub fn rollout(&self, tenant: &TenantName) -> Option<(&Arc<Rollout>, Revision)> {
+        of_rollout(self.record(&RecordKey::rollout(tenant))?)
+    }
+
+    /// The tenants that have or had a rollout. Takes time by the number of records.
+    pub fn tenants_with_rollouts(&self) -> Vec<TenantName> {
+        let of_record = |record: &Record| of_rollout(record).map(|(rollout, _)| rollout.tenant.clone());
+        self.records().filter_map(of_record).collect()
+    }
+
+    /// The rollouts that run, by tenant.
+    pub fn running_rollouts(&self) -> impl ExactSizeIterator<Item = (&Arc<Rollout>, Revision)> {
+        let running = self.rollouts.iter().filter_map(|key| of_rollout(&self.entries.get(key)?.record));
+        running.collect::<Vec<_>>().into_iter()
+    }
+
     /// How many bans there are.
     pub fn ban_count(&self) -> usize {
         self.bans.size()
@@ -271,9 +290,7 @@ impl State {
         for record in records.chain(cluster) {
             let key = record.value.key().to_string();
             if let Some(bytes) = self.bytes(&key) {
-                if RecordKey::is_of_ban(&key) {
-                    only.bans.insert_mut(key.as_str().into());
-                }
+                only.index(&key, record);
                 only.entries.insert_mut(key.as_str().into(), Entry { record: record.clone(), bytes });
             }
         }
@@ -322,9 +339,11 @@ impl State {
                 self.digests.place(tenant, &BTreeSet::new());
             }
         }
-        if key.kind() == RecordKind::Ban {
-            self.bans.remove_mut(text.as_str());
-        }
+        match key.kind() {
+            RecordKind::Ban => self.bans.remove_mut(text.as_str()),
+            RecordKind::Rollout => self.rollouts.remove_mut(text.as_str()),
+            _ => false,
+        };
         self.entries.remove_mut(text.as_str());
         Some(Change { key: text, value: None })
     }
@@ -339,11 +358,28 @@ impl State {
                 self.digests.place(tenant, regions);
             }
         }
-        if key.kind() == RecordKind::Ban {
-            self.bans.insert_mut(text.as_str().into());
-        }
+        self.index(&text, &record);
         self.entries.insert_mut(text.as_str().into(), Entry { record, bytes });
         text
+    }
+
+    /// Has a record be found by what it is.
+    fn index(&mut self, key: &str, record: &Record) {
+        match &record.value {
+            RecordValue::Ban(_) => self.bans.insert_mut(key.into()),
+            RecordValue::Rollout(rollout) if rollout.is_running() => self.rollouts.insert_mut(key.into()),
+            RecordValue::Rollout(_) => {
+                self.rollouts.remove_mut(key);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn of_rollout(record: &Record) -> Option<(&Arc<Rollout>, Revision)> {
+    match &record.value {
+        RecordValue::Rollout(rollout) => Some((rollout, record.revision)),
+        _ => None,
     }
 }
 

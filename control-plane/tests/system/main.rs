@@ -19,6 +19,7 @@ mod policy;
 mod records;
 mod restart;
 mod revoke;
+mod rollout;
 mod stream;
 mod tenants;
 mod vault;

@@ -195,7 +195,7 @@ impl Connection {
             match self.message().await? {
                 Err(status) => return Ok(Err(status)),
                 Ok(server_message::Message::Update(part)) => return Ok(Ok(part)),
-                Ok(server_message::Message::Members(_) | server_message::Message::Urgent(_)) => {}
+                Ok(_) => {}
             }
         }
     }
@@ -216,7 +216,7 @@ impl Connection {
             match self.message().await?? {
                 server_message::Message::Urgent(urgent) => return Ok((urgent, parts)),
                 server_message::Message::Update(part) => parts.push(part),
-                server_message::Message::Members(_) => {}
+                server_message::Message::Members(_) | server_message::Message::Counting(_) => {}
             }
         }
     }
@@ -228,7 +228,7 @@ impl Connection {
             match self.message().await?? {
                 server_message::Message::Urgent(told) => urgent = Some(told),
                 server_message::Message::Update(update) => return Ok((urgent, update)),
-                server_message::Message::Members(_) => {}
+                server_message::Message::Members(_) | server_message::Message::Counting(_) => {}
             }
         }
     }

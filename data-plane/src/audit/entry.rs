@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc::OwnedPermit;
 
 use crate::audit::redaction;
+use crate::config::tally::Tally;
 use crate::identity::Identity;
 use crate::mcp::Era;
 use crate::rejection::Rejection;
@@ -53,6 +54,8 @@ pub(crate) struct Facts {
     pub(crate) status: Option<u16>,
     pub(crate) upstream_us: Option<u64>,
     pub(crate) response_bytes: u64,
+    /// Of the tenant that let the caller in.
+    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 /// How a request ended that was not rejected.
@@ -119,18 +122,21 @@ impl Entry {
 
     /// Closes the entry of a request that was answered.
     pub(crate) fn close(mut self, outcome: Outcome) {
-        self.write(outcome.as_str());
+        self.write(outcome.as_str(), outcome == Outcome::Broken);
     }
 
     /// Closes the entry of a request that stopped.
     pub(crate) fn reject(mut self, rejection: &Rejection, status: u16) {
         self.facts.reason = Some(rejection.message());
         self.facts.status = Some(status);
-        self.write(rejection.outcome());
+        self.write(rejection.outcome(), true);
     }
 
-    fn write(&mut self, outcome: &str) {
+    fn write(&mut self, outcome: &str, is_rejected: bool) {
         let Some(permit) = self.permit.take() else { return };
+        if let Some(tally) = &self.facts.tally {
+            tally.count(is_rejected);
+        }
         permit.send(self.facts.to_line(outcome, self.started));
     }
 }
@@ -138,7 +144,7 @@ impl Entry {
 impl Drop for Entry {
     /// The one case that no stage sees: hyper dropped the request because its client left.
     fn drop(&mut self) {
-        self.write(Outcome::Cancelled.as_str());
+        self.write(Outcome::Cancelled.as_str(), false);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::caller::{Agent, Callers, believed};
 use crate::config::endpoint::Endpoint;
 use crate::config::live::Live;
 use crate::config::site::Site;
+use crate::config::tally::Tally;
 use crate::config::tool::Tool;
 use crate::config::view::View;
 use crate::identity::Identity;
@@ -47,6 +48,7 @@ pub(crate) struct Tenant {
     /// After how long a silence of all control planes its calls are refused; `None`: never.
     pub(crate) fail_closed_after: Option<Duration>,
     pub(crate) live: Arc<Live>,
+    pub(crate) tally: Arc<Tally>,
     /// Whose tokens are believed, by issuer.
     pub(crate) providers: HashMap<String, Arc<Provider>>,
     /// Tokens that were verified.
@@ -176,6 +178,7 @@ impl Tenant {
             limiters,
             fail_closed_after: parts.fail_closed_after,
             live: before.map(|before| before.live.clone()).unwrap_or_default(),
+            tally: before.map(|before| before.tally.clone()).unwrap_or_default(),
         })
     }
 
@@ -195,6 +198,7 @@ impl Tenant {
             limiters: self.limiters.clone(),
             fail_closed_after: self.fail_closed_after,
             live: self.live.clone(),
+            tally: self.tally.clone(),
             providers: self.providers.clone(),
             seen: self.seen.clone(),
             callers: self.callers.of_those(|agent| rules.has_agent(agent)),
@@ -301,7 +305,8 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
             | RecordValue::Admin(_)
             | RecordValue::Deletions(_)
             // In force beside the tenant, also while it cannot be compiled.
-            | RecordValue::Ban(_) => {}
+            | RecordValue::Ban(_)
+            | RecordValue::Rollout(_) => {}
         }
     }
     parts

@@ -95,6 +95,8 @@ pub(super) async fn authenticate(
     let user = identity.as_ref().and_then(|identity| identity.user.clone());
     let principal = Principal { agent: agent.name.clone(), user };
     refuse_banned(node, &Who::agent(&tenant.name, &principal, key))?;
+    // Not before: whoever is unknown or was stopped says nothing of how a change of the tenant does.
+    facts.tally = Some(tenant.tally.clone());
     let endpoint = endpoint.ok_or(Rejection::NoEndpoint)?;
     facts.endpoint = Some(endpoint.name.to_string());
     facts.server = endpoint.only().map(|server| server.name.to_string());

@@ -16,6 +16,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::Follower;
 use super::choice::bare;
+use super::counting::Told;
 use super::reader::Reader;
 use crate::config::holdings::Problem;
 use crate::start::Proof;
@@ -39,6 +40,8 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// How often a node that hears notes it on its disk, for a start without a control plane: that start takes the silence
 /// to be longer by up to as much.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the control plane is told of calls, where it asked.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
@@ -125,12 +128,21 @@ async fn run(
         outbox: outbox.clone(),
         keeper: follower.keeper.urgent(),
     };
+    follower.node.counting.ask(wire::Counting::default());
+    let mut told = Told::default();
+    let mut counting = tokio::time::interval(COUNT_INTERVAL);
+    counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut updates, _reading) = reader.start();
     let mut noting = tokio::time::interval_at(Instant::now() + NOTE_INTERVAL, NOTE_INTERVAL);
     noting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = noting.tick() => follower.note_contact(),
+            _ = counting.tick() => {
+                if let Some(counts) = told.news(&follower.node.counting, &follower.node.config()) {
+                    send(&outbox, ToServer::Calls(counts)).await?;
+                }
+            }
             update = updates.recv() => {
                 let answer = apply(follower, update.ok_or(FollowError::Closed)??).await;
                 let is_good = matches!(answer, ToServer::Ack(_));

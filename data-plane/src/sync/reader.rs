@@ -63,6 +63,10 @@ impl Reader {
                     self.take_urgent(urgent).await?;
                     continue;
                 }
+                Some(FromServer::Counting(asked)) => {
+                    self.node.counting.ask(asked);
+                    continue;
+                }
                 // A message of a newer build.
                 None => continue,
             };

@@ -21,6 +21,7 @@ pub mod record;
 pub mod reference;
 pub mod resource;
 pub mod revision;
+pub mod rollout;
 pub mod scope;
 pub mod secret;
 
@@ -36,5 +37,6 @@ pub use name::{
 pub use record::{Record, RecordKey, RecordKind};
 pub use resource::{Kind, Resource, ResourceId, Spec, UserId};
 pub use revision::Revision;
+pub use rollout::{Rollout, RolloutAt, RolloutId};
 pub use scope::{Labels, Scope};
 pub use secret::Secret;

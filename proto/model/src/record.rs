@@ -17,6 +17,7 @@ use crate::key::AgentKey;
 use crate::name::{CredentialName, Name, TenantName};
 use crate::resource::{Kind, Resource, ResourceId};
 use crate::revision::Revision;
+use crate::rollout::Rollout;
 
 /// One entry of the replicated state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub enum RecordValue {
     Admin(Arc<Admin>),
     Deletions(Arc<Deletions>),
     Ban(Arc<Ban>),
+    Rollout(Arc<Rollout>),
 }
 
 /// What a control-plane process proposed of late, so that proposing it again does not apply it twice.
@@ -130,6 +132,7 @@ pub enum RecordKind {
     Admin,
     Deletions,
     Ban,
+    Rollout,
 }
 
 const CLUSTER_KEY: &str = "@cluster";
@@ -141,9 +144,11 @@ const ADMIN_PREFIX: &str = "@admin/";
 const DELETIONS_KEY: &str = "@deletions";
 /// Stands between tenant and target in the keys of bans.
 const BAN_SEGMENT: &str = "ban";
+/// The name of a tenant's only rollout.
+const ROLLOUT_NAME: &str = "latest";
 
 impl RecordKind {
-    const ALL: [RecordKind; 14] = [
+    const ALL: [RecordKind; 15] = [
         RecordKind::Resource(Kind::Tenant),
         RecordKind::Resource(Kind::Server),
         RecordKind::Resource(Kind::Endpoint),
@@ -158,6 +163,7 @@ impl RecordKind {
         RecordKind::TenantKey,
         RecordKind::Deletions,
         RecordKind::Ban,
+        RecordKind::Rollout,
     ];
 
     fn segment(self) -> &'static str {
@@ -179,6 +185,7 @@ impl RecordKind {
             RecordKind::Admin => ADMIN_PREFIX,
             RecordKind::Deletions => "deletions",
             RecordKind::Ban => BAN_SEGMENT,
+            RecordKind::Rollout => "rollout",
         }
     }
 
@@ -191,7 +198,8 @@ impl RecordKind {
             | RecordKind::Cluster
             | RecordKind::Proposer
             | RecordKind::Admin
-            | RecordKind::Deletions => false,
+            | RecordKind::Deletions
+            | RecordKind::Rollout => false,
         }
     }
 }
@@ -244,6 +252,11 @@ impl RecordKey {
     /// The key of a ban.
     pub fn ban(tenant: &TenantName, target: &BanTarget) -> RecordKey {
         RecordKey::of(tenant, RecordKind::Ban, target.key_name())
+    }
+
+    /// The key of a tenant's rollout.
+    pub fn rollout(tenant: &TenantName) -> RecordKey {
+        RecordKey::of(tenant, RecordKind::Rollout, ROLLOUT_NAME)
     }
 
     /// What the key of every ban of a tenant begins with.
@@ -303,6 +316,7 @@ impl RecordValue {
             RecordValue::Admin(admin) => RecordKey::admin(&admin.name),
             RecordValue::Deletions(deletions) => RecordKey::deletions(deletions.tenant.as_ref()),
             RecordValue::Ban(ban) => RecordKey::ban(&ban.tenant, &ban.target),
+            RecordValue::Rollout(rollout) => RecordKey::rollout(&rollout.tenant),
         }
     }
 }

@@ -8,11 +8,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::name::{RegionName, TenantName};
+use crate::name::{Name, RegionName, TenantName};
 
 /// Most tenants that a scope names. They stand in the certificate, which each handshake carries; nodes for more of them
 /// name none, and are kept apart by region.
 pub const SCOPE_TENANTS_MAX: usize = 32;
+/// Most free labels of a node. They stand in the certificate, too.
+pub const SCOPE_LABELS_MAX: usize = 8;
 
 /// Begins the text form, before the cluster.
 const SCHEME: &str = "gantry://";
@@ -35,11 +37,13 @@ pub struct Labels {
     pub tenants: BTreeSet<TenantName>,
     /// Where it is; `None`: nowhere in particular, so that it holds no tenant that has regions.
     pub region: Option<RegionName>,
+    /// Free labels, such as `canary`, at most [`SCOPE_LABELS_MAX`]: they restrict nothing, and stages of rollouts name them.
+    pub labels: BTreeSet<Name>,
 }
 
 /// Why a text is no labels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not of the form {SCHEME}CLUSTER{SEGMENT}[/region=REGION][/tenant=TENANT]...")]
+#[error("not of the form {SCHEME}CLUSTER{SEGMENT}[/label=LABEL]...[/region=REGION][/tenant=TENANT]...")]
 pub struct LabelsError;
 
 impl Default for Scope {
@@ -86,9 +90,10 @@ impl Labels {
 
     /// The labels as they stand in a certificate of a cluster.
     pub fn to_uri(&self, cluster: &str) -> String {
+        let free = self.labels.iter().map(|label| format!("/label={label}"));
         let region = self.region.iter().map(|region| format!("/region={region}"));
         let tenants = self.tenants.iter().map(|tenant| format!("/tenant={tenant}"));
-        let labels: String = region.chain(tenants).collect();
+        let labels: String = free.chain(region).chain(tenants).collect();
         format!("{SCHEME}{cluster}{SEGMENT}{labels}")
     }
 
@@ -105,6 +110,9 @@ impl Labels {
         let mut labels = Labels::default();
         for part in rest.split('/').skip(1) {
             match part.split_once('=').ok_or(LabelsError)? {
+                ("label", label) => {
+                    labels.labels.insert(label.parse().map_err(|_| LabelsError)?);
+                }
                 ("region", region) => labels.region = Some(region.parse().map_err(|_| LabelsError)?),
                 ("tenant", tenant) => {
                     labels.tenants.insert(tenant.parse().map_err(|_| LabelsError)?);
@@ -114,7 +122,8 @@ impl Labels {
             }
         }
         // Any other order, or a label that stands twice, would be a second spelling.
-        let is_spelled_so = labels.tenants.len() <= SCOPE_TENANTS_MAX && labels.to_uri(cluster) == text;
+        let are_few = labels.tenants.len() <= SCOPE_TENANTS_MAX && labels.labels.len() <= SCOPE_LABELS_MAX;
+        let is_spelled_so = are_few && labels.to_uri(cluster) == text;
         is_spelled_so.then_some(labels).ok_or(LabelsError)
     }
 }
@@ -125,7 +134,12 @@ mod tests {
 
     fn labels(tenants: &[&str], region: Option<&str>) -> Labels {
         let tenants = tenants.iter().map(|tenant| tenant.parse().expect("a name")).collect();
-        Labels { tenants, region: region.map(|region| region.parse().expect("a name")) }
+        let region = region.map(|region| region.parse().expect("a name"));
+        Labels { tenants, region, labels: BTreeSet::new() }
+    }
+
+    fn free(names: &[&str], labels: Labels) -> Labels {
+        Labels { labels: names.iter().map(|name| name.parse().expect("a name")).collect(), ..labels }
     }
 
     fn of(tenants: &[&str], region: Option<&str>) -> Scope {
@@ -164,6 +178,8 @@ mod tests {
             labels(&[], Some("eu")),
             labels(&["acme"], None),
             labels(&["acme", "birch"], Some("eu-west-1")),
+            free(&["canary"], labels(&["acme"], Some("eu"))),
+            free(&["canary", "large"], Labels::default()),
         ] {
             let text = labels.to_uri("c1");
             assert!(Labels::is_uri(&text), "{text}");
@@ -175,6 +191,9 @@ mod tests {
             "gantry://c1/scope/tenant=acme/region=eu",
             "gantry://c1/scope/region=eu/region=eu",
             "gantry://c1/scope/zone=a",
+            "gantry://c1/scope/region=eu/label=canary",
+            "gantry://c1/scope/label=b/label=a",
+            "gantry://c1/scope/label=A",
             "gantry://c1/scope/",
             "gantry://c1/scope/tenant=",
             "gantry://c2/scope",
@@ -185,6 +204,9 @@ mod tests {
         assert!(!Labels::is_uri("gantry://c1/node/scope") && !Labels::is_uri("gantry://c1/scopes"));
         let many: Vec<_> = (0..=SCOPE_TENANTS_MAX).map(|number| format!("t{number:02}")).collect();
         let many = labels(&many.iter().map(String::as_str).collect::<Vec<_>>(), None);
+        assert_eq!(Labels::from_uri(&many.to_uri("c1"), "c1"), Err(LabelsError));
+        let many: Vec<_> = (0..=SCOPE_LABELS_MAX).map(|number| format!("l{number}")).collect();
+        let many = free(&many.iter().map(String::as_str).collect::<Vec<_>>(), Labels::default());
         assert_eq!(Labels::from_uri(&many.to_uri("c1"), "c1"), Err(LabelsError));
     }
 }

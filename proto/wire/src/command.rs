@@ -7,8 +7,10 @@ use gantry_model::admin::AdminChange;
 use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
+use gantry_model::rollout::Ended;
 use gantry_model::{
-    AgentKey, Approval, Ban, BanTarget, Catalog, Resource, ResourceId, Revision, ServerName, TenantName,
+    AgentKey, Approval, Ban, BanTarget, Catalog, Resource, ResourceId, Revision, Rollout, RolloutAt,
+    ServerName, TenantName,
 };
 use prost::Message;
 
@@ -81,6 +83,17 @@ pub enum Command {
         tenant: TenantName,
         /// What is stopped.
         target: BanTarget,
+    },
+    /// Begins a staged rollout.
+    BeginRollout(Box<Rollout>),
+    /// Takes one to its next stage.
+    AdvanceRollout(RolloutAt),
+    /// Ends one: its change is in force everywhere, or nowhere.
+    EndRollout {
+        /// As whoever decided saw it.
+        at: RolloutAt,
+        /// How.
+        end: Ended,
     },
 }
 
@@ -203,6 +216,13 @@ impl From<&Command> for wire::Command {
             Command::LiftBan { tenant, target } => {
                 To::LiftBan(wire::LiftBan { tenant: tenant.to_string(), target: Some(target.into()) })
             }
+            Command::BeginRollout(rollout) => {
+                To::BeginRollout(wire::BeginRollout { rollout: Some(rollout.as_ref().into()) })
+            }
+            Command::AdvanceRollout(at) => To::AdvanceRollout(at.into()),
+            Command::EndRollout { at, end } => {
+                To::EndRollout(wire::EndRollout { at: Some(at.into()), end: Some(end.into()) })
+            }
         };
         wire::Command { command: Some(command), origin: None }
     }
@@ -253,6 +273,13 @@ impl TryFrom<&wire::Command> for Command {
                 Command::Expecting { revision, command: Box::new(command.try_into()?) }
             }
             From::PutBan(put) => Command::PutBan(required("ban", &put.ban)?),
+            From::BeginRollout(begin) => {
+                Command::BeginRollout(Box::new(required("rollout", &begin.rollout)?))
+            }
+            From::AdvanceRollout(at) => Command::AdvanceRollout(at.try_into()?),
+            From::EndRollout(ended) => {
+                Command::EndRollout { at: required("at", &ended.at)?, end: required("end", &ended.end)? }
+            }
             From::LiftBan(lift) => Command::LiftBan {
                 tenant: name("tenant", &lift.tenant)?,
                 target: required("target", &lift.target)?,

@@ -4,7 +4,7 @@ use gantry_model::enrolment::{
     Authority, Enrolment, EnrolmentChange, JoinRole, JoinToken, JoinTokenId, Joiner, Revocation, Revoked,
 };
 use gantry_model::identity::Serial;
-use gantry_model::scope::{Labels, SCOPE_TENANTS_MAX};
+use gantry_model::scope::{Labels, SCOPE_LABELS_MAX, SCOPE_TENANTS_MAX};
 
 use crate::command::required;
 use crate::convert::{WireError, bytes, name, name_or_none, text_or_empty};
@@ -107,6 +107,7 @@ impl From<&Labels> for wire::NodeLabels {
         wire::NodeLabels {
             tenants: labels.tenants.iter().map(ToString::to_string).collect(),
             region: text_or_empty(labels.region.as_ref()),
+            labels: labels.labels.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -118,9 +119,13 @@ impl TryFrom<&wire::NodeLabels> for Labels {
         if labels.tenants.len() > SCOPE_TENANTS_MAX {
             return Err(WireError::invalid("tenants", format!("{SCOPE_TENANTS_MAX} are the most")));
         }
+        if labels.labels.len() > SCOPE_LABELS_MAX {
+            return Err(WireError::invalid("labels", format!("{SCOPE_LABELS_MAX} are the most")));
+        }
         Ok(Labels {
             tenants: labels.tenants.iter().map(|text| name("tenants", text)).collect::<Result<_, _>>()?,
             region: name_or_none("region", &labels.region)?,
+            labels: labels.labels.iter().map(|text| name("labels", text)).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -12,6 +12,7 @@ mod convert;
 mod enrolment;
 mod record;
 mod resource;
+mod rollout;
 
 pub use command::{Command, CommandError, Origin, Proposal};
 pub use convert::WireError;

@@ -38,6 +38,7 @@ impl From<&Record> for wire::Record {
             RecordValue::Admin(admin) => To::Admin(admin.as_ref().into()),
             RecordValue::Deletions(deletions) => To::Deletions(deletions.as_ref().into()),
             RecordValue::Ban(ban) => To::Ban(ban.as_ref().into()),
+            RecordValue::Rollout(rollout) => To::Rollout(rollout.as_ref().into()),
         };
         wire::Record { revision: record.revision.0, value: Some(value) }
     }
@@ -59,6 +60,7 @@ impl TryFrom<&wire::Record> for Record {
             From::Admin(admin) => RecordValue::Admin(Arc::new(admin.try_into()?)),
             From::Deletions(deletions) => RecordValue::Deletions(Arc::new(deletions.try_into()?)),
             From::Ban(ban) => RecordValue::Ban(Arc::new(ban.try_into()?)),
+            From::Rollout(rollout) => RecordValue::Rollout(Arc::new(rollout.try_into()?)),
         };
         Ok(Record { revision: Revision(record.revision), value })
     }

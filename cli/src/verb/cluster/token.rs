@@ -30,6 +30,9 @@ pub(crate) struct Token {
     /// The region that the node is in; without one it holds no tenant that has regions.
     #[arg(long, value_name = "REGION")]
     region: Option<RegionName>,
+    /// A label of the node, such as canary, by which stages of rollouts name it. May be given several times.
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<Name>,
     /// How long it is good, such as 30m or 2h; an hour when absent, a week at most.
     #[arg(long, value_name = "SPAN")]
     ttl: Option<Span>,
@@ -68,12 +71,16 @@ pub(crate) struct Revoke {
 impl Token {
     /// Runs the command. The token is the only line on standard output.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let labels = Labels { tenants: self.tenants.into_iter().collect(), region: self.region };
+        let labels = Labels {
+            tenants: self.tenants.into_iter().collect(),
+            region: self.region,
+            labels: self.labels.into_iter().collect(),
+        };
         let role = match (self.role, self.name) {
             (Role::ControlPlane, None) if labels.is_empty() => WireRole::ControlPlane(ControlPlaneRole {}),
             (Role::ControlPlane, _) => {
                 return Err(Failure::usage(
-                    "--name, --tenant and --region are for nodes; members of the control plane have numbers and hold \
+                    "--name, --tenant, --region and --label are for nodes; members of the control plane have numbers and hold \
                      everything",
                     "leave them out, or join with --role node",
                 ));

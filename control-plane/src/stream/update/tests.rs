@@ -1,11 +1,13 @@
-//! What a node of a scope is sent, over histories of tenants that come, go and move: never anything of a tenant that
-//! it neither held nor is to hold, and always exactly the full state filtered.
+//! What a node of a scope is sent, over histories of tenants that come, go and move and of rollouts that begin, go on and
+//! end, by members that were started anew meanwhile: never anything of a tenant that it neither held nor is to hold, nor of
+//! a rollout that has not come to it, and always exactly the full state filtered, with its rollouts laid over.
 
 use std::collections::BTreeMap;
 
 use gantry_control_state::{Command, Outcome, State};
 use gantry_model::ban::{Ban, BanTarget};
-use gantry_model::{Labels, RegionName, ResourceId, Secret, Spec, document};
+use gantry_model::rollout::{End, Ended, Stage, Thresholds};
+use gantry_model::{Labels, RegionName, ResourceId, Rollout, RolloutId, Secret, Spec, document};
 use gantry_node::seal::{NodeSealKey, Purpose};
 use proptest::prelude::*;
 use serde_json::json;
@@ -43,9 +45,28 @@ enum Step {
     DeleteTenant {
         tenant: &'static str,
     },
+    /// What a tenant's agents are to be, and whether its credential goes.
+    Begin {
+        tenant: &'static str,
+        agents: Vec<&'static str>,
+        is_credential_gone: bool,
+        share: u8,
+    },
+    Advance {
+        tenant: &'static str,
+    },
+    End {
+        tenant: &'static str,
+        is_promoted: bool,
+    },
+    /// A member forgets what was before.
+    Restart {
+        member: usize,
+    },
     /// One of the nodes takes what changed since it last did.
     Sync {
         node: usize,
+        member: usize,
         is_new_process: bool,
     },
 }
@@ -61,26 +82,41 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => tenant().prop_map(|tenant| Step::DeleteAgent { tenant }),
         1 => tenant().prop_map(|tenant| Step::DeleteCredential { tenant }),
         1 => tenant().prop_map(|tenant| Step::DeleteTenant { tenant }),
-        4 => (0..4_usize, prop::bool::weighted(0.2))
-            .prop_map(|(node, is_new_process)| Step::Sync { node, is_new_process }),
+        3 => (tenant(), prop::sample::subsequence(vec!["bot", "new"], 1..=2), any::<bool>(), 1..100_u8).prop_map(
+            |(tenant, agents, is_credential_gone, share)| {
+                Step::Begin { tenant, agents, is_credential_gone, share }
+            }
+        ),
+        2 => tenant().prop_map(|tenant| Step::Advance { tenant }),
+        2 => (tenant(), any::<bool>()).prop_map(|(tenant, is_promoted)| Step::End { tenant, is_promoted }),
+        1 => (0..2_usize).prop_map(|member| Step::Restart { member }),
+        7 => (0..4_usize, 0..2_usize, prop::bool::weighted(0.2)).prop_map(
+            |(node, member, is_new_process)| Step::Sync { node, member, is_new_process }
+        ),
     ]
 }
 
 fn scopes() -> [Scope; 4] {
-    let of = |tenants: &[&str], region: Option<&str>| {
+    let of = |tenants: &[&str], region: Option<&str>, labels: &[&str]| {
         Scope::Of(Labels {
             tenants: tenants.iter().map(|tenant| tenant.parse().expect("a name")).collect(),
             region: region.map(|region| region.parse().expect("a name")),
+            labels: labels.iter().map(|label| label.parse().expect("a name")).collect(),
         })
     };
-    [Scope::Everything, of(&[], Some("eu")), of(&["amber", "birch"], Some("us")), of(&["amber"], None)]
+    [
+        Scope::Everything,
+        of(&[], Some("eu"), &["canary"]),
+        of(&["amber", "birch"], Some("us"), &[]),
+        of(&["amber"], None, &["canary", "large"]),
+    ]
 }
 
-/// A cluster, its feed, and what its credentials are.
+/// A cluster, what two members know of it, and what its credentials are.
 struct Cluster {
     _directory: tempfile::TempDir,
     vault: Vault,
-    feed: Feed,
+    feeds: [Feed; 2],
     revision: u64,
     secrets: BTreeMap<String, u8>,
 }
@@ -90,8 +126,8 @@ impl Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let cluster = Vault::found(directory.path()).expect("a key file");
         let vault = Vault::unseal(directory.path(), &cluster).expect("the key");
-        let (feed, secrets) = (Feed::new(), BTreeMap::new());
-        let mut made = Cluster { _directory: directory, vault, feed, revision: 0, secrets };
+        let (feeds, secrets) = ([(); 2].map(|()| Feed::new()), BTreeMap::new());
+        let mut made = Cluster { _directory: directory, vault, feeds, revision: 0, secrets };
         made.apply(&Command::Bootstrap(cluster));
         made
     }
@@ -101,12 +137,72 @@ impl Cluster {
         self.revision += 1;
         let mut state = self.state();
         let applied = state.apply(Revision(self.revision), command);
-        self.feed.publish(Revision(self.revision), applied.changes, state);
+        for feed in &self.feeds {
+            feed.publish(Revision(self.revision), applied.changes.clone(), state.clone());
+        }
         matches!(applied.outcome, Outcome::Done(_))
     }
 
     fn state(&self) -> State {
-        self.feed.latest().state
+        self.feeds[0].latest().state
+    }
+
+    /// What a node is to be served, worked out as if the rollouts that have come to it were in force.
+    fn served(&self, node: &Node) -> State {
+        let state = self.state();
+        let mut served = state.without_rollouts();
+        for (rollout, _) in
+            state.running_rollouts().filter(|(rollout, _)| rollout.has(node.name, &node.scope))
+        {
+            let (applied, deleted) = (rollout.applied.clone(), rollout.deleted.clone());
+            for command in [Command::Apply(applied), Command::Delete(deleted)] {
+                let outcome = served.apply(rollout.begun, &command).outcome;
+                assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+            }
+        }
+        served
+    }
+
+    fn begin(&mut self, tenant: &TenantName, agents: &[&str], is_credential_gone: bool, share: u8) {
+        let agent = |name: &&str| {
+            let spec = json!({"description": "staged"});
+            let agent = json!({"kind": "Agent", "tenant": tenant.as_str(), "name": name, "spec": spec});
+            document::parse(agent).expect("a document")
+        };
+        let credential = ResourceId::credential(tenant, &"token".parse().expect("a name"));
+        self.apply(&Command::BeginRollout(Box::new(Rollout {
+            tenant: tenant.clone(),
+            id: RolloutId(self.revision.to_be_bytes()),
+            applied: agents.iter().map(agent).collect(),
+            deleted: is_credential_gone.then_some(credential).into_iter().collect(),
+            resource_count: 1,
+            checked: Revision(self.revision),
+            begun: Revision::NONE,
+            stages: vec![Stage::Label("canary".parse().expect("a name")), Stage::Share(share)],
+            stage: 0,
+            pause_seconds: None,
+            thresholds: Thresholds { rise_percent: 5, calls_min: 50 },
+            by: "root".to_owned(),
+            begun_at_ms: 1,
+            ended: None,
+        })));
+    }
+
+    /// Decides about the rollout of a tenant, if there is one.
+    fn decide(&mut self, tenant: &TenantName, end: Option<End>) {
+        let state = self.state();
+        let Some((rollout, _)) = state.rollout(tenant) else { return };
+        let (at, is_credential_gone) = (rollout.at(), !rollout.deleted.is_empty());
+        let command = match end {
+            None => Command::AdvanceRollout(at),
+            Some(how) => {
+                let (reason, by) = (String::new(), "root".to_owned());
+                Command::EndRollout { at, end: Ended { how, reason, by, at_ms: 2 } }
+            }
+        };
+        if self.apply(&command) && end == Some(End::Promoted) && is_credential_gone {
+            self.secrets.remove(tenant.as_str());
+        }
     }
 
     fn change(&mut self, step: &Step) {
@@ -161,6 +257,14 @@ impl Cluster {
                     self.secrets.remove(*tenant);
                 }
             }
+            Step::Begin { tenant, agents, is_credential_gone, share } => {
+                self.begin(&name(tenant), agents, *is_credential_gone, *share);
+            }
+            Step::Advance { tenant } => self.decide(&name(tenant), None),
+            Step::End { tenant, is_promoted } => {
+                self.decide(&name(tenant), Some(if *is_promoted { End::Promoted } else { End::Aborted }));
+            }
+            Step::Restart { member } => self.feeds[*member].reset(Revision(self.revision), self.state()),
             Step::Sync { .. } => {}
         }
     }
@@ -175,6 +279,7 @@ impl Cluster {
 
 /// A node, as the protocol says that it is.
 struct Node {
+    name: &'static str,
     scope: Scope,
     key: NodeSealKey,
     revision: Revision,
@@ -184,18 +289,39 @@ struct Node {
 }
 
 impl Node {
-    fn sync(&mut self, cluster: &Cluster, is_new_process: bool) {
-        let (view, held) = (cluster.feed.latest(), self.tenants());
-        let since =
-            (self.revision > Revision::NONE).then(|| cluster.feed.since(self.revision).expect("remembered"));
+    fn sync(&mut self, cluster: &Cluster, member: usize, is_new_process: bool) {
+        let feed = &cluster.feeds[member];
+        let (view, held) = (feed.latest(), self.tenants());
+        let (revision, is_any) = (self.revision, self.revision > Revision::NONE);
+        if let Some(past) = feed.past_at(revision).filter(|_| is_any) {
+            assert_eq!(past.digest(self.name, &self.scope), self.digest(), "any member lets it go on");
+        }
+        let since = feed.since(revision).filter(|_| is_any);
         if is_new_process {
             self.secrets.clear();
         }
         let key = self.key.public_key();
-        let builder = Builder { vault: &cluster.vault, view: &view, recipient: &key, scope: &self.scope };
+        let builder = Builder::new(&cluster.vault, &view, &key, (self.name, &self.scope));
         let built = match since {
-            Some(since) => builder.delta(self.revision, &since, is_new_process).expect("a delta"),
-            None => builder.snapshot().expect("a snapshot"),
+            Some(since) => {
+                let built = builder.delta(revision, &since, is_new_process).expect("a delta");
+                let is_changed = |key: &str| since.changes.iter().any(|change| change.key == key);
+                let upserts = built.parts.iter().flat_map(|part| &part.upserts);
+                for entry in upserts.filter(|entry| !is_changed(&entry.key)) {
+                    let is_known = self.entries.get(&entry.key).is_some_and(|known| *known == entry.record);
+                    assert!(
+                        !is_known || self.has_moved(&since, &entry.key),
+                        "{} was there already",
+                        entry.key
+                    );
+                }
+                built
+            }
+            None => {
+                self.entries.clear();
+                self.secrets.clear();
+                builder.snapshot().expect("a snapshot")
+            }
         };
         assert!(built.unopened.is_empty());
         let told: BTreeSet<String> = built.parts.iter().flat_map(mentioned).collect();
@@ -204,12 +330,23 @@ impl Node {
         self.revision = built.revision;
         let known: BTreeSet<String> = held.union(&self.tenants()).cloned().collect();
         assert!(told.is_subset(&known), "{:?} was told of {told:?} and has to do with {known:?}", self.scope);
-        let mut digest = Digest::default();
-        self.entries.iter().for_each(|(key, record)| digest.add(key, record));
+        let digest = self.digest();
         assert_eq!(
             (digest, &built.parts.last().expect("a part").digest_after),
             (built.digest, &digest.to_bytes().to_vec())
         );
+    }
+
+    fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        self.entries.iter().for_each(|(key, record)| digest.add(key, record));
+        digest
+    }
+
+    /// Whether a tenant came as a whole.
+    fn has_moved(&self, since: &Since, key: &str) -> bool {
+        let tenant = tenant_of(key).parse().expect("a name");
+        !since.before.digests.has(&self.scope, &tenant)
     }
 
     fn tenants(&self) -> BTreeSet<String> {
@@ -247,7 +384,7 @@ impl Node {
 
     /// It holds the full state filtered, and nothing else.
     fn check(&self, cluster: &Cluster) {
-        let state = cluster.state();
+        let state = cluster.served(self);
         let holds = |tenant: &TenantName| self.scope.holds(tenant, &cluster.regions(tenant));
         let for_nodes =
             state.records().map(|record| record.value.key()).filter(|key| key.kind().is_for_nodes());
@@ -262,7 +399,10 @@ impl Node {
             self.scope
         );
         assert_eq!(self.entries, expected, "{:?}", self.scope);
-        let secrets = cluster.secrets.iter().filter(|(tenant, _)| holds(&tenant.parse().expect("a name")));
+        let is_there = |tenant: &TenantName| {
+            state.secret(tenant, &"token".parse().expect("a name")).is_some() && holds(tenant)
+        };
+        let secrets = cluster.secrets.iter().filter(|(tenant, _)| is_there(&tenant.parse().expect("a name")));
         let secrets: BTreeMap<String, u8> =
             secrets.map(|(tenant, secret)| (tenant.clone(), *secret)).collect();
         assert_eq!(self.secrets, secrets, "{:?}", self.scope);
@@ -285,10 +425,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn a_node_of_a_scope_hears_of_no_other_tenant_and_holds_the_full_state_filtered(
-        steps in prop::collection::vec(any_step(), 1..48),
+        steps in prop::collection::vec(any_step(), 1..64),
     ) {
         let mut cluster = Cluster::new();
+        let mut names = ["n0", "n1", "n2", "n3"].into_iter();
         let mut nodes = scopes().map(|scope| Node {
+            name: names.next().expect("a name"),
             scope,
             key: NodeSealKey::generate().expect("a key"),
             revision: Revision::NONE,
@@ -297,13 +439,13 @@ proptest! {
         });
         for step in &steps {
             cluster.change(step);
-            if let Step::Sync { node, is_new_process } = step {
-                nodes[*node].sync(&cluster, *is_new_process);
+            if let Step::Sync { node, member, is_new_process } = step {
+                nodes[*node].sync(&cluster, *member, *is_new_process);
                 nodes[*node].check(&cluster);
             }
         }
         for node in &mut nodes {
-            node.sync(&cluster, false);
+            node.sync(&cluster, 0, false);
             node.check(&cluster);
         }
     }

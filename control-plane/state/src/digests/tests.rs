@@ -44,6 +44,7 @@ fn any_scope() -> impl Strategy<Value = Scope> {
         Scope::Of(Labels {
             tenants: tenants.iter().map(|tenant| tenant.parse().expect("a name")).collect(),
             region: region.map(|region| region.parse().expect("a name")),
+            ..Labels::default()
         })
     });
     prop_oneof![1 => Just(Scope::Everything), 6 => of]

@@ -1,0 +1,182 @@
+//! How a stage is seen to go, by what its nodes say.
+
+use gantry_model::rollout::{Stage, Thresholds};
+use gantry_model::{Labels, Scope, document};
+use serde_json::json;
+
+use super::*;
+use crate::fleet::{Problem, Seen};
+
+/// The revision at which the stage begins.
+const AT: Revision = Revision(10);
+/// How long it has to be healthy.
+const PAUSE: Duration = Duration::from_secs(60);
+
+fn rollout() -> Rollout {
+    let agent = document::parse(json!({"kind": "Agent", "tenant": "acme", "name": "bot"}));
+    Rollout {
+        tenant: "acme".parse().expect("a name"),
+        id: RolloutId([1; 8]),
+        applied: vec![agent.expect("a document")],
+        deleted: Vec::new(),
+        resource_count: 1,
+        checked: Revision(1),
+        begun: AT,
+        stages: vec![Stage::Label("canary".parse().expect("a name")), Stage::Share(99)],
+        stage: 0,
+        pause_seconds: Some(PAUSE.as_secs()),
+        thresholds: Thresholds { rise_percent: 5, calls_min: 50 },
+        by: "ann".to_owned(),
+        begun_at_ms: 1,
+        ended: None,
+    }
+}
+
+fn node(name: &str, label: &str, acked: Revision) -> NodeView {
+    let labels = [label.parse().expect("a name")].into();
+    let scope = Scope::Of(Labels { labels, ..Labels::default() });
+    NodeView {
+        node: name.parse().expect("a name"),
+        member: None,
+        connected: true,
+        acked,
+        urgent: acked,
+        seen: Seen { scope, ..Seen::default() },
+    }
+}
+
+fn counted(mut node: NodeView, calls: u64, rejected: u64) -> NodeView {
+    node.seen.calls.insert("acme".parse().expect("a name"), Calls { calls, rejected });
+    node
+}
+
+fn canary(acked: Revision) -> NodeView {
+    node("a", "canary", acked)
+}
+
+fn other() -> NodeView {
+    node("b", "plain", AT)
+}
+
+/// A member that watches, and its clock.
+struct Member {
+    rollouts: Rollouts,
+    rollout: Rollout,
+    at: Revision,
+    now: Instant,
+}
+
+impl Member {
+    fn new() -> Member {
+        Member { rollouts: Rollouts::default(), rollout: rollout(), at: AT, now: Instant::now() }
+    }
+
+    fn look(&self, nodes: &[NodeView]) -> Advice {
+        self.rollouts.look((&self.rollout, self.at), nodes, self.now)
+    }
+
+    fn waits_for(&self) -> String {
+        self.rollouts.of(&self.rollout).expect("watched").waits_for
+    }
+}
+
+#[tokio::test]
+async fn a_stage_goes_on_once_all_its_nodes_have_had_the_change_for_long_enough() {
+    let mut member = Member::new();
+    let behind = [canary(Revision(9)), node("c", "canary", AT), other()];
+    assert_eq!(member.look(&behind), Advice::Wait);
+    member.now += PAUSE * 10;
+    assert_eq!(member.look(&behind), Advice::Wait, "one has it not");
+    assert_eq!(member.waits_for(), "node a does not have the change yet");
+    let all = [canary(AT), node("c", "canary", AT), other()];
+    assert_eq!(member.look(&all), Advice::Wait, "the clock begins");
+    member.now += PAUSE - Duration::from_millis(1);
+    assert_eq!(member.look(&all), Advice::Wait);
+    member.now += Duration::from_millis(1);
+    assert_eq!(member.look(&all), Advice::GoOn);
+    member.rollout.pause_seconds = None;
+    assert_eq!(member.look(&all), Advice::Wait, "that is for an admin to say");
+}
+
+#[tokio::test]
+async fn a_stage_without_a_live_node_never_goes_on_and_a_node_that_vanishes_stops_the_clock() {
+    let mut member = Member::new();
+    member.look(&[other()]);
+    member.now += PAUSE * 10;
+    assert_eq!(member.look(&[other()]), Advice::Wait);
+    assert_eq!(member.waits_for(), "no connected node is in the stage");
+
+    let both = [canary(AT), node("c", "canary", AT)];
+    member.look(&both);
+    member.now += PAUSE / 2;
+    let gone = [canary(AT), NodeView { connected: false, ..node("c", "canary", AT) }];
+    assert_eq!(member.look(&gone), Advice::Wait);
+    assert_eq!(member.waits_for(), "node c had the change and is gone; the clock starts anew");
+    member.now += PAUSE / 2;
+    assert_eq!(member.look(&gone), Advice::Wait);
+    member.now += PAUSE;
+    assert_eq!(member.look(&gone), Advice::GoOn, "the one that is left was healthy for as long");
+}
+
+#[tokio::test]
+async fn the_next_stage_has_a_clock_of_its_own() {
+    let mut member = Member::new();
+    let nodes = [canary(Revision(20)), other()];
+    member.look(&nodes);
+    member.now += PAUSE;
+    assert_eq!(member.look(&nodes), Advice::GoOn);
+    (member.rollout.stage, member.at) = (1, Revision(15));
+    let later = [canary(Revision(20)), node("b", "plain", Revision(15))];
+    assert_eq!(member.look(&later), Advice::Wait);
+    member.now += PAUSE;
+    assert_eq!(member.look(&later), Advice::GoOn);
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_the_tenant_stops_it_and_what_it_refused_before_does_not() {
+    let refusing = |revision: u64, tenant: &str| {
+        let (tenant, resource, message) = (tenant.to_owned(), String::new(), "does not compile".to_owned());
+        let mut node = canary(Revision(9));
+        (node.seen.refused, node.seen.problems) =
+            (Revision(revision), vec![Problem { tenant, resource, message }]);
+        node
+    };
+    let member = Member::new();
+    assert_eq!(member.look(&[refusing(9, "acme")]), Advice::Wait, "before the change");
+    assert_eq!(member.look(&[refusing(10, "birch")]), Advice::Wait, "of another tenant");
+    let stop = Advice::Stop("node a refuses the change: does not compile".to_owned());
+    assert_eq!(member.look(&[refusing(10, "acme")]), stop);
+}
+
+#[tokio::test]
+async fn a_rise_against_other_nodes_stops_it_and_one_everywhere_does_not() {
+    let member = Member::new();
+    let look = |stage: (u64, u64), others: (u64, u64)| {
+        member.look(&[counted(canary(AT), stage.0, stage.1), counted(other(), others.0, others.1)])
+    };
+    assert_eq!(look((1_000, 900), (1_000, 0)), Advice::Wait, "what was before the stage does not count");
+    assert_eq!(look((1_049, 949), (1_100, 0)), Advice::Wait, "too few");
+    assert_eq!(look((1_200, 1_000), (1_200, 100)), Advice::Wait, "half of both");
+    let reason =
+        "160 of 260 calls were rejected on nodes with the change, and 100 of 400 of nodes without the change";
+    assert_eq!(look((1_260, 1_060), (1_400, 100)), Advice::Stop(reason.to_owned()));
+}
+
+#[tokio::test]
+async fn without_other_nodes_a_stage_is_compared_with_what_was_before() {
+    let member = Member::new();
+    let look = |calls, rejected| member.look(&[counted(canary(AT), calls, rejected), other()]);
+    assert_eq!(look(1_000, 10), Advice::Wait);
+    assert_eq!(look(1_060, 11), Advice::Wait);
+    let reason =
+        "50 of 110 calls were rejected on nodes with the change, and 10 of 1000 of the same nodes before";
+    assert_eq!(look(1_110, 60), Advice::Stop(reason.to_owned()));
+
+    // A process that is started anew counts from nothing, and has the change from its first call on.
+    let member = Member::new();
+    let look = |calls, rejected| member.look(&[counted(canary(AT), calls, rejected), other()]);
+    assert_eq!(look(1_000, 10), Advice::Wait);
+    let reason =
+        "60 of 100 calls were rejected on nodes with the change, and 10 of 1000 of the same nodes before";
+    assert_eq!(look(100, 60), Advice::Stop(reason.to_owned()));
+}
