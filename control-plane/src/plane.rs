@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use gantry_node::tls::Trust;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,8 @@ pub(crate) const BACKUPS_MAX: usize = 2;
 pub(crate) struct Plane {
     pub(crate) consensus: Consensus,
     pub(crate) vault: Vault,
+    /// Whom this process believes; `None` without TLS.
+    pub(crate) trust: Option<Arc<Trust>>,
     /// Where the key file is.
     pub(crate) data_dir: PathBuf,
     /// How long the certificates count that it signs.

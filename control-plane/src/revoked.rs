@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use gantry_control_state::State;
-use gantry_model::enrolment::Revoked;
 use gantry_model::identity::{MemberId, PeerName};
 use gantry_model::record::Cluster;
 use gantry_node::tls::{Revocations, Trust};
@@ -19,16 +18,7 @@ use crate::raft::{Membership, MembershipVersion};
 pub(crate) fn revocations(state: &State, membership: &Membership) -> Revocations {
     let mut revoked = Revocations::default();
     let Some(cluster) = state.cluster() else { return revoked };
-    for revocation in &cluster.enrolment.revocations {
-        match &revocation.subject {
-            Revoked::Name(name) => {
-                revoked.names.insert(name.clone(), revocation.until_ms);
-            }
-            Revoked::Serial(serial) => {
-                revoked.serials.insert(serial.clone());
-            }
-        }
-    }
+    revoked.extend(cluster.enrolment.revocations.iter().cloned());
     for number in &cluster.enrolment.removed_members {
         let is_member = membership.members.iter().any(|member| member.voter.0 == *number);
         if let (false, Ok(cluster), Some(number)) = (is_member, cluster.id.parse(), MemberId::new(*number)) {

@@ -221,6 +221,7 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
     let plane = Arc::new(Plane {
         consensus: consensus.clone(),
         vault,
+        trust: secured.as_ref().map(|secured| secured.trust.clone()),
         data_dir: options.data_dir.clone(),
         certificate_life: options.certificate_life,
         journal,

@@ -9,6 +9,7 @@
 //!   status shows who has it;
 //! - a ban goes ahead of all updates, also of one that is being sent or taken in, and has an answer of its own; a denial
 //!   does where an update is in its way;
+//! - a node hears which certificates of members were taken back before anything else;
 //! - a node of the mesh is told of the others at once when one joins or leaves, between the parts of an update too;
 //! - a node is told nothing of a tenant beyond its scope, which its certificate says, and is not believed where it tells
 //!   of one;
@@ -18,6 +19,7 @@
 
 mod catalogs;
 mod counting;
+mod distrusted;
 mod intake;
 mod members;
 mod rejection;

@@ -27,6 +27,7 @@ use crate::mesh::accept::Acceptor;
 use crate::mesh::{Bind, Mesh};
 use crate::node::Node;
 use crate::sync::choice::Choice;
+use crate::sync::distrust::Distrust;
 pub use crate::sync::last_known_good::LastKnownGood;
 use crate::sync::{Channels, Follower, Identity, last_known_good};
 use crate::upstream::Upstreams;
@@ -155,7 +156,14 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let node = Arc::new(Node::new(audit, upstreams, Wakeup::default(), mesh, site));
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
-    let identity = Identity { node_id: options.node_id, incarnation, control_planes, proof: options.proof };
+    let (node_id, proof) = (options.node_id, options.proof);
+    let distrust = match &proof {
+        Proof::Token(_) => None,
+        Proof::Certificate(membership) => {
+            Some(Distrust::begin(membership.trust().clone(), &options.data_dir))
+        }
+    };
+    let identity = Identity { node_id, incarnation, control_planes, proof, distrust };
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };
     let follower = Follower::new(identity, node.clone(), seal, discovery, channels, beginning);

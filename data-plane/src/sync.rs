@@ -9,6 +9,7 @@ pub(crate) mod choice;
 mod connection;
 pub(crate) mod contact;
 pub(crate) mod counting;
+pub(crate) mod distrust;
 pub(crate) mod last_known_good;
 mod reader;
 mod staleness;
@@ -29,6 +30,7 @@ use crate::config::{Changed, Config};
 use crate::node::Node;
 use crate::start::Proof;
 use crate::sync::choice::Choice;
+use crate::sync::distrust::Distrust;
 use crate::sync::last_known_good::{Beginning, Keeper};
 use crate::upstream::discovery::{Discovery, Report};
 
@@ -38,6 +40,8 @@ pub(crate) struct Identity {
     pub(crate) incarnation: String,
     pub(crate) control_planes: Choice,
     pub(crate) proof: Proof,
+    /// What of the control plane is not believed any more; `None` without TLS.
+    pub(crate) distrust: Option<Distrust>,
 }
 
 /// How long a node that starts from what was last known to be good waits for a word of its peers before it says that it

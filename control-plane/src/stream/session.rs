@@ -19,6 +19,7 @@ use tonic::{Status, Streaming};
 
 use super::catalogs;
 use super::counting;
+use super::distrusted;
 use super::intake::{Answer, Intake};
 use super::members;
 use super::rejection::StreamEnd;
@@ -152,8 +153,9 @@ async fn follow(
     let provisioned = ticket.provisioned;
     let writer = Writer { plane, ticket, outbound, lane, answers, position, provisioned, refused: 0 };
     tokio::select! {
-        // Bans go before whatever is ready at the same time.
+        // In this order, whatever is ready at the same time.
         biased;
+        () = distrusted::tell(plane, outbound) => Ok(()),
         () = urgent::tell(plane, ticket, position, (lane, outbound)) => Ok(()),
         () = members::tell(plane, ticket, hello, outbound) => Ok(()),
         () = counting::tell(plane, ticket, outbound) => Ok(()),

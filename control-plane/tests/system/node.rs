@@ -216,7 +216,9 @@ impl Connection {
             match self.message().await?? {
                 server_message::Message::Urgent(urgent) => return Ok((urgent, parts)),
                 server_message::Message::Update(part) => parts.push(part),
-                server_message::Message::Members(_) | server_message::Message::Counting(_) => {}
+                server_message::Message::Members(_)
+                | server_message::Message::Counting(_)
+                | server_message::Message::Distrusted(_) => {}
             }
         }
     }
@@ -228,7 +230,9 @@ impl Connection {
             match self.message().await?? {
                 server_message::Message::Urgent(told) => urgent = Some(told),
                 server_message::Message::Update(update) => return Ok((urgent, update)),
-                server_message::Message::Members(_) | server_message::Message::Counting(_) => {}
+                server_message::Message::Members(_)
+                | server_message::Message::Counting(_)
+                | server_message::Message::Distrusted(_) => {}
             }
         }
     }

@@ -127,6 +127,7 @@ async fn run(
         stream,
         outbox: outbox.clone(),
         keeper: follower.keeper.urgent(),
+        distrust: follower.identity.distrust.clone(),
     };
     follower.node.counting.ask(wire::Counting::default());
     let mut told = Told::default();

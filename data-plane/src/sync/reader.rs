@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 
 use super::connection::{FollowError, Outbox, send};
+use super::distrust::Distrust;
 use super::last_known_good::UrgentKeeper;
 use crate::mesh::Telling;
 use crate::node::Node;
@@ -26,6 +27,7 @@ pub(super) struct Reader {
     pub(super) stream: Streaming<wire::ServerMessage>,
     pub(super) outbox: Outbox,
     pub(super) keeper: UrgentKeeper,
+    pub(super) distrust: Option<Distrust>,
 }
 
 /// Updates as they came, and last why no more come.
@@ -65,6 +67,13 @@ impl Reader {
                 }
                 Some(FromServer::Counting(asked)) => {
                     self.node.counting.ask(asked);
+                    continue;
+                }
+                Some(FromServer::Distrusted(told)) => {
+                    // Where it is about this very member, the connection is cut now.
+                    if let Some(distrust) = &self.distrust {
+                        distrust.take(told).await;
+                    }
                     continue;
                 }
                 // A message of a newer build.

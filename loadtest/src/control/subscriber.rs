@@ -148,7 +148,9 @@ impl Subscriber {
                         .map_err(gone)?;
                     continue;
                 }
-                Some(FromServer::Members(_) | FromServer::Counting(_)) | None => continue,
+                Some(FromServer::Members(_) | FromServer::Counting(_) | FromServer::Distrusted(_)) | None => {
+                    continue;
+                }
             };
             update_bytes += part.encoded_len();
             let is_last = part.last;

@@ -5,6 +5,7 @@
 
 pub mod bearer;
 pub mod membership;
+pub mod owner_only;
 pub mod records;
 pub mod seal;
 pub mod telemetry;

@@ -105,6 +105,7 @@ pub(super) async fn follower(
         incarnation: "incarnation".to_owned(),
         control_planes: Choice::of(control_planes).expect("there is one"),
         proof: Proof::Token(Secret::new("token".to_owned())),
+        distrust: None,
     };
     let discovery = Discovery::new(node.clone(), report_sender);
     let channels = Channels { catalogs, records, applied: applied_sender };

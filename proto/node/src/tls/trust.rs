@@ -3,11 +3,12 @@
 //! Always holds: both can be replaced while the process runs, and count from the next handshake on; what is revoked
 //! ends on live connections too, see [`super::Guarded`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
+use gantry_model::enrolment::{Revocation, Revoked};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
@@ -37,8 +38,8 @@ pub struct Revocations {
     /// No certificate of this name counts that ends at or before this time, in milliseconds since 1970: those were
     /// issued before the revocation. So a name can be enrolled anew.
     pub names: HashMap<PeerName, u64>,
-    /// These certificates do not count.
-    pub serials: HashSet<Serial>,
+    /// These certificates do not count. The time is when they have ended anyway.
+    pub serials: HashMap<Serial, u64>,
 }
 
 /// Why authorities cannot be believed.
@@ -91,6 +92,11 @@ impl Trust {
         self.revoked.send_replace(Arc::new(revoked));
     }
 
+    /// What is revoked now, and each time that it is replaced.
+    pub fn revocations(&self) -> watch::Receiver<Arc<Revocations>> {
+        self.revoked.subscribe()
+    }
+
     /// Whether this certificate was taken back.
     pub fn has_revoked(&self, peer: &Peer) -> bool {
         self.revoked.borrow().cover(peer)
@@ -111,8 +117,32 @@ impl Trust {
 impl Revocations {
     /// Whether this certificate is among them.
     pub fn cover(&self, peer: &Peer) -> bool {
-        self.serials.contains(&peer.serial)
+        self.serials.contains_key(&peer.serial)
             || self.names.get(&peer.name).is_some_and(|until_ms| peer.expires_at_ms <= *until_ms)
+    }
+
+    /// Adds more. Of two for one name or certificate the longer counts.
+    pub fn extend(&mut self, more: impl IntoIterator<Item = Revocation>) {
+        for Revocation { subject, until_ms } in more {
+            let until = match subject {
+                Revoked::Name(name) => self.names.entry(name).or_default(),
+                Revoked::Serial(serial) => self.serials.entry(serial).or_default(),
+            };
+            *until = until_ms.max(*until);
+        }
+    }
+
+    /// Forgets what is past: every certificate that it meant has ended.
+    pub fn forget(&mut self, now_ms: u64) {
+        self.names.retain(|_, until_ms| *until_ms > now_ms);
+        self.serials.retain(|_, until_ms| *until_ms > now_ms);
+    }
+
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = Revocation> {
+        let names = self.names.iter().map(|(name, until_ms)| (Revoked::Name(name.clone()), *until_ms));
+        let serials = self.serials.iter().map(|(serial, until)| (Revoked::Serial(serial.clone()), *until));
+        names.chain(serials).map(|(subject, until_ms)| Revocation { subject, until_ms })
     }
 }
 

@@ -199,7 +199,7 @@ async fn what_is_revoked_is_refused_from_then_on_even_to_a_client_that_was_here_
 
     let presented = client.presenter.certified().expect("a certificate").peer().clone();
     let refused = refused_by_server(REVOKED, "CertificateRevoked");
-    let by_serial = Revocations { serials: [presented.serial].into(), ..Revocations::default() };
+    let by_serial = Revocations { serials: [(presented.serial, u64::MAX)].into(), ..Revocations::default() };
     server.trust.replace_revocations(by_serial);
     assert_eq!(meet(&client, any(), &server).await, refused);
 

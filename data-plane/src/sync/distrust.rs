@@ -1,0 +1,179 @@
+//! Certificates of the control plane that were taken back: refused from when a member says so, also over a restart.
+//!
+//! Always holds: nothing that was taken back counts again before it has ended by itself, whoever says what; so a member
+//! that is behind, or a cluster that was put back, undoes nothing. What is kept is no secret; it is the owner's alone
+//! because whoever could write it could have the node refuse every member.
+//!
+//! A member that keeps its own revocation from its nodes is found out only when they go to another one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gantry_model::enrolment::Revocation;
+use gantry_node::owner_only::{self, ReadError};
+use gantry_node::tls::{Revocations, Trust};
+use gantry_wire::sync_v1::Distrusted;
+use prost::Message;
+
+use super::last_known_good::now_ms;
+
+/// Its name in the data directory.
+const FILE_NAME: &str = "distrusted";
+/// Most that are remembered: four times what a cluster remembers. Beyond, only what was told last counts.
+const REVOCATIONS_MAX: usize = 4_096;
+/// Longest file in bytes: that many, of the longest names.
+const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// What a node knows of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Distrust {
+    trust: Arc<Trust>,
+    file: PathBuf,
+}
+
+impl Distrust {
+    /// Has what an earlier process of the data directory knew in force. Blocks.
+    pub(crate) fn begin(trust: Arc<Trust>, data_dir: &Path) -> Distrust {
+        let distrust = Distrust { trust, file: data_dir.join(FILE_NAME) };
+        match owner_only::read(&distrust.file, FILE_BYTES_MAX) {
+            Ok(found) => match Distrusted::decode(found.contents.expose().as_slice()) {
+                Ok(kept) => drop(distrust.put_in_force(&kept)),
+                Err(error) => distrust.warn(&error),
+            },
+            Err(ReadError::Missing(_)) => {}
+            Err(error) => distrust.warn(&error),
+        }
+        distrust
+    }
+
+    /// Has what a member says in force, and keeps it.
+    pub(super) async fn take(&self, told: Distrusted) {
+        let Some(all) = self.put_in_force(&told) else { return };
+        tracing::warn!(count = all.revocations.len(), "certificates of the control plane were taken back");
+        let (file, contents) = (self.file.clone(), all.encode_to_vec());
+        let kept = tokio::task::spawn_blocking(move || owner_only::replace(&file, &contents)).await;
+        if let Err(error) = kept.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "certificates that were taken back are not known after a restart");
+        }
+    }
+
+    /// Returns all that is in force then; `None` when that is what was before.
+    fn put_in_force(&self, told: &Distrusted) -> Option<Distrusted> {
+        let told = told.revocations.iter().filter_map(|revocation| match Revocation::try_from(revocation) {
+            Ok(revocation) => Some(revocation),
+            Err(error) => {
+                tracing::error!(%error, "a revocation of a certificate cannot be read");
+                None
+            }
+        });
+        let told: Vec<_> = told.collect();
+        let before = self.trust.revocations().borrow().clone();
+        let mut after = before.as_ref().clone();
+        after.extend(told.clone());
+        after.forget(now_ms());
+        if after.names.len() + after.serials.len() > REVOCATIONS_MAX {
+            after = Revocations::default();
+            after.extend(told);
+        }
+        if after == *before {
+            return None;
+        }
+        let all = Distrusted { revocations: after.iter().map(|revocation| (&revocation).into()).collect() };
+        self.trust.replace_revocations(after);
+        Some(all)
+    }
+
+    fn warn(&self, error: &(dyn std::error::Error + 'static)) {
+        let file = self.file.display();
+        tracing::error!(error, %file, "certificates that were taken back are not known; a control plane tells of them");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_node::tls::Fingerprint;
+    use gantry_wire::resource_v1 as wire;
+
+    use super::*;
+
+    type Tested = Result<(), Box<dyn std::error::Error>>;
+
+    fn named(member: u64, until_ms: u64) -> wire::Revocation {
+        let name = format!("gantry://here/control-plane/{member}");
+        wire::Revocation { subject: Some(wire::revocation::Subject::Name(name)), until_ms }
+    }
+
+    fn serial(byte: u8, until_ms: u64) -> wire::Revocation {
+        wire::Revocation { subject: Some(wire::revocation::Subject::Serial(vec![byte])), until_ms }
+    }
+
+    fn begin(directory: &Path) -> Distrust {
+        Distrust::begin(Trust::pinned(Fingerprint([0; 32])), directory)
+    }
+
+    /// What is in force: of names the members with their times, of serials how many.
+    fn known(distrust: &Distrust) -> (Vec<(String, u64)>, usize) {
+        let revocations = distrust.trust.revocations().borrow().clone();
+        let mut names: Vec<_> =
+            revocations.names.iter().map(|(name, until_ms)| (name.to_string(), *until_ms)).collect();
+        names.sort();
+        (names, revocations.serials.len())
+    }
+
+    fn member(number: u64, until_ms: u64) -> (String, u64) {
+        (format!("gantry://here/control-plane/{number}"), until_ms)
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_is_known_after_a_restart_until_it_has_ended_by_itself() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let distrust = begin(directory.path());
+        assert_eq!(known(&distrust), (vec![], 0));
+        let later = now_ms() + 60_000;
+        let told = vec![named(1, 5), named(2, later), named(3, u64::MAX), serial(1, later), serial(2, 5)];
+        distrust.take(Distrusted { revocations: told }).await;
+        let expected = (vec![member(2, later), member(3, u64::MAX)], 1);
+        assert_eq!((known(&distrust), known(&begin(directory.path()))), (expected.clone(), expected));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_member_that_knows_less_undoes_nothing() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let distrust = begin(directory.path());
+        let (sooner, later) = (now_ms() + 60_000, now_ms() + 120_000);
+        distrust.take(Distrusted { revocations: vec![named(2, later)] }).await;
+        distrust.take(Distrusted { revocations: vec![named(2, sooner), named(3, sooner)] }).await;
+        distrust.take(Distrusted::default()).await;
+        let expected = (vec![member(2, later), member(3, sooner)], 0);
+        assert_eq!((known(&distrust), known(&begin(directory.path()))), (expected.clone(), expected));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn no_list_grows_beyond_its_bound() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let distrust = begin(directory.path());
+        let many = |from: u64, count: usize| {
+            let members = (from..).take(count).map(|number| named(number, u64::MAX));
+            Distrusted { revocations: members.collect() }
+        };
+        distrust.take(many(1, REVOCATIONS_MAX)).await;
+        assert_eq!(known(&distrust).0.len(), REVOCATIONS_MAX);
+        distrust.take(many(100_000, 2)).await;
+        assert_eq!(known(&begin(directory.path())).0, [member(100_000, u64::MAX), member(100_001, u64::MAX)]);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_replaced_by_what_a_member_says() -> Tested {
+        let directory = tempfile::tempdir()?;
+        owner_only::replace(&directory.path().join(FILE_NAME), b"\xff\xff")?;
+        let distrust = begin(directory.path());
+        assert_eq!(known(&distrust), (vec![], 0));
+        distrust.take(Distrusted { revocations: vec![named(2, u64::MAX)] }).await;
+        assert_eq!(known(&begin(directory.path())).0, [member(2, u64::MAX)]);
+        Ok(())
+    }
+}
