@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 use crate::failure::{Failure, chain};
 use cluster::ClusterContext;
-pub(crate) use file::{Context, ContextError, ContextFile, OWNER_ONLY, SecretText};
+pub(crate) use file::{Context, ContextError, ContextFile, SecretText};
 
 /// Where `gantry dev` leaves its context unless it is told otherwise, from the working directory.
 pub(crate) const CONTEXT_PATH: &str = ".gantry/context.json";

@@ -7,13 +7,12 @@
 
 mod facts;
 
-use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gantry_node::owner_only;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -331,7 +330,7 @@ impl ControlPlane {
 pub(crate) async fn make_directory(directory: PathBuf) -> Result<(), StartError> {
     let failed = |source| StartError::DataDirectory { directory: directory.clone(), source };
     let path = directory.clone();
-    let make = move || DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let make = move || owner_only::make_directory(&path);
     tokio::task::spawn_blocking(make).await.map_err(|_| StartError::Interrupted)?.map_err(failed)
 }
 

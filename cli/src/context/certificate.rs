@@ -3,20 +3,17 @@
 //! Always holds: a file with a key that others can read is not used; one that is replaced is replaced as a whole.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use gantry_model::Secret;
 use gantry_node::membership::Membership;
+use gantry_node::owner_only::{self, ReadError};
 use gantry_node::tls::{Certified, Trust};
 
 use crate::failure::{Failure, chain};
 
 /// Longest file in bytes: a chain, or a key.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
-/// What nobody but the owner may have of the file of a key.
-const OTHERS: u32 = 0o077;
 
 /// The certificate and whom to believe: `ca` where it is given, else the authority in the file.
 pub(super) fn read(
@@ -44,15 +41,14 @@ pub(super) fn read(
 
 fn of_files(cert: &Path, key: &Path) -> Result<Certified, Failure> {
     let chain_text = bytes(cert)?;
-    let mode = fs::metadata(key).map_err(|error| unreadable(key, &error))?.permissions().mode();
-    if mode & OTHERS != 0 {
-        let next = format!("`chmod 600 {}`", shell_words::quote(&key.to_string_lossy()));
-        return Err(Failure::error(
+    let read = owner_only::read(key, FILE_BYTES_MAX).map_err(|error| match error {
+        ReadError::Open { .. } => Failure::error(
             format!("{} can be read by others, and holds a key", key.display()),
-            next,
-        ));
-    }
-    Certified::from_pem(&chain_text, &Secret::new(bytes(key)?)).map_err(|error| {
+            format!("`chmod 600 {}`", shell_words::quote(&key.to_string_lossy())),
+        ),
+        error => Failure::error(chain(&error), "name a PEM file that can be read"),
+    })?;
+    Certified::from_pem(&chain_text, &read.contents).map_err(|error| {
         let files = format!("{} and {}", cert.display(), key.display());
         Failure::error(format!("{files}: {}", chain(&error)), "name a certificate and its own key, as PEM")
     })

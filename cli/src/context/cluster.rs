@@ -3,14 +3,13 @@
 //! Always holds: it names files and holds no secret; those are read with the checks of their own. A flag that is given takes
 //! the place of what is kept, and one that proves the admin in the place of all that does.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use gantry_node::owner_only;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, ContextFlag, OWNER_ONLY};
+use super::{Access, ContextFlag};
 use crate::failure::Failure;
 
 /// What the file says. Paths are absolute.
@@ -85,17 +84,8 @@ impl ClusterContext {
             let folder =
                 path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             fs::create_dir_all(folder)?;
-            let beside = path.with_extension("json.new");
-            if let Err(error) = fs::remove_file(&beside)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&beside)?;
             let text = serde_json::to_string_pretty(&ClusterFile { cluster: self })?;
-            writeln!(file, "{text}")?;
-            file.sync_all()?;
-            fs::rename(&beside, path)
+            owner_only::replace(path, format!("{text}\n").as_bytes())
         };
         write().map_err(|error| {
             Failure::error(

@@ -3,20 +3,19 @@
 //! Always holds: it is readable by its owner only, on write and on read; a write replaces the whole file or nothing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gantry_model::Secret;
+use gantry_node::owner_only;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cluster::{ClusterContext, ClusterFile};
 
 /// Permission bits of anybody but the owner.
 const OTHERS: u32 = 0o077;
-/// The owner reads and writes.
-pub(crate) const OWNER_ONLY: u32 = 0o600;
 
 /// What a context file may be.
 pub(crate) enum Context {
@@ -144,16 +143,7 @@ impl ContextFile {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|source| ContextError::Format { path: path.to_owned(), source })?;
         text.push('\n');
-        let beside = path.with_extension("json.new");
-        match fs::remove_file(&beside) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&beside).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)
+        owner_only::replace(path, text.as_bytes()).map_err(failed)
     }
 
     /// The agent key of the context's tenant.
@@ -197,7 +187,7 @@ mod tests {
         context().write(&path)?;
         let read = ContextFile::read(&path)?;
         assert_eq!(serde_json::to_value(&read)?, serde_json::to_value(context())?);
-        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, OWNER_ONLY);
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
         assert_eq!(read.agent_key().map(SecretText::expose), Some("k"));
         assert!(!format!("{read:?}").contains("\"t\""));
         Ok(())

@@ -3,19 +3,22 @@
 //! Always holds: the directory and its context are the owner's alone; tokens come from the system's source of
 //! randomness; a context that cannot be read is never written over.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::context::{ContextError, ContextFile, OWNER_ONLY, SecretText, read_secret};
+use gantry_node::owner_only;
+
+use crate::context::{ContextError, ContextFile, SecretText, read_secret};
 use crate::failure::{Failure, chain};
 
 /// Random bytes of a token: 256 bits cannot be guessed.
 const TOKEN_BYTES: usize = 32;
 /// The vault's key file in a voter's directory.
 const KEY_FILE: &str = "kek";
+/// Longest such file in bytes: it is copied as it is, and read by the vault.
+const KEY_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// What an admin token begins with, so that secret scanners can find a leaked one.
 const ADMIN_TOKEN_PREFIX: &str = "gantry_admin_";
 
@@ -35,7 +38,7 @@ impl Directory {
             )
         };
         let is_new = !path.exists();
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        owner_only::make_directory(path).map_err(failed)?;
         if is_new {
             // The directory holds keys and often lies in a repository.
             fs::write(path.join(".gitignore"), "*\n").map_err(failed)?;
@@ -92,9 +95,8 @@ impl Directory {
             return read_secret(path);
         }
         let token = SecretText::new(random_hex()?);
-        let written = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path);
-        let written = written.and_then(|mut file| writeln!(file, "{}", token.expose()));
-        written.map_err(|error| unwritable(path, &error))?;
+        let line = format!("{}\n", token.expose());
+        owner_only::make(path, line.as_bytes()).map_err(|error| unwritable(path, &error))?;
         Ok(token)
     }
 
@@ -121,13 +123,12 @@ impl Directory {
         if target.exists() {
             return Ok(());
         }
-        // Removed first: what a start that was cut short left there is not whole.
-        let copy = || -> io::Result<()> {
-            DirBuilder::new().recursive(true).mode(0o700).create(to)?;
-            let partial = to.join("kek.tmp");
-            let _ = fs::remove_file(&partial);
-            fs::copy(from.join(KEY_FILE), &partial)?;
-            fs::rename(&partial, &target)
+        let key = owner_only::read(&from.join(KEY_FILE), KEY_FILE_BYTES_MAX).map_err(|error| {
+            Failure::error(chain(&error), "put it back from your backup, then start again")
+        })?;
+        let copy = || {
+            owner_only::make_directory(to)?;
+            owner_only::replace(&target, key.contents.expose())
         };
         copy().map_err(|error| unwritable(&target, &error))
     }
@@ -149,7 +150,7 @@ impl Directory {
                         "close some programs",
                     )
                 })?;
-                let written = DirBuilder::new().recursive(true).mode(0o700).create(voter);
+                let written = owner_only::make_directory(voter);
                 let written = written.and_then(|()| fs::write(&path, format!("{free}\n")));
                 written.map_err(|error| unwritable(&path, &error))?;
                 Ok(free)
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(first.len(), 2 * TOKEN_BYTES);
         assert_eq!(read().map_err(|failure| format!("{failure:?}"))?, first);
         let mode = fs::metadata(parent.path().join("node-token"))?.permissions().mode();
-        assert_eq!(mode & 0o777, OWNER_ONLY);
+        assert_eq!(mode & 0o777, 0o600);
         Ok(())
     }
 

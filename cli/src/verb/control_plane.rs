@@ -4,20 +4,19 @@
 //! output gets one line, when it serves; the admin token is in a file that only its owner can read, and is never printed;
 //! a signal ends the process in order, and another member leads first.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gantry_control_plane::member::{LoadError, Member};
 use gantry_control_plane::{ControlPlane as Plane, Options, Transport};
 use gantry_model::Secret;
+use gantry_node::owner_only;
 use serde_json::json;
 
 use crate::address::host_and_port;
-use crate::context::{OWNER_ONLY, SecretText, read_secret};
+use crate::context::{SecretText, read_secret};
 use crate::dev::{control_failed, new_admin_token, stop_control};
 use crate::duration::Span;
 use crate::failure::{Exit, Failure, chain};
@@ -88,8 +87,8 @@ impl AdminFiles {
         }
         if !files.token.exists() {
             let token = new_admin_token()?;
-            let file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&files.token);
-            file.and_then(|mut file| writeln!(file, "{}", token.expose()))
+            let line = format!("{}\n", token.expose());
+            owner_only::make(&files.token, line.as_bytes())
                 .map_err(|error| unwritable(&files.token, &error))?;
         }
         Ok(files)

@@ -6,19 +6,18 @@
 //! Always holds: only the token is kept, in a file that only its owner can read. No refresh token is asked for: it would lie
 //! there for weeks, and be worth as much as the admin. Whoever needs longer than the token counts logs in again.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gantry_node::owner_only;
 use gantry_node::tls::read_authorities;
 use gantry_token::{Fetcher, Metadata, PlainHttp, discover};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::context::{OWNER_ONLY, SecretText};
+use crate::context::SecretText;
 use crate::failure::{Exit, Failure, chain};
 use crate::output;
 
@@ -207,15 +206,5 @@ fn unreadable() -> Failure {
 
 /// Replaces the file as a whole.
 fn write(path: &Path, token: &SecretText) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&beside)?;
-    writeln!(file, "{}", token.expose())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    owner_only::replace(path, format!("{}\n", token.expose()).as_bytes())
 }

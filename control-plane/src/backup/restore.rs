@@ -8,13 +8,13 @@
 //!   members, nodes, admins, certificates and tokens;
 //! - no revision is given to two changes, also when the old cluster went on after the backup ([`REVISIONS_APART`]).
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use gantry_control_state::{LoadError, State};
 use gantry_model::{Name, Revision};
+use gantry_node::owner_only;
 use gantry_wire::encode_record;
 
 use super::file::{self, BackupFacts, FileError};
@@ -101,7 +101,7 @@ pub async fn restore(
     make_directory(data_dir.to_owned()).await.map_err(MakeError::from)?;
     let making = data_dir.join(MAKING);
     remove(&making)?;
-    DirBuilder::new().mode(0o700).create(&making).map_err(directory(&making))?;
+    owner_only::make_directory(&making).map_err(directory(&making))?;
     let (beside, root) = (making.clone(), content.root);
     let refounded = tokio::task::spawn_blocking(move || Vault::refound(&beside, &old, &root, revision)).await;
     let refounded = refounded.map_err(|_| RestoreError::Interrupted)?;

@@ -4,24 +4,16 @@
 //! another size, is refused, never repaired. It protects the data where it goes without this file (a backup of the
 //! log, a copied checkpoint); it does not protect a stolen disk that holds both.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gantry_model::Secret;
-use zeroize::Zeroizing;
+use gantry_node::owner_only::{self, ReadError};
 
 use super::envelope::{CryptoError, KEY_BYTES, Key};
 
 /// The file's name in the data directory.
 pub(crate) const KEY_FILE_NAME: &str = "kek";
-/// Where it is written before it gets that name.
-const KEY_FILE_NEXT_NAME: &str = "kek.tmp";
-/// The owner may read and write; nobody else anything.
-const MODE: u32 = 0o600;
-/// What others would need.
-const MODE_OF_OTHERS: u32 = 0o077;
 
 /// The key that wraps the cluster's root key.
 #[derive(Debug, Clone)]
@@ -80,27 +72,23 @@ pub enum KeyFileError {
     Crypto(#[from] CryptoError),
 }
 
+impl From<ReadError> for KeyFileError {
+    fn from(error: ReadError) -> KeyFileError {
+        match error {
+            ReadError::Missing(path) => KeyFileError::Missing { path },
+            ReadError::Disk { path, source } => KeyFileError::Read { path, source },
+            ReadError::Open { path, mode } => KeyFileError::Permissions { path, mode },
+            ReadError::Form { path, .. } => KeyFileError::Content { path },
+        }
+    }
+}
+
 impl KeyFile {
     /// Reads the key of a data directory. Blocks.
     pub(super) fn read(directory: &Path) -> Result<KeyFile, KeyFileError> {
         let path = directory.join(KEY_FILE_NAME);
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => KeyFileError::Missing { path: path.clone() },
-            _ => KeyFileError::Read { path: path.clone(), source },
-        };
-        let file = File::open(&path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(KeyFileError::Content { path });
-        }
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & MODE_OF_OTHERS != 0 {
-            return Err(KeyFileError::Permissions { path, mode });
-        }
-        // One byte more than a key has, to see that there is none.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        let key = Key::of_bytes(&bytes).ok_or(KeyFileError::Content { path })?;
+        let found = owner_only::read(&path, KEY_BYTES as u64)?;
+        let key = Key::of_bytes(found.contents.expose()).ok_or(KeyFileError::Content { path })?;
         KeyFile::of(key)
     }
 
@@ -110,8 +98,7 @@ impl KeyFile {
         match KeyFile::read(directory) {
             Err(KeyFileError::Missing { path }) => {
                 let key = Key::random()?;
-                write(directory, &path, &key)
-                    .map_err(|source| KeyFileError::Write { path: path.clone(), source })?;
+                write(&path, &key).map_err(|source| KeyFileError::Write { path: path.clone(), source })?;
                 KeyFile::of(key)
             }
             read => read,
@@ -123,7 +110,7 @@ impl KeyFile {
         let path = directory.join(KEY_FILE_NAME);
         let key =
             Key::of_bytes(handed.expose()).ok_or_else(|| KeyFileError::Content { path: path.clone() })?;
-        write(directory, &path, &key).map_err(|source| KeyFileError::Write { path, source })
+        write(&path, &key).map_err(|source| KeyFileError::Write { path, source })
     }
 
     fn of(key: Key) -> Result<KeyFile, KeyFileError> {
@@ -134,26 +121,19 @@ impl KeyFile {
     }
 }
 
-fn write(directory: &Path, path: &Path, key: &Key) -> io::Result<()> {
-    if !directory.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let next = directory.join(KEY_FILE_NEXT_NAME);
-    // What an interrupted start left may have any mode; a new file has ours from the start.
-    match fs::remove_file(&next) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
-    file.write_all(key.expose())?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    File::open(directory)?.sync_all()
+fn write(path: &Path, key: &Key) -> io::Result<()> {
+    path.parent().map_or(Ok(()), owner_only::make_directory)?;
+    owner_only::replace(path, key.expose())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    const MODE: u32 = 0o600;
 
     #[test]
     fn a_made_key_is_found_again_and_only_its_owner_may_read_it() -> Result<(), Box<dyn std::error::Error>> {
@@ -202,7 +182,7 @@ mod tests {
     #[test]
     fn what_an_interrupted_start_left_does_not_hinder_the_next() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
-        fs::write(directory.path().join(KEY_FILE_NEXT_NAME), "half")?;
+        fs::write(directory.path().join("kek.tmp"), "half")?;
         let made = KeyFile::read_or_make(directory.path())?;
         assert_eq!(KeyFile::read(directory.path())?.id, made.id);
         Ok(())

@@ -4,13 +4,15 @@
 //! for its turn. What cannot be written is said in the log, with its size. Files rotate by size, and the oldest go; where
 //! that fails, the current file grows on and nothing is lost by it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+
+use crate::owner_only;
 
 /// Size at which a file is put aside, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -107,7 +109,7 @@ fn next_batch(records: &mut mpsc::Receiver<Vec<u8>>, report: &mut impl FnMut(Vec
 
 impl Log {
     fn open(path: PathBuf) -> io::Result<Log> {
-        let file = open(&path)?;
+        let file = owner_only::append(&path)?;
         let size = file.metadata()?.len();
         Ok(Log { path, file, size, full_at: FILE_BYTES_MAX })
     }
@@ -128,7 +130,7 @@ impl Log {
     fn rotate(&mut self) -> io::Result<()> {
         let aside = |number: u32| self.path.with_extension(format!("jsonl.{number}"));
         let next = self.path.with_extension("jsonl.new");
-        let file = open(&next)?;
+        let file = owner_only::append(&next)?;
         // Where it is not, it was put aside before, and the next one did not take its place.
         if self.path.try_exists()? {
             for number in (1..FILES_KEPT).rev() {
@@ -140,14 +142,6 @@ impl Log {
         (self.file, self.size, self.full_at) = (file, 0, FILE_BYTES_MAX);
         Ok(())
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {

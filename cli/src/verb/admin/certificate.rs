@@ -3,20 +3,18 @@
 //! Always holds: a key stays on the machine where it was made, in a file that only its owner can read; a certificate
 //! replaces the one before it only once the control plane has let its bearer in with it.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_node::membership::Membership;
+use gantry_node::owner_only;
 use gantry_node::tls::{CertificateRequest, Certified, Trust};
 use gantry_wire::admin_v1::{AdminCertificate, CertifyAdminRequest, CertifyAdminResponse, WhoAmIRequest};
 use pem::Pem;
 use rustls::pki_types::CertificateDer;
 
 use crate::admin::Admin as Client;
-use crate::context::{Access, AdminAccess, OWNER_ONLY, Proof};
+use crate::context::{Access, AdminAccess, Proof};
 use crate::duration::Span;
 use crate::failure::{Exit, Failure, chain};
 use crate::moment::rfc3339;
@@ -53,13 +51,8 @@ impl MakeRequest {
     /// Runs the command. The request is all that is on standard output.
     pub(crate) fn run(&self) -> Result<Exit, Failure> {
         let request = new_request()?;
-        let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&self.key)?;
-            file.write_all(request.to_pem().expose().as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|error: io::Error| {
+        let key = request.to_pem();
+        owner_only::make(&self.key, key.expose().as_bytes()).map_err(|error| {
             let told = format!("{} cannot be written: {error}", self.key.display());
             Failure::error(told, "name a new file with `--key FILE`")
         })?;

@@ -2,17 +2,16 @@
 //!
 //! Always holds: a file gets its name when it is whole and durable, can be read by its owner only, and replaces none.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use gantry_control_plane::{BackupFacts, BackupKey, BackupRecipient, check_backup};
+use gantry_node::owner_only;
 use gantry_wire::admin_v1::BackupRequest;
 use serde_json::json;
 
 use crate::admin::{Admin, refused};
-use crate::context::{Access, OWNER_ONLY};
+use crate::context::Access;
 use crate::failure::{Exit, Failure, chain};
 use crate::output::{self, TextFormat};
 
@@ -50,12 +49,8 @@ impl MakeKey {
         let key = BackupKey::generate().map_err(|error| {
             Failure::error(chain(&error), "the system gives no random numbers; try again")
         })?;
-        let write = || {
-            let mut file = new_file(&self.out)?;
-            writeln!(file, "{}", key.to_text().expose())?;
-            file.sync_all()
-        };
-        write().map_err(|error| unwritable(&self.out, &error))?;
+        let line = format!("{}\n", key.to_text().expose());
+        owner_only::make(&self.out, line.as_bytes()).map_err(|error| unwritable(&self.out, &error))?;
         output::print(&format!("{}\n", key.recipient()))?;
         output::say("next: gantry cluster backup --recipient with this line, --out FILE");
         Ok(Exit::Done)
@@ -106,7 +101,7 @@ impl Backup {
         let request = BackupRequest { recipient: self.recipient.to_string() };
         let mut parts = admin.ask(admin.service().backup(request), next).await?;
         let failed = |error: io::Error| unwritable(beside, &error);
-        let mut file = new_file(beside).map_err(failed)?;
+        let mut file = owner_only::create(beside).map_err(failed)?;
         let mut bytes = 0;
         while let Some(part) = parts.message().await.map_err(|status| refused(&status, next))? {
             file.write_all(&part.bytes).map_err(failed)?;
@@ -119,14 +114,9 @@ impl Backup {
         })?;
         // Another backup of this name would have stumbled over the file beside it.
         std::fs::rename(beside, &self.out).map_err(|error| unwritable(&self.out, &error))?;
-        let parent = self.out.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        owner_only::sync_directory_of(&self.out).map_err(failed)?;
         Ok((facts, bytes))
     }
-}
-
-fn new_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path)
 }
 
 fn beside(path: &Path) -> PathBuf {

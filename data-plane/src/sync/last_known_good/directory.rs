@@ -5,12 +5,12 @@
 //! whoever wants to know why, until newer ones take its place. One process at a time uses it: a node's name, and its
 //! audit file, are no more shared than this is.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use gantry_model::Revision;
+use gantry_node::owner_only;
 use gantry_wire::sync_v1::KeptUrgent;
 use prost::Message;
 
@@ -33,8 +33,6 @@ const URGENT_NAME: &str = "urgent";
 const URGENT_BYTES_MAX: usize = 2 * gantry_wire::MESSAGE_BYTES_MAX;
 /// Where a file is written before it gets its name.
 const NEXT_NAME: &str = "next.tmp";
-/// The owner may read and write; nobody else anything.
-const MODE: u32 = 0o600;
 /// The most that is read: contents twice as large as the largest update, which is not served.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Bytes that are written, and read, at once.
@@ -82,18 +80,14 @@ impl Directory {
 
     /// Adds a file and removes those that it makes superfluous: all others where it is to be alone. Blocks.
     pub(super) fn write(&self, image: &Image, heard_at_ms: u64, is_alone: bool) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        let next = self.path.join(NEXT_NAME);
-        // What an interrupted write left may have any mode; a new file has ours from the start.
-        remove_if_there(&next)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
-        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        let mut sealed = SealedWriter::new(file, &self.key, Content::Configuration)?;
-        contents::write(&mut sealed, image, heard_at_ms)?;
-        let file = sealed.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(&next, self.path.join(format!("{}{SUFFIX}", image.revision)))?;
-        File::open(&self.path)?.sync_all()?;
+        owner_only::make_directory(&self.path)?;
+        let path = self.path.join(format!("{}{SUFFIX}", image.revision));
+        owner_only::replace_by(&path, &self.path.join(NEXT_NAME), |file| {
+            let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+            let mut sealed = SealedWriter::new(file, &self.key, Content::Configuration)?;
+            contents::write(&mut sealed, image, heard_at_ms)?;
+            sealed.finish()?.into_inner().map(drop).map_err(io::IntoInnerError::into_error)
+        })?;
         self.prune(image.revision, if is_alone { 1 } else { FILES_KEPT })
     }
 
@@ -148,28 +142,24 @@ impl Directory {
 
     /// Keeps bans that are in no configuration yet. Blocks until they are durable.
     pub(super) fn write_urgent(&self, urgent: &KeptUrgent) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        let next = self.path.join(NEXT_NAME);
-        remove_if_there(&next)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
-        let mut sealed = SealedWriter::new(file, &self.key, Content::Urgent)?;
         let encoded = urgent.encode_to_vec();
         let length =
             u32::try_from(encoded.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        sealed.write_all(&length.to_be_bytes())?;
-        sealed.write_all(&encoded)?;
-        sealed.finish()?.sync_all()?;
-        fs::rename(&next, self.path.join(URGENT_NAME))?;
-        File::open(&self.path)?.sync_all()
+        owner_only::make_directory(&self.path)?;
+        owner_only::replace_by(&self.path.join(URGENT_NAME), &self.path.join(NEXT_NAME), |file| {
+            let mut sealed = SealedWriter::new(file, &self.key, Content::Urgent)?;
+            sealed.write_all(&length.to_be_bytes())?;
+            sealed.write_all(&encoded)?;
+            sealed.finish().map(drop)
+        })
     }
 
     /// Notes when a control plane was heard. Not durable at once: a time that is lost counts as longer ago. Blocks.
     pub(super) fn write_heard(&self, heard_at_ms: u64) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        owner_only::make_directory(&self.path)?;
         let next = self.path.join(NEXT_NAME);
         remove_if_there(&next)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
-        let mut sealed = SealedWriter::new(file, &self.key, Content::Heard)?;
+        let mut sealed = SealedWriter::new(owner_only::create(&next)?, &self.key, Content::Heard)?;
         sealed.write_all(&heard_at_ms.to_be_bytes())?;
         sealed.finish()?;
         fs::rename(&next, self.path.join(HEARD_NAME))

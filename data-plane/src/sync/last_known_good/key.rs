@@ -5,24 +5,17 @@
 //! The key beside the files protects them where they go without it (a copy, a backup that leaves it out), not on a
 //! disk that holds both: for that, name one on a tmpfs or a mounted secret.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
+use gantry_node::owner_only::{self, ReadError};
 use zeroize::Zeroizing;
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 /// The file's name in the data directory, where no other was named.
 const KEY_FILE_NAME: &str = "last-known-good.key";
-/// Where it is written before it gets that name.
-const KEY_FILE_NEXT_NAME: &str = "last-known-good.key.tmp";
-/// The owner may read and write; nobody else anything.
-const MODE: u32 = 0o600;
-/// What others would need.
-const MODE_OF_OTHERS: u32 = 0o077;
 
 /// A key.
 pub(super) struct Key(Zeroizing<[u8; KEY_BYTES]>);
@@ -54,6 +47,17 @@ pub(crate) enum KeyError {
     Random,
 }
 
+impl From<ReadError> for KeyError {
+    fn from(error: ReadError) -> KeyError {
+        match error {
+            ReadError::Missing(path) => KeyError::Missing(path),
+            ReadError::Disk { path, source } => KeyError::Read { path, source },
+            ReadError::Open { path, mode } => KeyError::Permissions { path, mode },
+            ReadError::Form { path, .. } => KeyError::Content(path),
+        }
+    }
+}
+
 impl Key {
     /// A new key.
     pub(super) fn random() -> Result<Key, KeyError> {
@@ -64,29 +68,13 @@ impl Key {
 
     /// Reads a key that the operator named. Blocks.
     pub(super) fn read(path: &Path) -> Result<Key, KeyError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
-            _ => KeyError::Read { path: path.to_owned(), source },
-        };
-        let file = File::open(path).map_err(failed)?;
-        // Of what was opened, not of the name, which may mean another file by now.
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(KeyError::Content(path.to_owned()));
-        }
-        let mode = metadata.mode() & 0o7777;
-        if mode & MODE_OF_OTHERS != 0 {
-            return Err(KeyError::Permissions { path: path.to_owned(), mode });
-        }
+        let found = owner_only::read(path, KEY_BYTES as u64)?;
         // A mounted secret is often root's; whoever is root reads everything anyway.
-        let owner = metadata.uid();
+        let owner = found.owner;
         if owner != 0 && owner != rustix::process::geteuid().as_raw() {
             return Err(KeyError::Owner { path: path.to_owned(), owner });
         }
-        // One byte more than a key has, to see that there is none.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice());
+        let key = <[u8; KEY_BYTES]>::try_from(found.contents.expose().as_slice());
         key.map(|key| Key(Zeroizing::new(key))).map_err(|_| KeyError::Content(path.to_owned()))
     }
 
@@ -109,31 +97,24 @@ impl Key {
 }
 
 fn write(directory: &Path, path: &Path, key: &Key) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let next = directory.join(KEY_FILE_NEXT_NAME);
-    // What an interrupted start left may have any mode; a new file has ours from the start.
-    match fs::remove_file(&next) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&next)?;
-    file.write_all(key.expose())?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    File::open(directory)?.sync_all()
+    owner_only::make_directory(directory)?;
+    owner_only::replace(path, key.expose())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    const MODE: u32 = 0o600;
 
     #[test]
     fn a_made_key_is_found_again_and_only_its_owner_may_read_it() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         // What an interrupted start left does not hinder.
-        fs::write(directory.path().join(KEY_FILE_NEXT_NAME), "half")?;
+        fs::write(directory.path().join("last-known-good.key.tmp"), "half")?;
         let made = Key::read_or_make(directory.path())?;
         assert_eq!(Key::read_or_make(directory.path())?.expose(), made.expose());
         let metadata = fs::metadata(directory.path().join(KEY_FILE_NAME))?;

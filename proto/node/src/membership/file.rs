@@ -3,15 +3,14 @@
 //! Always holds: only the owner can read it, and one that others can read is refused; it is written beside its place,
 //! flushed, and moved there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gantry_model::Secret;
 use pem::Pem;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::owner_only::{self, ReadError};
 use crate::tls::{CertificateRequest, Certified, CertifiedError, TrustError};
 
 /// Longest file in bytes: a key, and chains and bundles at their bounds.
@@ -71,22 +70,16 @@ pub enum FileError {
 impl Stored {
     /// Reads the file; `None` when there is none. Blocks.
     pub(super) fn read(path: &Path) -> Result<Option<Stored>, FileError> {
-        let disk = |source| FileError::Disk { what: "read", path: path.to_owned(), source };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(disk(error)),
+        let text = match owner_only::read(path, MEMBERSHIP_BYTES_MAX) {
+            Ok(found) => found.contents,
+            Err(ReadError::Missing(_)) => return Ok(None),
+            Err(ReadError::Disk { path, source }) => {
+                return Err(FileError::Disk { what: "read", path, source });
+            }
+            Err(ReadError::Open { path, .. }) => return Err(FileError::Open(path)),
+            Err(ReadError::Form { path, .. }) => return Err(FileError::Form(path)),
         };
-        if file.metadata().map_err(disk)?.permissions().mode() & 0o077 != 0 {
-            return Err(FileError::Open(path.to_owned()));
-        }
-        let mut text = Vec::new();
-        file.take(MEMBERSHIP_BYTES_MAX + 1).read_to_end(&mut text).map_err(disk)?;
-        let text = Secret::new(text);
         let form = || FileError::Form(path.to_owned());
-        if text.expose().len() as u64 > MEMBERSHIP_BYTES_MAX {
-            return Err(form());
-        }
         let (mut key, mut chain, mut authorities) = (None, Vec::new(), Vec::new());
         for part in pem::parse_many(text.expose()).map_err(|_| form())? {
             match part.tag() {
@@ -121,18 +114,6 @@ pub(super) async fn write(
 }
 
 fn replace(path: &Path, text: &Secret<String>) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let beside = path.with_extension("new");
-    // What an interrupted process left.
-    if let Err(error) = fs::remove_file(&beside)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(text.expose().as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(directory)?.sync_all()
+    path.parent().map_or(Ok(()), owner_only::make_directory)?;
+    owner_only::replace(path, text.expose().as_bytes())
 }

@@ -334,18 +334,24 @@ impl Follower {
 }
 
 fn read_key(path: &Path) -> Result<Vec<u8>, PeerFilesError> {
-    let metadata = std::fs::metadata(path);
-    let metadata = metadata.map_err(|source| PeerFilesError::Read { path: path.to_owned(), source })?;
-    if metadata.permissions().mode() & MODE_OF_OTHERS != 0 {
+    let failed = |source| PeerFilesError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    // Of what was opened, not of the name, which may mean another file by now.
+    if file.metadata().map_err(failed)?.permissions().mode() & MODE_OF_OTHERS != 0 {
         return Err(PeerFilesError::Open(path.to_owned()));
     }
-    read(path)
+    read_all(file, path)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PeerFilesError> {
-    let failed = |source| PeerFilesError::Read { path: path.to_owned(), source };
+    let file = File::open(path);
+    read_all(file.map_err(|source| PeerFilesError::Read { path: path.to_owned(), source })?, path)
+}
+
+fn read_all(file: File, path: &Path) -> Result<Vec<u8>, PeerFilesError> {
     let mut content = Vec::new();
-    File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(failed)?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content);
+    read.map_err(|source| PeerFilesError::Read { path: path.to_owned(), source })?;
     if content.len() as u64 > FILE_BYTES_MAX {
         return Err(PeerFilesError::TooLong(path.to_owned()));
     }
