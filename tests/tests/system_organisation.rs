@@ -129,6 +129,34 @@ async fn change_over(members: &Members, one: Member, two: Member) -> Result<(Mem
     Ok((one, two))
 }
 
+/// One more member joins through one that shows the organisation's certificate, if it is told of that authority; the token
+/// names the built-in one, and is not used up by who believes nothing else.
+async fn join(members: &Members, through: &Member) -> Result<(), Error> {
+    let token = done(through.admin(members, &["cluster", "token", "--role", "control-plane"]).await?)?;
+    let file = members.path("three.token");
+    write_secret(&file, &token.stdout)?;
+    let join = async |ca: &[&str]| -> Result<Finished, Error> {
+        let member = through.address.to_string();
+        let mut join = members.gantry(&["cluster", "join", "--output", "json", "--member", &member])?;
+        join.args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]).arg("--token-file").arg(&file);
+        join.arg("--data-dir").arg(members.path("three"));
+        for ca in ca {
+            join.arg("--peer-ca").arg(members.path(ca));
+        }
+        Ok(run(join, DEADLINE).await?)
+    };
+    for wrong in [&[][..], &["second.pem"]] {
+        let refused = join(wrong).await?;
+        let is_told =
+            refused.stderr.contains("this member does not join") && refused.stderr.contains("UnknownIssuer");
+        assert!(refused.status.code() == Some(1) && is_told, "{wrong:?}: {}", refused.stderr);
+        assert!(!members.path("three/identity").exists());
+    }
+    let joined: Value = serde_json::from_str(&done(join(&["first.pem"]).await?)?.stdout)?;
+    assert_eq!(joined["member"], 3);
+    Ok(())
+}
+
 /// The organisation's authority makes the certificates of admins too; the built-in one makes none that count.
 async fn admins(
     members: &Members,
@@ -244,6 +272,7 @@ async fn an_organisation_brings_certificates_of_its_own_and_replaces_them_withou
         "the built-in authority is not shown"
     );
 
+    join(&members, &one).await?;
     mistakes(&members, [&one, &two], &second, &name("control-plane/2")).await?;
     next_authority(&members, [&one, &two], [&first, &second], &name).await?;
     admins(&members, &one, &first, &name).await?;

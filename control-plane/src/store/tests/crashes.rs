@@ -240,8 +240,14 @@ impl Model {
     }
 }
 
+/// Few, because each opens the store again and again; as many as `PROPTEST_CASES` says where it says.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").map(|_| ProptestConfig::default());
+    asked.unwrap_or_else(|| ProptestConfig::with_cases(24))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases())]
 
     #[test]
     fn any_history_reads_back_as_the_model_has_it(steps in prop::collection::vec(step(), 1..40)) {

@@ -422,7 +422,6 @@ fn mentioned(part: &Update) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn a_node_of_a_scope_hears_of_no_other_tenant_and_holds_the_full_state_filtered(
         steps in prop::collection::vec(any_step(), 1..64),
