@@ -52,10 +52,17 @@ async fn a_caller_without_a_valid_key_is_challenged() {
         invalid("another scheme", add().with("authorization", &format!("Basic {key}"))),
         invalid("a key of another tenant", add().with_key(foreign.trim_end())),
         invalid("a wrong key as X-API-Key", add().with("x-api-key", &wrong)),
-        invalid(
+        Refusal::new(
             "a good key as X-API-Key beside a wrong one",
             add().with("x-api-key", key).with("authorization", &format!("Bearer {wrong}")),
-        ),
+            "unauthenticated",
+        )
+        .error(
+            400,
+            -31401,
+            "what says who calls stands twice (Authorization, X-API-Key); it has to stand once",
+        )
+        .without_id(),
     ];
     for protocol in BOTH {
         check(&governed, protocol, &refusals).await;

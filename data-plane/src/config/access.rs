@@ -78,6 +78,11 @@ impl Access {
         access
     }
 
+    /// Whether tokens are taken at all.
+    pub(crate) fn takes_any(&self) -> bool {
+        !self.providers.is_empty()
+    }
+
     /// Whether tokens of a provider are taken.
     pub(crate) fn takes(&self, provider: &ProviderName) -> bool {
         self.providers.contains(provider)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -305,9 +305,14 @@ impl Line {
     }
 }
 
-/// Whether the caller is not known any more, or was stopped: the pipeline says nothing else by these.
+/// Whether the caller is not known any more, or was stopped. Who is asked to come back with more scopes is neither: that is a
+/// 403 with a challenge.
 fn is_refused(response: &Response<Body>) -> bool {
-    matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    match response.status() {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN => !response.headers().contains_key(WWW_AUTHENTICATE),
+        _ => false,
+    }
 }
 
 /// The version that the answer to `initialize` agrees on.

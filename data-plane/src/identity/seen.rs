@@ -4,7 +4,7 @@
 //! the newest still, and has not ended; a token itself is not kept, only a hash of it. At most [`TOKENS_MAX`] of a tenant.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use gantry_token::KeySet;
 
@@ -23,7 +23,8 @@ pub(crate) struct TokenHash([u8; 32]);
 pub(crate) struct Seen(RwLock<HashMap<TokenHash, Remembered>>);
 
 struct Remembered {
-    provider: Arc<Provider>,
+    /// Not for ever: while there is one, its keys are fetched.
+    provider: Weak<Provider>,
     keys: Arc<KeySet>,
     identity: Arc<Identity>,
 }
@@ -50,9 +51,10 @@ impl Seen {
     ) -> Option<Arc<Identity>> {
         let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let known = seen.get(token)?;
-        let newest = known.provider.keys_at_hand()?;
+        let provider = known.provider.upgrade()?;
+        let newest = provider.keys_at_hand()?;
         let holds =
-            now < known.identity.ends_at && Arc::ptr_eq(&known.keys, &newest) && is_current(&known.provider);
+            now < known.identity.ends_at && Arc::ptr_eq(&known.keys, &newest) && is_current(&provider);
         holds.then(|| known.identity.clone())
     }
 
@@ -67,13 +69,13 @@ impl Seen {
     ) {
         let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= TOKENS_MAX {
-            seen.retain(|_, known| now < known.identity.ends_at);
+            seen.retain(|_, known| now < known.identity.ends_at && known.provider.strong_count() > 0);
             if seen.len() >= TOKENS_MAX {
                 // Those in use are verified once more.
                 seen.clear();
             }
         }
-        let (provider, identity) = (provider.clone(), identity.clone());
+        let (provider, identity) = (Arc::downgrade(provider), identity.clone());
         seen.insert(token, Remembered { provider, keys, identity });
     }
 }

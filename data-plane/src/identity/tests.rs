@@ -225,6 +225,42 @@ async fn those_who_wait_for_the_keys_of_a_silent_provider_are_bounded() {
     }
 }
 
+#[tokio::test]
+async fn whose_key_is_known_waits_for_nobody_however_many_do() {
+    let (issuer, keepers) = (Issuer::start().await, Keepers::default());
+    let provider = issuer.provider(&keepers, json!({}));
+    let token = issuer.sign(&claims());
+    identify(&provider, &token).await.expect("an identity");
+    let places = provider.take_places();
+    identify(&provider, &token).now_or_never().expect("at once").expect("an identity");
+    drop(places);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_gone_is_asked_no_more_though_its_tokens_are_remembered() {
+    let (issuer, keepers, seen) = (Issuer::start().await, Keepers::default(), Seen::default());
+    let provider = issuer.provider(&keepers, json!({}));
+    let identity = Arc::new(identify(&provider, &issuer.sign(&claims())).await.expect("an identity"));
+    let (hash, keys) = (TokenHash::of("token", None), provider.keys_at_hand().expect("keys"));
+    seen.put(hash, &provider, keys, &identity, now());
+    assert!(seen.get(&hash, now(), |_| true).is_some());
+    drop(provider);
+    assert_eq!((seen.get(&hash, now(), |_| true).is_some(), keepers.count()), (false, 0));
+}
+
+#[tokio::test]
+async fn a_person_who_chose_the_clients_name_is_a_person() {
+    let (issuer, keepers) = (Issuer::start().await, Keepers::default());
+    let provider = issuer.provider(&keepers, json!({"claims": {"user": ["preferred_username", "sub"]}}));
+    let user = async |claims: Value| {
+        let identity = identify(&provider, &issuer.sign(&claims)).await.expect("an identity");
+        identity.user.map(|user| user.to_string())
+    };
+    let chosen = user(claims_with(json!({"preferred_username": "laptop"}))).await;
+    assert_eq!(chosen.as_deref(), Some("corp/laptop"));
+    assert_eq!(user(claims_with(json!({"sub": "laptop"}))).await, None, "the client acts for itself");
+}
+
 /// With figures that mean something: `cargo test --release --workspace --lib a_known_token -- --nocapture`.
 #[tokio::test]
 async fn a_known_token_is_found_without_its_signature_and_both_are_timed() {

@@ -169,8 +169,8 @@ async fn by_token(
     text: &str,
     endpoint: Option<&Endpoint>,
 ) -> Result<Found, Unauthenticated> {
-    // What a token has to be for is an endpoint; for one that is not there, none is.
-    let endpoint = endpoint.ok_or(Unauthenticated::Issuer)?;
+    // What a token has to be for is an endpoint; for one that is not there none is, and one that takes none is like it.
+    let endpoint = endpoint.filter(|endpoint| endpoint.access.takes_any()).ok_or(Unauthenticated::Issuer)?;
     let audience = endpoint.access.url.as_deref();
     let hash = TokenHash::of(text, audience);
     let is_current = |provider: &Arc<Provider>| {

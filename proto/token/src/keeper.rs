@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use url::Url;
@@ -157,14 +158,18 @@ impl Keeper {
     /// Fetches the keys in time, and when a token names one that is not known. Never ends; dropping the future is safe.
     pub async fn run(self) -> Infallible {
         let mut retry = self.settings.retry_first;
+        let mut text = Bytes::new();
         loop {
             let fetched = self.fetch().await;
             let now = Instant::now();
             let pause = match fetched {
-                Ok(keys) => {
+                Ok((fetched, keys)) => {
                     retry = self.settings.retry_first;
+                    let is_same = std::mem::replace(&mut text, fetched.clone()) == fetched;
                     self.known.send_modify(|known| {
-                        known.keys = Some((Arc::new(keys), now));
+                        // Whatever was verified by the same keys stays so.
+                        let before = known.keys.take().map(|(keys, _)| keys).filter(|_| is_same);
+                        known.keys = Some((before.unwrap_or_else(|| Arc::new(keys)), now));
                         (known.fetches, known.last, known.failure) = (known.fetches + 1, Some(now), None);
                     });
                     self.settings.refresh_interval
@@ -194,12 +199,14 @@ impl Keeper {
         self.ask.notified().await;
     }
 
-    async fn fetch(&self) -> Result<KeySet, Failure> {
+    async fn fetch(&self) -> Result<(Bytes, KeySet), Failure> {
         let url = match &self.source {
             Source::Issuer(issuer) => discover(&self.fetcher, issuer).await?.jwks_uri,
             Source::Jwks(url) => url.clone(),
         };
-        Ok(KeySet::parse(&self.fetcher.get(&url).await?)?)
+        let text = self.fetcher.get(&url).await?;
+        let keys = KeySet::parse(&text)?;
+        Ok((text, keys))
     }
 }
 
