@@ -144,10 +144,11 @@ fn is_there(state: &State, tenant: &TenantName, target: &BanTarget) -> Result<()
     if state.ban(tenant, target).is_some() {
         return Ok(());
     }
+    let somewhere = |id: &ResourceId| if state.is_staged(id) { Ok(()) } else { require(state, id) };
     match target {
-        BanTarget::Agent(agent) => require(state, &ResourceId::agent(tenant, agent)),
-        BanTarget::User(user) => require(state, &ResourceId::provider(tenant, user.provider())),
-        BanTarget::Server(server) => require(state, &ResourceId::server(tenant, server)),
+        BanTarget::Agent(agent) => somewhere(&ResourceId::agent(tenant, agent)),
+        BanTarget::User(user) => somewhere(&ResourceId::provider(tenant, user.provider())),
+        BanTarget::Server(server) => somewhere(&ResourceId::server(tenant, server)),
         BanTarget::Key(id) if state.record(&RecordKey::of(tenant, RecordKind::AgentKey, id)).is_none() => {
             Err(Status::not_found(format!(
                 "tenant {tenant} has no key {id}; `gantry key ls --tenant {tenant}` lists its keys"

@@ -42,7 +42,7 @@ impl Consensus {
             let sent = if one_at_a_time { 1 } else { commands.len() };
             let answers = self.ask_leader(&commands[..sent]).await;
             // A leader of an earlier build reads the first command of a message only: it never had the others.
-            one_at_a_time = answers.len() < sent;
+            one_at_a_time |= answers.len() < sent;
             commands.drain(..answers.len());
             for (reply, answer) in replies.drain(..answers.len()).zip(answers) {
                 let _ = reply.send(answer);

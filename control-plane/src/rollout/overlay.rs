@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use gantry_control_state::{Change, Digests, State};
 use gantry_model::digest::Digest;
-use gantry_model::record::{RecordKey, RecordValue};
+use gantry_model::record::{RecordKey, RecordKind, RecordValue};
 use gantry_model::{Resource, ResourceId, Revision, Rollout, Scope, TenantName};
 
 /// The overlays of a state, by tenant. Cloning takes constant time.
@@ -41,12 +41,17 @@ impl Overlays {
         }
         let overlay = |(rollout, at): (&Arc<Rollout>, Revision)| {
             let prefix = RecordKey::tenant_prefix(&rollout.tenant);
-            let is_same = changes
-                .is_some_and(|changes| !changes.iter().any(|change| change.key.starts_with(prefix.as_str())));
-            let known = self.0.get(&rollout.tenant).filter(|known| is_same && known.is_of(rollout, at));
+            let is_concerned =
+                |change: &Change| change.key.starts_with(prefix.as_str()) && !is_ban(&change.key);
+            let is_same = changes.is_some_and(|changes| !changes.iter().any(is_concerned));
+            let known = self.0.get(&rollout.tenant).filter(|known| known.is_of(rollout, at));
             let overlay = match known {
-                Some(known) => known.clone(),
-                None => Arc::new(Overlay::new(state, rollout, at)?),
+                Some(known) if is_same => known.clone(),
+                // What is the same is kept once, however many revisions are remembered.
+                known => match (Overlay::new(state, rollout, at)?, known) {
+                    (new, Some(known)) if new.says_the_same(known) => known.clone(),
+                    (new, _) => Arc::new(new),
+                },
             };
             Some((rollout.tenant.clone(), overlay))
         };
@@ -92,6 +97,10 @@ impl Overlay {
 
     fn is_of(&self, rollout: &Rollout, at: Revision) -> bool {
         self.rollout.id == rollout.id && self.at == at
+    }
+
+    fn says_the_same(&self, other: &Overlay) -> bool {
+        self.difference == other.difference && self.changes == other.changes
     }
 
     fn change(&self, key: &str) -> Option<&Change> {
@@ -175,6 +184,69 @@ impl Laid {
     }
 }
 
+/// Nothing that rollouts change goes by bans, which come while somebody waits for them.
+fn is_ban(key: &str) -> bool {
+    key.parse::<RecordKey>().is_ok_and(|key| key.kind() == RecordKind::Ban)
+}
+
 fn is_for_nodes(key: &str) -> bool {
     key.parse::<RecordKey>().is_ok_and(|key| key.kind().is_for_nodes())
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_control_state::Command;
+    use gantry_model::rollout::{Stage, Thresholds};
+    use gantry_model::{RolloutId, document};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn agent(name: &str, description: &str) -> Resource {
+        let spec = json!({"description": description});
+        document(json!({"kind": "Agent", "tenant": "acme", "name": name, "spec": spec}))
+    }
+
+    fn document(value: Value) -> Resource {
+        document::parse(value).expect("a document")
+    }
+
+    fn rollout() -> Rollout {
+        Rollout {
+            tenant: "acme".parse().expect("a name"),
+            id: RolloutId([1; 8]),
+            applied: vec![agent("bot", "staged")],
+            deleted: Vec::new(),
+            resource_count: 1,
+            checked: Revision::NONE,
+            begun: Revision::NONE,
+            stages: vec![Stage::Share(50)],
+            stage: 0,
+            pause_seconds: None,
+            thresholds: Thresholds { rise_percent: 5, calls_min: 50 },
+            by: "ann".to_owned(),
+            begun_at_ms: 1,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn what_a_rollout_makes_of_a_tenant_is_kept_once_while_it_is_the_same() {
+        let (mut state, mut revision) = (State::default(), 0);
+        let mut apply = |command: Command| {
+            revision += 1;
+            (state.apply(Revision(revision), &command).changes, state.clone())
+        };
+        let tenant = document(json!({"kind": "Tenant", "name": "acme"}));
+        apply(Command::Apply(vec![tenant, agent("bot", "")]));
+        let (changes, state) = apply(Command::BeginRollout(Box::new(rollout())));
+        let first = Overlays::default().after(&state, Some(&changes));
+        let (changes, state) = apply(Command::Apply(vec![agent("other", "")]));
+        assert!(!changes.is_empty());
+        let second = first.after(&state, Some(&changes));
+        let only = |overlays: &Overlays| overlays.0.values().next().expect("one").clone();
+        assert!(Arc::ptr_eq(&only(&first), &only(&second)));
+        let fresh = Overlays::default().after(&state, None);
+        assert!(only(&fresh).says_the_same(&only(&second)));
+    }
 }

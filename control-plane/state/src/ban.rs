@@ -1,8 +1,9 @@
 //! Banning, and lifting a ban.
 //!
-//! Always holds: what is banned is there, or was when it was banned (of a user his provider): a ban of an agent, user or server outlives it, so that
-//! nothing but [`Command::LiftBan`](crate::Command) lifts it, and making the resource anew does not. Only the end of
-//! its tenant takes it along. What is past is forgotten with the next ban of its tenant, or of any when there is no more
+//! Always holds: what is banned is there, or was when it was banned (of a user his provider), if only for the nodes that a
+//! rollout has come to: a ban of an agent, user or server outlives it, so that nothing but
+//! [`Command::LiftBan`](crate::Command) lifts it, and making the resource anew does not. Only the end of its tenant takes
+//! it along. What is past is forgotten with the next ban of its tenant, or of any when there is no more
 //! room, and a key with its ban. The clock is the proposer's.
 //!
 //! There is room for what matters more: at most [`BANS_MAX`], the last of it for tenants; of keys and sessions at most
@@ -38,9 +39,11 @@ impl Draft {
             return Ok(Vec::new());
         }
         match &ban.target {
-            BanTarget::Agent(agent) => self.require(&ResourceId::agent(&ban.tenant, agent))?,
-            BanTarget::User(user) => self.require(&ResourceId::provider(&ban.tenant, user.provider()))?,
-            BanTarget::Server(server) => self.require(&ResourceId::server(&ban.tenant, server))?,
+            BanTarget::Agent(agent) => self.require_somewhere(&ResourceId::agent(&ban.tenant, agent))?,
+            BanTarget::User(user) => {
+                self.require_somewhere(&ResourceId::provider(&ban.tenant, user.provider()))?;
+            }
+            BanTarget::Server(server) => self.require_somewhere(&ResourceId::server(&ban.tenant, server))?,
             BanTarget::Key(id) => {
                 let (tenant, key) = (&ban.tenant, RecordKey::of(&ban.tenant, RecordKind::AgentKey, id));
                 if self.state.record(&key).is_none() {
@@ -70,6 +73,10 @@ impl Draft {
             return Ok(Vec::new());
         }
         refused(format!("{} of tenant {tenant} is not revoked", target.key_name()))
+    }
+
+    fn require_somewhere(&self, id: &ResourceId) -> Result<(), Vec<Refusal>> {
+        if self.state.is_staged(id) { Ok(()) } else { self.require(id) }
     }
 
     fn require_room_of_tenant(&self, ban: &Ban) -> Result<(), Vec<Refusal>> {

@@ -248,6 +248,11 @@ impl State {
         of_rollout(self.record(&RecordKey::rollout(tenant))?)
     }
 
+    /// Whether a rollout that runs changes a resource, which may be there for the nodes of its stages alone.
+    pub fn is_staged(&self, id: &ResourceId) -> bool {
+        self.rollout(&id.tenant).is_some_and(|(rollout, _)| rollout.is_running() && rollout.touches(id))
+    }
+
     /// The tenants that have or had a rollout. Takes time by the number of records.
     pub fn tenants_with_rollouts(&self) -> Vec<TenantName> {
         let of_record = |record: &Record| of_rollout(record).map(|(rollout, _)| rollout.tenant.clone());

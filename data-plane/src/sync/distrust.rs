@@ -1,13 +1,14 @@
 //! Certificates of the control plane that were taken back: refused from when a member says so, also over a restart.
 //!
-//! Always holds: nothing that was taken back counts again before it has ended by itself, whoever says what; so a member
-//! that is behind, or a cluster that was put back, undoes nothing. What is kept is no secret; it is the owner's alone
+//! Always holds: nothing that was taken back counts again before it has ended by itself, unless a member tells of more at
+//! once than there is room for; so a member that is behind, or a cluster that was put back, undoes nothing. What is kept is no secret; it is the owner's alone
 //! because whoever could write it could have the node refuse every member.
 //!
 //! A member that keeps its own revocation from its nodes is found out only when they go to another one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gantry_model::enrolment::Revocation;
 use gantry_node::owner_only::{self, ReadError};
@@ -29,12 +30,15 @@ const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 pub(crate) struct Distrust {
     trust: Arc<Trust>,
     file: PathBuf,
+    /// Whether the file has what is in force.
+    is_kept: Arc<AtomicBool>,
 }
 
 impl Distrust {
     /// Has what an earlier process of the data directory knew in force. Blocks.
     pub(crate) fn begin(trust: Arc<Trust>, data_dir: &Path) -> Distrust {
-        let distrust = Distrust { trust, file: data_dir.join(FILE_NAME) };
+        let distrust =
+            Distrust { trust, file: data_dir.join(FILE_NAME), is_kept: Arc::new(AtomicBool::new(true)) };
         match owner_only::read(&distrust.file, FILE_BYTES_MAX) {
             Ok(found) => match Distrusted::decode(found.contents.expose().as_slice()) {
                 Ok(kept) => drop(distrust.put_in_force(&kept)),
@@ -52,13 +56,15 @@ impl Distrust {
         tracing::warn!(count = all.revocations.len(), "certificates of the control plane were taken back");
         let (file, contents) = (self.file.clone(), all.encode_to_vec());
         let kept = tokio::task::spawn_blocking(move || owner_only::replace(&file, &contents)).await;
-        if let Err(error) = kept.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        let kept = kept.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        self.is_kept.store(kept.is_ok(), Ordering::Relaxed);
+        if let Err(error) = kept {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, "certificates that were taken back are not known after a restart");
         }
     }
 
-    /// Returns all that is in force then; `None` when that is what was before.
+    /// Returns all that is in force then; `None` when that is what was before, and kept.
     fn put_in_force(&self, told: &Distrusted) -> Option<Distrusted> {
         let told = told.revocations.iter().filter_map(|revocation| match Revocation::try_from(revocation) {
             Ok(revocation) => Some(revocation),
@@ -67,7 +73,7 @@ impl Distrust {
                 None
             }
         });
-        let told: Vec<_> = told.collect();
+        let told: Vec<_> = told.take(REVOCATIONS_MAX).collect();
         let before = self.trust.revocations().borrow().clone();
         let mut after = before.as_ref().clone();
         after.extend(told.clone());
@@ -76,7 +82,7 @@ impl Distrust {
             after = Revocations::default();
             after.extend(told);
         }
-        if after == *before {
+        if after == *before && self.is_kept.load(Ordering::Relaxed) {
             return None;
         }
         let all = Distrusted { revocations: after.iter().map(|revocation| (&revocation).into()).collect() };

@@ -110,6 +110,8 @@ impl Reader {
         if let Err(error) = narrowed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
             let error: &dyn std::error::Error = &error;
             tracing::error!(revision, error, "a denial cannot be put in force before its update");
+            // The revocations that came with it are.
+            self.keeper.keep(self.node.ahead());
             return Ok(());
         }
         tracing::info!(revision, count, tenants, "revocations and denials are in force");

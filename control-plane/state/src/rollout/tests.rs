@@ -1,7 +1,7 @@
 //! Rollouts begin, go on and end, and nothing collides with them.
 
 use gantry_model::rollout::{Stage, Thresholds};
-use gantry_model::{Kind, Resource, Revision, RolloutId, document};
+use gantry_model::{Ban, BanTarget, Kind, Resource, Revision, RolloutId, document};
 use gantry_wire::Command;
 use serde_json::{Value, json};
 
@@ -114,6 +114,25 @@ impl Cluster {
             _ => None,
         }
     }
+}
+
+#[test]
+fn what_only_the_nodes_of_a_stage_have_can_be_banned_while_they_have_it() {
+    let mut cluster = Cluster::new();
+    let ban = |name: &str| {
+        let target = BanTarget::Agent(name.parse().expect("a name"));
+        let (by, reason) = ("ann".to_owned(), String::new());
+        Command::PutBan(Ban { tenant: tenant(), target, by, reason, at_ms: 1, until_ms: None })
+    };
+    cluster.begin(rollout(1, vec![agent("more", "")], vec![]));
+    cluster.done(&ban("more"));
+    cluster.apply(&ban("none")).expect_err("nobody has it");
+    let at = cluster.at();
+    cluster.done(&Command::EndRollout { at, end: ended(End::Aborted) });
+    cluster.begin(rollout(2, vec![agent("other", "")], vec![]));
+    let at = cluster.at();
+    cluster.done(&Command::EndRollout { at, end: ended(End::Aborted) });
+    cluster.apply(&ban("other")).expect_err("nobody has it any more");
 }
 
 #[test]
