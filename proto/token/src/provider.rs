@@ -40,7 +40,7 @@ impl Provider {
     pub fn verify_at_once(&self, token: &str, now: SystemTime) -> Option<Result<Claims, TokenError>> {
         let token = match Compact::parse(token) {
             Ok(token) => token,
-            Err(error) => return Some(Err(error.into())),
+            Err(error) => return Some(Err(error)),
         };
         // Before anybody is asked for keys.
         if !self.rules.trusted().algorithms.contains(&token.algorithm) {
