@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) tenants: HashTrieMapSync<TenantName, Arc<Tenant>>,
     /// Those that are refused after a silence of all control planes, by how long it may be.
     pub(crate) fail_closed: RedBlackTreeSetSync<(Duration, TenantName)>,
+    /// Those that are served in an older form than the revision's, because that cannot be compiled.
+    pub(crate) older: Arc<BTreeSet<TenantName>>,
     /// Keys that all nodes share; absent until the first snapshot came.
     pub(crate) keys: Option<Arc<NodeKeys>>,
     /// What is the node's own, whatever it holds.
@@ -64,6 +66,7 @@ impl Config {
             revision: Revision::NONE,
             tenants: HashTrieMapSync::new_sync(),
             fail_closed: RedBlackTreeSetSync::new_sync(),
+            older: Arc::default(),
             keys: None,
             site,
         }
@@ -77,18 +80,20 @@ impl Config {
             revision,
             tenants,
             fail_closed,
+            older: self.older.clone(),
             keys,
             site: self.site.clone(),
         }
     }
 
     /// Puts a tenant in place of what has its name.
-    pub(crate) fn put(&mut self, tenant: Tenant) {
+    pub(crate) fn put(&mut self, tenant: impl Into<Arc<Tenant>>) {
+        let tenant = tenant.into();
         self.remove(&tenant.name);
         if let Some(after) = tenant.fail_closed_after {
             self.fail_closed.insert_mut((after, tenant.name.clone()));
         }
-        self.tenants.insert_mut(tenant.name.clone(), Arc::new(tenant));
+        self.tenants.insert_mut(tenant.name.clone(), tenant);
     }
 
     /// Takes a tenant out.

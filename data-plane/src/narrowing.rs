@@ -1,8 +1,8 @@
 //! Denials that came ahead of the updates that bring them: what is refused already, though the configuration allows it.
 //!
-//! Always holds: a narrowing only takes away. It is in force from when it came until the configuration has its revision
-//! or a later one, over every configuration that is served meanwhile; of two for one tenant the later counts. What
-//! the configuration of another cluster allows it does not touch. It does not cut what is under way: that is what
+//! Always holds: a narrowing only takes away. It is in force from when it came until its tenant is served as of its
+//! revision or a later one, over every configuration meanwhile, and not a moment longer; of two for one tenant the later
+//! counts. One that cannot be put in force costs the others nothing. What the configuration of another cluster allows it does not touch. It does not cut what is under way: that is what
 //! bans are for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,6 +15,7 @@ use gantry_wire::sync_v1 as wire;
 
 use crate::config::Config;
 use crate::config::caller::Agent;
+use crate::config::tenant::Tenant;
 
 /// The narrowings, and the only way to replace a configuration.
 #[derive(Default)]
@@ -61,20 +62,27 @@ pub(crate) enum NarrowingError {
 }
 
 impl Narrowings {
-    /// Takes what came ahead. It is in force when this returns; compiling many policies takes a while.
+    /// Takes what came ahead. It is in force when this returns, but for what is returned; compiling many policies takes a
+    /// while.
     pub(crate) fn take(
         &self,
         cluster_id: &str,
         came: Vec<wire::Narrowing>,
         config: &ArcSwap<Config>,
-    ) -> Result<(), NarrowingError> {
-        let read = came.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    ) -> Vec<NarrowingError> {
+        let (mut read_ones, mut unread) = (Vec::with_capacity(came.len()), Vec::new());
+        for one in came {
+            match read(one) {
+                Ok(one) => read_ones.push(one),
+                Err(error) => unread.push(error),
+            }
+        }
         let mut layer = self.layer();
         layer.hear(cluster_id);
         let before = config.load_full();
-        for (tenant, narrowing) in read {
+        for (tenant, narrowing) in read_ones {
             // What the configuration has already, or will have had by then.
-            let is_late = before.cluster_id == cluster_id && narrowing.revision <= before.revision;
+            let is_late = before.cluster_id == cluster_id && narrowing.is_within(&before, &tenant);
             let known = layer.tenants.get(&tenant);
             if !is_late && known.is_none_or(|known| known.revision < narrowing.revision) {
                 layer.tenants.insert(tenant, narrowing);
@@ -82,14 +90,21 @@ impl Narrowings {
         }
         let next = before.at((&before.cluster_id, before.revision), before.keys.clone());
         config.store(Arc::new(layer.narrow(next)));
-        Ok(())
+        unread
     }
 
     /// Replaces the configuration, narrowed by what came ahead of it.
-    pub(crate) fn put_in_force(&self, next: Config, config: &ArcSwap<Config>) {
+    pub(crate) fn put_in_force(&self, mut next: Config, config: &ArcSwap<Config>) {
         let mut layer = self.layer();
         layer.hear(&next.cluster_id);
-        layer.tenants.retain(|_, narrowing| narrowing.revision > next.revision);
+        layer.tenants.retain(|name, narrowing| {
+            let is_over = narrowing.is_within(&next, name);
+            // The update that has it may not have touched the tenant: it may be as it was before the narrowing.
+            if is_over && let Some(whole) = next.tenants.get(name).map(|tenant| tenant.whole().clone()) {
+                next.put(whole);
+            }
+            !is_over
+        });
         config.store(Arc::new(layer.narrow(next)));
     }
 
@@ -117,11 +132,19 @@ impl Layer {
             return config;
         }
         for (name, narrowing) in &self.tenants {
-            if let Some(tenant) = config.tenants.get(name).cloned() {
-                config.put(tenant.narrowed(&narrowing.rules));
+            let tenant = config.tenants.get(name);
+            if let Some(tenant) = tenant.filter(|tenant| !tenant.is_narrowed_by(&narrowing.rules)).cloned() {
+                config.put(Tenant::narrowed(tenant.whole(), &narrowing.rules));
             }
         }
         config
+    }
+}
+
+impl Narrowing {
+    /// Whether a configuration of the same cluster has it. One whose tenant is in an older form does not.
+    fn is_within(&self, config: &Config, tenant: &TenantName) -> bool {
+        self.revision <= config.revision && !config.older.contains(tenant)
     }
 }
 

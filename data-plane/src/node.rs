@@ -100,17 +100,14 @@ impl Node {
         self.swapped.send_replace(revision);
     }
 
-    /// Takes what is denied ahead of the updates. It is in force when this returns.
-    pub(crate) fn narrow(
-        &self,
-        cluster_id: &str,
-        narrowings: Vec<wire::Narrowing>,
-    ) -> Result<(), NarrowingError> {
-        if !narrowings.is_empty() {
-            self.narrowings.take(cluster_id, narrowings, &self.config)?;
-            self.tell_of_lists();
+    /// Takes what is denied ahead of the updates. It is in force when this returns, but for what is returned.
+    pub(crate) fn narrow(&self, cluster_id: &str, narrowings: Vec<wire::Narrowing>) -> Vec<NarrowingError> {
+        if narrowings.is_empty() {
+            return Vec::new();
         }
-        Ok(())
+        let errors = self.narrowings.take(cluster_id, narrowings, &self.config);
+        self.tell_of_lists();
+        errors
     }
 
     /// What came ahead of the updates and is in none that this node has, to be kept.

@@ -139,11 +139,11 @@ impl Follower {
             tracing::error!(error, "revocations that were kept cannot be read");
         }
         // Those of another cluster mean nobody here.
-        if cluster_id == self.holdings.cluster_id()
-            && let Err(error) = self.node.narrow(&cluster_id, narrowings)
-        {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "denials that were kept cannot be put in force");
+        if cluster_id == self.holdings.cluster_id() {
+            for error in self.node.narrow(&cluster_id, narrowings) {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "a denial that was kept cannot be put in force");
+            }
         }
     }
 

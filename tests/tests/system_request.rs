@@ -62,6 +62,7 @@ async fn a_caller_without_a_valid_key_is_challenged() {
             -31401,
             "what says who calls stands twice (Authorization, X-API-Key); it has to stand once",
         )
+        .header("www-authenticate", r#"Bearer realm="gantry", error="invalid_request""#)
         .without_id(),
     ];
     for protocol in BOTH {

@@ -1,7 +1,8 @@
 //! What a member that does not lead hands on to the leader: many commands, one message.
 //!
-//! What always holds: at most [`MESSAGES_MAX`] messages are on their way, and what waits meanwhile leaves together. Every
-//! command has an answer of its own: `NotHere` if the leader never had it, `Unknown` if it may have.
+//! What always holds: at most [`MESSAGES_MAX`] messages are on their way, and what waits meanwhile leaves together. None
+//! waits for a member that is known to lead no more. Every command has an answer of its own: `NotHere` if the leader never had it,
+//! `Unknown` if it may have.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::peers::Peer;
 use super::propose::{Tried, read_reply};
 use super::queue::{Queue, Waiting};
-use super::{Consensus, PROPOSE_DEADLINE, ProposeError, runtime};
+use super::{Consensus, PROPOSE_DEADLINE, ProposeError, VoterId, runtime};
 
 /// Messages on their way at one time. With one alone, a command that just missed it would wait for the entry of those in
 /// it to be committed, and then for its own.
@@ -61,13 +62,31 @@ impl Consensus {
         let question = wire::question::Question::Propose(propose);
         let question = wire::Question { from: self.inner.voter.0, to: leader.0, question: Some(question) };
         let peer = Peer { voter: Some(leader), address };
-        match self.inner.peers.ask(peer, question, PROPOSE_DEADLINE).await {
+        let answer = tokio::select! {
+            biased;
+            answer = self.inner.peers.ask(peer, question, PROPOSE_DEADLINE) => answer,
+            () = self.another_leads(leader) => {
+                return all(&|| Tried::Unknown("another member came to lead before there was an answer".to_owned()));
+            }
+        };
+        match answer {
             Ok(wire::Reply { reply: Some(wire::reply::Reply::Propose(reply)) }) => {
                 let more = reply.more.into_iter().take(more.len()).map(|reply| read_reply(reply.outcome));
                 std::iter::once(read_reply(reply.outcome)).chain(more).collect()
             }
             Ok(_) => all(&|| Tried::Unknown("the leader's reply does not fit the question".to_owned())),
             Err(error) => all(&|| Tried::Unknown(error.to_string())),
+        }
+    }
+
+    /// Waits until this member hears that somebody else leads than `leader`. One that was deposed may be cut off, and
+    /// whoever waited for its answers would keep the seats from what the next one could take.
+    async fn another_leads(&self, leader: VoterId) {
+        let mut metrics = self.inner.raft.server_metrics();
+        let is_other = |current: Option<u64>| current.is_some_and(|current| current != leader.0);
+        if metrics.wait_for(|metrics| is_other(metrics.current_leader)).await.is_err() {
+            // Consensus has ended here: there will be no news.
+            std::future::pending().await
         }
     }
 }

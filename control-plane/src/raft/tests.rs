@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod forwarding;
 mod recovery;
 
 use std::path::Path;

@@ -318,7 +318,10 @@ impl Writer<'_> {
     }
 
     fn refuse(&mut self) -> Result<(), StreamEnd> {
-        self.position = None;
+        // What is denied in the refused update goes ahead of the snapshot.
+        if let Some(position) = self.position.take() {
+            self.lane.take_back(position);
+        }
         self.refused += 1;
         if self.refused > SNAPSHOTS_REFUSED_MAX {
             return Err(StreamEnd::SnapshotsRefused(SNAPSHOTS_REFUSED_MAX));

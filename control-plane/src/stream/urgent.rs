@@ -56,6 +56,21 @@ impl Lane {
         self.note(false, revision);
     }
 
+    /// An update was refused: the node has no more than `revision`, and the next one takes long.
+    pub(super) fn take_back(&self, revision: Revision) {
+        self.0.send_replace(Standing { is_blocked: true, told: revision });
+    }
+
+    /// The node is told of denials up to `revision`. Where the lane is another meanwhile it is told of some twice.
+    fn told(&self, as_of: Standing, revision: Revision) {
+        self.0.send_if_modified(|standing| {
+            if *standing == as_of {
+                standing.told = revision.max(standing.told);
+            }
+            false
+        });
+    }
+
     /// Wakes nobody: there is nothing to tell for it.
     fn note(&self, is_blocked: bool, told: Revision) {
         self.0.send_if_modified(|standing| {
@@ -99,7 +114,7 @@ pub(super) async fn tell(
                 return;
             }
             if standing_now.is_blocked {
-                lane.note(true, revision);
+                lane.told(standing_now, revision);
             }
         } else if is_any {
             // What stops others only, it cannot let through.

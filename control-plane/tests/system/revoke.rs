@@ -14,6 +14,7 @@ use tonic::Code;
 
 use crate::harness::{ADMIN_TOKEN, Harness, Result, acme, admin, agent, eventually, policy};
 use crate::node::{Connection, Process};
+use crate::stream::nack;
 
 /// Entries of a large configuration.
 const ENTRIES: usize = 10_000;
@@ -167,6 +168,12 @@ async fn a_forbid_overtakes_a_snapshot_of_ten_thousand_entries_and_waits_for_not
     let last = harness.apply(&[policy("least", "forbid(principal, action, resource);")]).await?;
     let (urgent, update) = connection.urgent_and_update().await?;
     assert_eq!((urgent, update.revision), (None, last));
+    // Once the node says that it has not taken that, a snapshot is in the way of what is denied.
+    connection.send(nack(last, "of another build", true)).await?;
+    let (urgent, parts) = connection.urgent_and_parts().await?;
+    let narrowed: Vec<_> = urgent.narrowings.iter().flat_map(|narrowing| &narrowing.policies).collect();
+    assert!(narrowed.iter().any(|policy| policy.name == "least"), "{narrowed:?}");
+    assert!(parts.iter().all(|part| !part.last), "the snapshot was through before");
     harness.stop().await?;
     Ok(())
 }

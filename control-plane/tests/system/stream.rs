@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::harness::{Harness, Result, acme, agent, eventually};
 use crate::node::{Connection, Process};
 
-fn nack(revision: u64, message: &str, need_snapshot: bool) -> Message {
+pub(crate) fn nack(revision: u64, message: &str, need_snapshot: bool) -> Message {
     let problem = Problem { tenant: "acme".into(), resource: String::new(), message: message.into() };
     Message::Nack(Nack { revision, problems: vec![problem], need_snapshot })
 }

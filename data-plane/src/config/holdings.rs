@@ -268,6 +268,7 @@ impl Holdings {
                 }
             }
         }
+        config.older = Arc::new(self.stale.clone());
         (config, wanted, problems)
     }
 

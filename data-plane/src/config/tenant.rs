@@ -43,7 +43,7 @@ pub(crate) struct Tenant {
     pub(crate) servers: HashMap<ServerName, Arc<Server>>,
     policies: Arc<PolicySet>,
     /// What came ahead of the configuration, and has to allow a call too.
-    ahead: Option<Arc<Rules>>,
+    ahead: Option<Ahead>,
     pub(crate) limiters: Vec<Arc<Limiter>>,
     /// After how long a silence of all control planes its calls are refused; `None`: never.
     pub(crate) fail_closed_after: Option<Duration>,
@@ -71,6 +71,12 @@ pub(crate) struct Server {
     pub(crate) credential: Option<Credential>,
     /// The same as long as the server is where it was, and has as many places.
     pub(crate) health: Arc<Health>,
+}
+
+/// What narrows a tenant, and the tenant without it.
+struct Ahead {
+    rules: Arc<Rules>,
+    whole: Arc<Tenant>,
 }
 
 /// A credential towards a server.
@@ -182,34 +188,44 @@ impl Tenant {
         })
     }
 
-    /// The same, allowing nothing that `rules` do not allow.
-    pub(crate) fn narrowed(&self, rules: &Arc<Rules>) -> Tenant {
-        let agents = self.agents.iter().filter(|(name, _)| rules.has_agent(name));
-        let endpoints = self.endpoints.iter().filter(|(name, _)| rules.has_endpoint(name));
+    /// A tenant, allowing nothing that `rules` do not allow.
+    pub(crate) fn narrowed(whole: &Arc<Tenant>, rules: &Arc<Rules>) -> Tenant {
+        let agents = whole.agents.iter().filter(|(name, _)| rules.has_agent(name));
+        let endpoints = whole.endpoints.iter().filter(|(name, _)| rules.has_endpoint(name));
         Tenant {
-            name: self.name.clone(),
-            keys: self.keys.clone(),
+            name: whole.name.clone(),
+            keys: whole.keys.clone(),
             // Without what they saw before.
             agents: agents.map(|(name, agent)| (name.clone(), Arc::new(agent.anew()))).collect(),
             endpoints: endpoints.map(|(name, endpoint)| (name.clone(), endpoint.clone())).collect(),
-            servers: self.servers.clone(),
-            policies: self.policies.clone(),
-            ahead: Some(rules.clone()),
-            limiters: self.limiters.clone(),
-            fail_closed_after: self.fail_closed_after,
-            live: self.live.clone(),
-            tally: self.tally.clone(),
-            providers: self.providers.clone(),
-            seen: self.seen.clone(),
-            callers: self.callers.of_those(|agent| rules.has_agent(agent)),
+            servers: whole.servers.clone(),
+            policies: whole.policies.clone(),
+            ahead: Some(Ahead { rules: rules.clone(), whole: whole.clone() }),
+            limiters: whole.limiters.clone(),
+            fail_closed_after: whole.fail_closed_after,
+            live: whole.live.clone(),
+            tally: whole.tally.clone(),
+            providers: whole.providers.clone(),
+            seen: whole.seen.clone(),
+            callers: whole.callers.of_those(|agent| rules.has_agent(agent)),
         }
+    }
+
+    /// The tenant as it was compiled, whatever came ahead of its update.
+    pub(crate) fn whole(self: &Arc<Self>) -> &Arc<Tenant> {
+        self.ahead.as_ref().map_or(self, |ahead| &ahead.whole)
+    }
+
+    /// Whether just these rules narrow it.
+    pub(crate) fn is_narrowed_by(&self, rules: &Arc<Rules>) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| Arc::ptr_eq(&ahead.rules, rules))
     }
 
     /// Whether an agent may have a target. Lists and calls both ask this, so they cannot disagree.
     pub(crate) fn decide(&self, agent: &Agent, target: &Target<'_>) -> Decision {
         let decision = self.policies.decide(&agent.principal, target);
         match &self.ahead {
-            Some(rules) if decision.is_allow() => rules.decide(decision, agent, target),
+            Some(ahead) if decision.is_allow() => ahead.rules.decide(decision, agent, target),
             _ => decision,
         }
     }
@@ -229,7 +245,7 @@ impl Tenant {
 
     /// The agent that a token means, with all that policies may ask of it; `None`: no agent is that.
     pub(crate) fn agent_of(&self, identity: &Identity) -> Option<Arc<Agent>> {
-        let ahead = self.ahead.as_deref().map(Rules::policies);
+        let ahead = self.ahead.as_ref().map(|ahead| ahead.rules.policies());
         let policies: Vec<&PolicySet> = std::iter::once(self.policies.as_ref()).chain(ahead).collect();
         self.callers.agent(&policies, identity)
     }

@@ -50,6 +50,12 @@ fn narrowing(revision: u64, agents: &[&str], policies: &[(&str, &str)]) -> wire:
     }
 }
 
+/// Takes what came ahead, all of it.
+fn take_all(narrowings: &Narrowings, cluster: &str, came: Vec<wire::Narrowing>, served: &ArcSwap<Config>) {
+    let refused = narrowings.take(cluster, came, served);
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
 /// The agents that may have a tool of the server.
 fn allowed(config: &ArcSwap<Config>) -> Vec<&'static str> {
     let config = config.load();
@@ -69,11 +75,11 @@ fn open() -> (Narrowings, ArcSwap<Config>) {
 }
 
 #[test]
-fn a_narrowing_holds_over_every_configuration_before_its_revision() -> Result<(), NarrowingError> {
+fn a_narrowing_holds_over_every_configuration_before_its_revision() {
     let (narrowings, served) = open();
     assert_eq!(allowed(&served), ["bot", "eve"]);
     let no_bot = [("open", PERMIT), ("no-bot", r#"forbid(principal == Agent::"bot", action, resource);"#)];
-    narrowings.take("c", vec![narrowing(9, &["bot", "eve"], &no_bot)], &served)?;
+    take_all(&narrowings, "c", vec![narrowing(9, &["bot", "eve"], &no_bot)], &served);
     assert_eq!((allowed(&served), served.load().revision), (vec!["eve"], Revision(5)));
     // A large update that was under way already.
     narrowings.put_in_force(config("c", 7, &[("open", PERMIT)]), &served);
@@ -83,62 +89,101 @@ fn a_narrowing_holds_over_every_configuration_before_its_revision() -> Result<()
     narrowings.put_in_force(config("c", 10, &[("open", PERMIT)]), &served);
     assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
     // What is late is not put over what is later.
-    narrowings.take("c", vec![narrowing(9, &["bot", "eve"], &no_bot)], &served)?;
+    take_all(&narrowings, "c", vec![narrowing(9, &["bot", "eve"], &no_bot)], &served);
     assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
-    Ok(())
 }
 
 #[test]
-fn a_narrowing_takes_away_permits_agents_endpoints_and_servers_and_gives_nothing()
--> Result<(), NarrowingError> {
+fn a_narrowing_takes_away_permits_agents_endpoints_and_servers_and_gives_nothing() {
     let take = |narrowing| {
         let (narrowings, served) = open();
-        narrowings.take("c", vec![narrowing], &served)?;
-        Ok::<_, NarrowingError>(served)
+        take_all(&narrowings, "c", vec![narrowing], &served);
+        served
     };
-    assert_eq!(allowed(&take(narrowing(9, &["bot", "eve"], &[]))?), [""; 0]);
-    assert_eq!(allowed(&take(narrowing(9, &["eve"], &[("open", PERMIT)]))?), ["eve"]);
+    assert_eq!(allowed(&take(narrowing(9, &["bot", "eve"], &[]))), [""; 0]);
+    assert_eq!(allowed(&take(narrowing(9, &["eve"], &[("open", PERMIT)]))), ["eve"]);
     let mut without_server = narrowing(9, &["bot", "eve"], &[("open", PERMIT)]);
     without_server.servers.clear();
-    assert_eq!(allowed(&take(without_server)?), [""; 0]);
+    assert_eq!(allowed(&take(without_server)), [""; 0]);
     let mut without_endpoint = narrowing(9, &["bot", "eve"], &[("open", PERMIT)]);
     without_endpoint.endpoints.clear();
-    assert!(take(without_endpoint)?.load().tenants[&acme()].endpoints.is_empty());
+    assert!(take(without_endpoint).load().tenants[&acme()].endpoints.is_empty());
     // A tenant that is gone.
     let gone = wire::Narrowing { tenant: "acme".to_owned(), revision: 9, ..wire::Narrowing::default() };
-    assert_eq!(allowed(&take(gone)?), [""; 0]);
+    assert_eq!(allowed(&take(gone)), [""; 0]);
 
     let (narrowings, served) = (Narrowings::default(), ArcSwap::from_pointee(config("c", 5, &[])));
-    narrowings.take("c", vec![narrowing(9, &["bot", "eve"], &[("open", PERMIT)])], &served)?;
+    take_all(&narrowings, "c", vec![narrowing(9, &["bot", "eve"], &[("open", PERMIT)])], &served);
     assert_eq!(allowed(&served), [""; 0], "what is not allowed yet waits for its update");
-    Ok(())
 }
 
 #[test]
-fn the_later_of_two_counts_and_another_cluster_does_not() -> Result<(), NarrowingError> {
+fn the_later_of_two_counts_and_another_cluster_does_not() {
     let (narrowings, served) = open();
     let both = ["bot", "eve"];
-    narrowings.take("c", vec![narrowing(9, &both, &[])], &served)?;
-    narrowings.take("c", vec![narrowing(8, &both, &[("open", PERMIT)])], &served)?;
+    take_all(&narrowings, "c", vec![narrowing(9, &both, &[])], &served);
+    take_all(&narrowings, "c", vec![narrowing(8, &both, &[("open", PERMIT)])], &served);
     assert_eq!(allowed(&served), [""; 0]);
-    narrowings.take("c", vec![narrowing(10, &both, &[("open", PERMIT)])], &served)?;
+    take_all(&narrowings, "c", vec![narrowing(10, &both, &[("open", PERMIT)])], &served);
     assert_eq!(allowed(&served), both);
-    narrowings.take("c", vec![narrowing(11, &both, &[])], &served)?;
+    take_all(&narrowings, "c", vec![narrowing(11, &both, &[])], &served);
     // The node follows another cluster, whose revisions are below.
     narrowings.put_in_force(config("d", 2, &[("open", PERMIT)]), &served);
     assert_eq!((allowed(&served), narrowings.ahead()), (both.to_vec(), vec![]));
-    Ok(())
+}
+
+#[test]
+fn a_narrowing_ends_with_its_revision_also_where_the_update_touched_another_tenant() {
+    let (narrowings, served) = open();
+    let forbid = r#"forbid(principal == Agent::"bot", action, resource);"#;
+    let no_bot = narrowing(9, &["bot", "eve"], &[("open", PERMIT), ("no-bot", forbid)]);
+    take_all(&narrowings, "c", vec![no_bot], &served);
+    // It was taken back meanwhile, so that the tenant is in the update what it was before.
+    let untouched = |revision| served.load().at(("c", Revision(revision)), None);
+    narrowings.put_in_force(untouched(8), &served);
+    assert_eq!((allowed(&served), narrowings.ahead().len()), (vec!["eve"], 1));
+    // A later denial does not stand on this one.
+    take_all(&narrowings, "c", vec![narrowing(10, &["bot"], &[("open", PERMIT)])], &served);
+    assert_eq!(allowed(&served), ["bot"]);
+    narrowings.put_in_force(untouched(10), &served);
+    assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
+}
+
+#[test]
+fn a_narrowing_goes_on_over_a_tenant_that_is_served_in_an_older_form() {
+    let (narrowings, served) = open();
+    let came = || vec![narrowing(9, &["eve"], &[("open", PERMIT)])];
+    take_all(&narrowings, "c", came(), &served);
+    let next = |revision, older: &[TenantName]| {
+        let older = Arc::new(older.iter().cloned().collect());
+        Config { older, ..served.load().at(("c", Revision(revision)), None) }
+    };
+    narrowings.put_in_force(next(10, &[acme()]), &served);
+    assert_eq!((allowed(&served), narrowings.ahead().len()), (vec!["eve"], 1));
+    // As after a restart from what was kept.
+    let restarted = ArcSwap::from_pointee(next(10, &[acme()]));
+    restarted
+        .store(Arc::new(Config { older: Arc::new([acme()].into()), ..config("c", 10, &[("open", PERMIT)]) }));
+    take_all(&Narrowings::default(), "c", came(), &restarted);
+    assert_eq!(allowed(&restarted), ["eve"]);
+    narrowings.put_in_force(next(11, &[]), &served);
+    assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
 }
 
 #[test]
 fn what_cannot_be_compiled_is_refused_and_leaves_what_was_in_force() {
     let (narrowings, served) = open();
-    let refused = narrowings.take("c", vec![narrowing(9, &["bot"], &[("bad", "permit(")])], &served);
-    assert_eq!(
-        refused.expect_err("it does not compile").to_string(),
-        "a policy of tenant acme does not compile"
-    );
+    let unformed = wire::Narrowing { tenant: "A!".to_owned(), revision: 9, ..wire::Narrowing::default() };
+    let bad = narrowing(9, &["bot"], &[("bad", "permit(")]);
+    let refused = narrowings.take("c", vec![unformed.clone(), bad], &served);
+    let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    let [form, policy] =
+        ["what is denied in tenant \"A!\" is not well formed", "a policy of tenant acme does not compile"];
+    assert_eq!(refused, [form, policy]);
     assert_eq!((allowed(&served), narrowings.ahead()), (vec!["bot", "eve"], vec![]));
+    // It does not stand in the way of what another tenant is denied.
+    let refused = narrowings.take("c", vec![unformed, narrowing(9, &["eve"], &[("open", PERMIT)])], &served);
+    assert_eq!((refused.len(), allowed(&served)), (1, vec!["eve"]));
 }
 
 #[test]
@@ -155,7 +200,7 @@ fn what_comes_ahead_knows_for_whom_an_agent_acts() {
     let config = ArcSwap::from_pointee(before);
     let forbid = r#"forbid(principal, action, resource) when { principal has user && principal.user == User::"corp/eve" };"#;
     let came = narrowing(2, &["bot"], &[("open", PERMIT), ("not-eve", forbid)]);
-    Narrowings::default().take("c", vec![came], &config).expect("taken");
+    take_all(&Narrowings::default(), "c", vec![came], &config);
     let config = config.load();
     let (tenant, server) = (&config.tenants[&acme()], "files".parse().expect("a name"));
     let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };

@@ -107,16 +107,17 @@ impl Reader {
         let (node, tenants) = (self.node.clone(), narrowings.len());
         // Policies take a while to compile, and requests do not wait for that.
         let narrowed = tokio::task::spawn_blocking(move || node.narrow(&cluster_id, narrowings)).await;
-        if let Err(error) = narrowed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-            let error: &dyn std::error::Error = &error;
+        let errors = narrowed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        for error in &errors {
+            let error: &dyn std::error::Error = error;
             tracing::error!(revision, error, "a denial cannot be put in force before its update");
-            // The revocations that came with it are.
-            self.keeper.keep(self.node.ahead());
+        }
+        // Before the answer, which may find nobody there any more.
+        self.keeper.keep(self.node.ahead());
+        if !errors.is_empty() {
             return Ok(());
         }
         tracing::info!(revision, count, tenants, "revocations and denials are in force");
-        // Before the answer, which may find nobody there any more.
-        self.keeper.keep(self.node.ahead());
         send(&self.outbox, ToServer::Urgent(wire::UrgentAck { revision })).await
     }
 }
