@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// How long the process may be away after it was killed. The first pause before a start takes 0.2 s.
-const AWAY_TIME_MAX: Duration = Duration::from_secs(5);
+const AWAY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How long one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);

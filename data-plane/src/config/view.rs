@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -25,6 +26,8 @@ use crate::mcp::message::Method;
 pub(crate) const LIST_TTL_MS: u32 = 5_000;
 /// Elements of one page. Clients that read only the first are common, and agents' models use fewer.
 const PAGE_ELEMENTS_MAX: usize = 1_000;
+/// Fewer lists than these are not looked through for such as nobody uses: they are a few kilobytes.
+const SWEPT_MIN: usize = 64;
 
 /// What one agent sees of one endpoint.
 pub(crate) struct View {
@@ -61,9 +64,13 @@ pub(crate) struct Page {
     packed: OnceLock<Option<Packed>>,
 }
 
-/// The lists of an endpoint that are in use. Bounded by its views, of which each has one of a kind.
+/// The lists of an endpoint that are in use, by whoever keeps a view of it; those of views that are gone are forgotten.
 #[derive(Default)]
-pub(crate) struct Shared(DashMap<(&'static str, u64), Arc<List>>);
+pub(crate) struct Shared {
+    lists: DashMap<(&'static str, u64), Weak<List>>,
+    /// With so many entries it is looked which are in use.
+    sweep_at: AtomicUsize,
+}
 
 /// The lists that there are, in the order of a view's.
 pub(crate) const LISTS: [Method; 4] =
@@ -182,9 +189,26 @@ impl Shared {
     /// The list that is in use already, where it is the same.
     fn share(&self, list: List) -> Arc<List> {
         let list = Arc::new(list);
-        let used = self.0.entry((list.field, list.fingerprint)).or_insert_with(|| list.clone()).clone();
-        // A fingerprint is no proof, and a collision must not show one agent what another may see.
-        if used.allowed == list.allowed { used } else { list }
+        self.sweep();
+        let mut kept =
+            self.lists.entry((list.field, list.fingerprint)).or_insert_with(|| Arc::downgrade(&list));
+        match kept.upgrade() {
+            Some(used) if used.allowed == list.allowed => used,
+            // A fingerprint is no proof, and a collision must not show one agent what another may see.
+            Some(_) => list,
+            None => {
+                *kept = Arc::downgrade(&list);
+                list
+            }
+        }
+    }
+
+    /// Forgets what nobody uses, once there may be as much of it as of the rest.
+    fn sweep(&self) {
+        if self.lists.len() >= self.sweep_at.load(Ordering::Relaxed).max(SWEPT_MIN) {
+            self.lists.retain(|_, list| list.strong_count() > 0);
+            self.sweep_at.store(self.lists.len() * 2, Ordering::Relaxed);
+        }
     }
 }
 
@@ -204,6 +228,20 @@ mod tests {
         let colliding = List { fingerprint: first.fingerprint, ..list(&["a"]) };
         let (page, more) = shared.share(colliding).page(0).expect("a page");
         assert_eq!((page.text.as_ref(), more), (br#"{"tools":[{"name":"a"}]"#.as_slice(), false));
+    }
+
+    #[test]
+    fn lists_of_views_that_are_gone_are_forgotten_and_those_in_use_are_not() {
+        let shared = Shared::default();
+        let kept: Vec<_> = (0..100).map(|number| shared.share(list(&[&format!("kept_{number}")]))).collect();
+        (0..10_000).for_each(|number| drop(shared.share(list(&[&format!("gone_{number}")]))));
+        assert!(shared.lists.len() <= 2 * kept.len() + 1, "{}", shared.lists.len());
+        for (number, kept) in kept.iter().enumerate() {
+            assert!(Arc::ptr_eq(kept, &shared.share(list(&[&format!("kept_{number}")]))), "{number}");
+        }
+        // One that is wanted again after it was forgotten.
+        let again = shared.share(list(&["gone_9999"]));
+        assert!(Arc::ptr_eq(&again, &shared.share(list(&["gone_9999"]))));
     }
 
     #[test]
