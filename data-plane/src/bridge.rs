@@ -29,7 +29,7 @@ use crate::bridge::outlet::{Answering, Outlet, accepted, json};
 use crate::bridge::parked::Resume;
 use crate::bridge::tokens::{State, about, open_state};
 use crate::config::endpoint::Named;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::Era;
 use crate::mcp::headers::{PARAM_PREFIX, SESSION_ID};
 use crate::mcp::message::{Id, Kind, Message, Method, Params};

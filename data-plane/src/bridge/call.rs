@@ -20,7 +20,7 @@ use crate::bridge::outlet::Outlet;
 use crate::bridge::tokens::{Tokens, may_have_tokens};
 use crate::bridge::translate::{self, Back, Hop};
 use crate::bridge::{legacy_call, modern_call};
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::Era;
 use crate::mcp::message::{Id, Kind, Message, Method, Params};
 use crate::mcp::object::Object;

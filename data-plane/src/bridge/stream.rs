@@ -18,7 +18,7 @@ use crate::bridge::home::Home;
 use crate::bridge::outlet::stream;
 use crate::bridge::{translate, watch};
 use crate::config::endpoint::{Endpoint, Named};
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::config::view::View;
 use crate::identity::Identity;
 use crate::mcp::message::Params;

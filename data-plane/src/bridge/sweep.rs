@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::bridge::home::Homes;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::upstream::pool::Pool;
 
 /// How long a session is kept whose client says nothing and has no stream open: a person may be at lunch.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::NodeKeys;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::headers::named;
 use crate::mcp::message::{Kind, Message};
 use crate::mcp::seal::{Owner, Purpose};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::config::endpoint::Endpoint;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::message::Method;
 use crate::mcp::object::{Object, quote};
 use crate::mcp::{Era, VERSION_MODERN};

@@ -17,7 +17,7 @@ use crate::bans::Who;
 use crate::bridge::call::no_capabilities;
 use crate::bridge::stream::updated;
 use crate::config::endpoint::{Endpoint, Named};
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::identity::Principal;
 use crate::mcp::message::Method;
 use crate::mcp::object::Object;

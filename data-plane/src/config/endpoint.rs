@@ -14,7 +14,7 @@ use gantry_model::{Definition, EndpointName};
 
 use crate::config::access::Access;
 use crate::config::greeting::Greeting;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::config::tool::Tool;
 use crate::config::view::Shared;
 use crate::mcp::Era;

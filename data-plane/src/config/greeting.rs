@@ -11,7 +11,7 @@ use gantry_model::EndpointName;
 use gantry_model::resource::Naming;
 use serde_json::{Map, Value, json};
 
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::config::view::LIST_TTL_MS;
 use crate::mcp::{Era, VERSION_LEGACY, VERSION_MODERN, VERSIONS_LEGACY};
 

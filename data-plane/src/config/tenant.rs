@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_model::catalog::SessionCarrier;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
 use gantry_model::resource::{AgentSpec, CredentialSpec, EndpointSpec, ProviderSpec, ServerSpec, Transport};
@@ -22,15 +21,14 @@ use crate::config::access::Access;
 use crate::config::caller::{Agent, Callers, believed};
 use crate::config::endpoint::Endpoint;
 use crate::config::live::Live;
+use crate::config::server::{Credential, Offer, Server, digest_of};
 use crate::config::site::Site;
 use crate::config::tally::Tally;
-use crate::config::tool::Tool;
 use crate::config::view::View;
 use crate::identity::Identity;
 use crate::identity::provider::Provider;
 use crate::identity::seen::Seen;
 use crate::limiter::Limiter;
-use crate::mcp::Era;
 use crate::narrowing::Rules;
 use crate::upstream::health::Health;
 
@@ -56,41 +54,10 @@ pub(crate) struct Tenant {
     callers: Callers,
 }
 
-/// An upstream server with what it offers.
-pub(crate) struct Server {
-    pub(crate) tenant: TenantName,
-    pub(crate) name: ServerName,
-    pub(crate) spec: ServerSpec,
-    /// Tells the specification from any other; made once, because every call within a session asks for it.
-    pub(crate) spec_digest: [u8; 32],
-    /// Where requests go, when the server is reached over HTTP.
-    pub(crate) uri: Option<Uri>,
-    /// `None` until a node reported it.
-    pub(crate) offer: Option<Arc<Offer>>,
-    /// How the credential is sent, and the credential itself once its secret was put.
-    pub(crate) credential: Option<Credential>,
-    /// The same as long as the server is where it was, and has as many places.
-    pub(crate) health: Arc<Health>,
-}
-
 /// What narrows a tenant, and the tenant without it.
 struct Ahead {
     rules: Arc<Rules>,
     whole: Arc<Tenant>,
-}
-
-/// A credential towards a server.
-pub(crate) struct Credential {
-    pub(crate) name: CredentialName,
-    pub(crate) header: HeaderName,
-    /// The header's whole value.
-    pub(crate) value: Option<Arc<Secret<Vec<u8>>>>,
-}
-
-/// A catalog, compiled.
-pub(crate) struct Offer {
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) tools: Vec<Arc<Tool>>,
 }
 
 /// Why a tenant cannot be compiled.
@@ -260,26 +227,6 @@ impl Tenant {
     }
 }
 
-impl Server {
-    /// Whether it speaks an era. One that was not found out yet is taken to speak any, and says itself what is wrong.
-    pub(crate) fn speaks(&self, era: Era) -> bool {
-        let Some(offer) = &self.offer else { return true };
-        offer.catalog.revisions.iter().any(|version| Era::of_version(version) == era)
-    }
-
-    /// Whether an era of it is carried by Streamable HTTP, so that bytes can pass.
-    pub(crate) fn streams(&self, era: Era) -> bool {
-        let carrier = self.offer.as_ref().map(|offer| offer.catalog.carrier).unwrap_or_default();
-        self.uri.is_some() && (era == Era::Modern || carrier == SessionCarrier::StreamableHttp)
-    }
-
-    /// The era in which it is asked for a client of an era: the same where it can be, because nothing is lost then.
-    pub(crate) fn era_for(&self, client: Era) -> Option<Era> {
-        let other = if client == Era::Legacy { Era::Modern } else { Era::Legacy };
-        [client, other].into_iter().find(|era| self.speaks(*era))
-    }
-}
-
 fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
     let mut parts = Parts::default();
     for record in records {
@@ -366,11 +313,6 @@ fn build_servers(
     Ok(servers)
 }
 
-/// What tells a specification from any other.
-pub(crate) fn digest_of(spec: &ServerSpec) -> [u8; 32] {
-    blake3::hash(format!("{spec:?}").as_bytes()).into()
-}
-
 fn build_credential(
     name: &CredentialName,
     parts: &Parts,
@@ -390,18 +332,4 @@ fn build_credential(
     };
     let header = HeaderName::try_from(spec.header.as_str()).map_err(|_| dangling())?;
     Ok(Credential { name: name.clone(), header, value })
-}
-
-impl Offer {
-    fn compile(catalog: Arc<Catalog>) -> Offer {
-        let compile = |definition| match Tool::compile(definition) {
-            Ok(tool) => Some(Arc::new(tool)),
-            Err(error) => {
-                tracing::warn!(server = %catalog.server, tool = %definition.name, %error, "tool is not offered");
-                None
-            }
-        };
-        let tools = catalog.tools.iter().filter_map(compile).collect();
-        Offer { catalog, tools }
-    }
 }

@@ -17,7 +17,8 @@ use gantry_policy::{Decision, Target, Verdict};
 
 use crate::config::caller::Agent;
 use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
-use crate::config::tenant::{Server, Tenant};
+use crate::config::server::Server;
+use crate::config::tenant::Tenant;
 use crate::config::tool::Tool;
 use crate::gzip::Packed;
 use crate::mcp::message::Method;

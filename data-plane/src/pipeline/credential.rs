@@ -33,7 +33,7 @@ pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> 
     Ok(Credentialed { caller, received, subject, header, _private: () })
 }
 
-impl crate::config::tenant::Server {
+impl crate::config::server::Server {
     /// The header of the server's credential with its secret, marked so that it is never printed.
     pub(crate) fn credential_header(&self) -> Result<Option<(HeaderName, HeaderValue)>, Rejection> {
         let Some(credential) = &self.credential else { return Ok(None) };

@@ -15,7 +15,7 @@ use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
 use crate::bans::Who;
 use crate::config::endpoint::Named;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::config::view::{LIST_TTL_MS, List, Page, ToolAccess, View};
 use crate::mcp::Era;
 use crate::mcp::json;

@@ -16,7 +16,7 @@ use super::credential::Credentialed;
 use super::discover::{Made, Subject};
 use super::{Caller, Front, Received};
 use crate::bridge;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::gzip;
 use crate::mcp::Era;
 use crate::mcp::message::{Kind, Method};

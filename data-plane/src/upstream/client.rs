@@ -12,7 +12,7 @@ use http::header::HeaderMap;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::VERSION_MODERN;
 use crate::mcp::message::Method;
 use crate::rejection::Upstream;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bans::Who;
-use crate::config::tenant::{Credential, Server};
+use crate::config::server::{Credential, Server};
 use crate::config::{Changed, Config};
 use crate::mcp::Era;
 use crate::node::Node;

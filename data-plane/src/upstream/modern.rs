@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::VERSION_MODERN;
 use crate::mcp::headers::{METHOD, PROTOCOL_VERSION};
 use crate::rejection::Upstream;

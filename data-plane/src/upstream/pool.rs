@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bans::Who;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::config::{Changed, Config};
 use crate::identity::Principal;
 use crate::rejection::Upstream;

@@ -14,7 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::VERSION_LEGACY;
 use crate::mcp::json;
 use crate::rejection::Upstream;

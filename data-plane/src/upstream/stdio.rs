@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::rejection::Upstream;
 use crate::upstream::exchange::Event;
 use crate::upstream::stdio::modern::ModernProcess;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Outgoing;
 use crate::bridge::tokens::{Tokens, may_have_tokens};
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::Era;
 use crate::mcp::headers::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, PROTOCOL_VERSION, SESSION_ID, named};
 use crate::mcp::message::Kind;

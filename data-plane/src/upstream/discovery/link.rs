@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{INTERVAL, QUESTION_TIMEOUT, RETRY_FIRST};
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::json;
 use crate::mcp::message::Method;
 use crate::node::Node;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::QUESTION_TIMEOUT;
 use super::link::Link;
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::VERSION_MODERN;
 use crate::mcp::message::Method;
 use crate::node::Node;

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::mcp::{VERSION_MODERN, json};
 use crate::rejection::Upstream;
 use crate::upstream::exchange::{Event, Exchange};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::config::tenant::Server;
+use crate::config::server::Server;
 use crate::rejection::Upstream;
 use crate::upstream::exchange::{Ask, Event, Exchange};
 use crate::upstream::session::{AskFailure, Carrier, INITIALIZED, Opened, Opening};
