@@ -75,11 +75,7 @@ fn touched(state: &State, command: &Command) -> Vec<(usize, RecordKey)> {
         Command::Apply(resources) => {
             resources.iter().map(|resource| RecordKey::from(&resource.id())).enumerate().collect()
         }
-        Command::Delete(ids) => {
-            let goes = |id: &ResourceId| std::iter::once(RecordKey::from(id)).chain(goes_along(state, id));
-            let all = ids.iter().enumerate();
-            all.flat_map(|(index, id)| goes(id).map(move |key| (index, key)).collect::<Vec<_>>()).collect()
-        }
+        Command::Delete(ids) => ids.iter().enumerate().flat_map(|place| goes(state, place)).collect(),
         Command::PutKey(key) => vec![(0, RecordKey::from(&ResourceId::agent(&key.tenant, &key.agent)))],
         Command::RevokeKey { tenant, id } => vec![(0, RecordKey::of(tenant, RecordKind::AgentKey, id))],
         Command::PutSecret { secret, .. } => {
@@ -113,15 +109,21 @@ fn touched(state: &State, command: &Command) -> Vec<(usize, RecordKey)> {
         Command::LiftBan { tenant, target } => vec![(0, RecordKey::ban(tenant, target))],
         // Its change is judged when it is applied, but whoever begins it has seen what it changes.
         Command::BeginRollout(rollout) => {
-            let applied = rollout.applied.iter().map(|resource| RecordKey::from(&resource.id()));
-            let goes = |id: &ResourceId| std::iter::once(RecordKey::from(id)).chain(goes_along(state, id));
-            applied.chain(rollout.deleted.iter().flat_map(goes)).enumerate().collect()
+            let applied = rollout.applied.iter().map(|resource| RecordKey::from(&resource.id())).enumerate();
+            let deleted = (rollout.applied.len()..).zip(&rollout.deleted);
+            applied.chain(deleted.flat_map(|place| goes(state, place))).collect()
         }
         Command::AdvanceRollout(at) | Command::EndRollout { at, .. } => {
             vec![(0, RecordKey::rollout(&at.tenant))]
         }
         Command::Expecting { command, .. } => touched(state, command),
     }
+}
+
+/// A resource that goes, which is named at a place, with what it takes along.
+fn goes(state: &State, (index, id): (usize, &ResourceId)) -> Vec<(usize, RecordKey)> {
+    let keys = std::iter::once(RecordKey::from(id)).chain(goes_along(state, id));
+    keys.map(|key| (index, key)).collect()
 }
 
 /// What a resource takes along, and what its end changes, as far as anybody looks at it.

@@ -2,7 +2,8 @@
 
 use gantry_model::admin::{Admin, AdminChange, AdminToken};
 use gantry_model::key::KeyId;
-use gantry_model::{AgentKey, Ban, BanTarget, Resource, ResourceId, Revision, document};
+use gantry_model::rollout::{Stage, Thresholds};
+use gantry_model::{AgentKey, Ban, BanTarget, Resource, ResourceId, Revision, Rollout, RolloutId, document};
 use serde_json::json;
 
 use super::DELETIONS_MAX;
@@ -167,6 +168,40 @@ fn what_would_be_deleted_along_is_looked_at_too() {
     ];
     assert_eq!(apply(&mut state, 10, expecting(6, end())), Err(told.map(str::to_owned).to_vec()));
     assert_eq!(apply(&mut state, 10, expecting(9, end())), Ok(()));
+}
+
+#[test]
+fn what_a_rollout_deletes_along_is_told_of_the_document_that_names_it() {
+    let mut state = ready();
+    apply(&mut state, 7, put_key(1, "bot")).expect("put");
+    apply(&mut state, 7, put_key(2, "bot")).expect("put");
+    apply(&mut state, 8, Command::Apply(vec![resource("Agent", "other", json!({"groups": ["ops"]}))]))
+        .expect("applied");
+    let other = ResourceId { name: "other".parse().expect("a name"), ..bot() };
+    let begin = Command::BeginRollout(Box::new(Rollout {
+        tenant: bot().tenant,
+        id: RolloutId([1; 8]),
+        applied: vec![agent("new")],
+        deleted: vec![bot(), other],
+        resource_count: 3,
+        checked: Revision(8),
+        begun: Revision::NONE,
+        stages: vec![Stage::Share(50)],
+        stage: 0,
+        pause_seconds: None,
+        thresholds: Thresholds { rise_percent: 5, calls_min: 50 },
+        by: "ann".to_owned(),
+        begun_at_ms: 1,
+        ended: None,
+    }));
+    let told = [
+        "1: key acme/0101010101010101 was changed at revision 7, after the expected revision 6",
+        "1: key acme/0202020202020202 was changed at revision 7, after the expected revision 6",
+        "2: Agent acme/other was changed at revision 8, after the expected revision 6",
+    ];
+    let refused = apply(&mut state, 9, expecting(6, begin.clone()));
+    assert_eq!(refused, Err(told.map(str::to_owned).to_vec()));
+    assert_eq!(apply(&mut state, 9, expecting(8, begin)), Ok(()));
 }
 
 #[test]
