@@ -113,14 +113,16 @@ impl Feed {
     }
 
     /// Takes in an applied revision: the changes since the one before it, and the state that they led to. Revisions
-    /// that are not newer than the newest are ignored.
+    /// that are not newer than the newest are ignored. Nobody else publishes or resets meanwhile.
     pub fn publish(&self, revision: Revision, changes: Vec<Change>, state: State) {
-        let mut ring = self.ring();
-        if revision <= ring.view.revision {
+        let before = self.latest();
+        if revision <= before.revision {
             return;
         }
+        // What rollouts make of it takes a while, and readers wait for the ring.
+        let overlays = before.overlays.after(&state, Some(&changes));
+        let mut ring = self.ring();
         let is_denial = ring.note_denials(revision, &changes, &state);
-        let overlays = ring.view.overlays.after(&state, Some(&changes));
         let is_other = !overlays.are_of_the_same(&ring.view.overlays);
         let past = Past { digests: state.digests().clone(), overlays: overlays.clone() };
         ring.view = View { revision, state, overlays };
