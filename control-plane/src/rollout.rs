@@ -12,4 +12,4 @@ mod watched;
 pub(crate) use calls::Calls;
 pub(crate) use overlay::{Laid, Overlays};
 pub(crate) use watch::{holders, watch};
-pub(crate) use watched::{Compared, Rollouts};
+pub(crate) use watched::{Compared, Rollouts, TAKES_NOTHING};

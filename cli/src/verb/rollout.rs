@@ -44,7 +44,7 @@ pub(crate) struct Status {
     /// Of this tenant; of all of them when absent.
     #[arg(long, value_name = "NAME", required_if_eq("wait", "true"))]
     tenant: Option<String>,
-    /// Wait until it has ended.
+    /// Wait until all nodes are to have the change, or it was taken back.
     #[arg(long)]
     wait: bool,
     /// How long to wait, such as 30m.
@@ -187,7 +187,10 @@ impl Status {
         let admin = Admin::connect(&self.access.resolve()?).await?;
         let deadline = Instant::now() + Duration::from_secs(self.timeout.seconds);
         let mut rollouts = self.look(&admin).await?;
-        while self.wait && rollouts.iter().any(RolloutView::is_running) && Instant::now() < deadline {
+        // The tenant's is another one once somebody begins it.
+        let waited_for = rollouts.first().map(|rollout| rollout.id().to_owned()).unwrap_or_default();
+        let goes_on = |rollout: &RolloutView| rollout.is_running() && rollout.id() == waited_for;
+        while self.wait && rollouts.iter().any(goes_on) && Instant::now() < deadline {
             tokio::time::sleep(LOOK_INTERVAL).await;
             rollouts = self.look(&admin).await?;
         }
@@ -199,7 +202,7 @@ impl Status {
             let message = "the tenant has no rollout";
             return Err(Failure::error(message, "`gantry apply --rollout -f FILE` begins one"));
         };
-        rollout.ending(self.timeout)
+        rollout.ending(&waited_for, self.timeout)
     }
 
     async fn look(&self, admin: &Admin) -> Result<Vec<RolloutView>, Failure> {

@@ -23,7 +23,7 @@ use super::call::Call;
 use super::rejection::{index, parse, parse_or_every, problems, refused, require_tenant};
 use crate::fleet::NodeView;
 use crate::plane::now_ms;
-use crate::rollout::{Calls, Compared, holders};
+use crate::rollout::{Calls, Compared, TAKES_NOTHING, holders};
 use crate::vault::fill_random;
 
 pub(super) async fn begin(call: &Call, request: BeginRolloutRequest) -> Result<BeginRolloutResponse, Status> {
@@ -203,7 +203,8 @@ fn lay(begun: &mut Draft, rollout: &Rollout) {
 /// What a rollout that begins may come to wait for.
 fn expectations(call: &Call, before: &State, rollout: &Rollout) -> Vec<String> {
     let view = call.plane.consensus.feed().latest();
-    let nodes = holders(&view, &call.plane.fleet.nodes.list(Instant::now()), &rollout.tenant);
+    let nodes = call.plane.fleet.nodes.list(Instant::now());
+    let nodes = holders(&view, &nodes, &rollout.tenant);
     let mut expected = Vec::new();
     if !nodes.iter().any(|node| node.connected && is_in(rollout, node)) {
         let Rollout { tenant, .. } = rollout;
@@ -269,8 +270,9 @@ fn status(call: &Call, state: &State, tenant: &TenantName) -> Option<RolloutStat
         return Some(status);
     }
     let (plane, now) = (&call.plane, Instant::now());
-    let nodes = holders(&plane.consensus.feed().latest(), &plane.fleet.nodes.list(now), tenant);
-    let (stage, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| is_in(rollout, node));
+    let nodes = plane.fleet.nodes.list(now);
+    let nodes = holders(&plane.consensus.feed().latest(), &nodes, tenant);
+    let (stage, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| is_in(rollout, node));
     status.nodes = stage.into_iter().map(|node| node_status(node, tenant, at)).collect();
     status.other_count = index(others.iter().filter(|node| node.connected).count());
     if let Some(watched) = plane.fleet.rollouts.of(rollout) {
@@ -290,12 +292,16 @@ fn status(call: &Call, state: &State, tenant: &TenantName) -> Option<RolloutStat
 }
 
 fn node_status(node: &NodeView, tenant: &TenantName, at: Revision) -> RolloutNode {
-    let problem = node.seen.problems.iter().find(|problem| problem.tenant == tenant.as_str());
+    let mut problems = node.seen.problems.iter();
+    let problem = problems.find_map(|problem| match problem.is_of_all() {
+        true => Some(TAKES_NOTHING.to_owned()),
+        false => (problem.tenant == tenant.as_str()).then(|| problem.message.clone()),
+    });
     RolloutNode {
         node_id: node.node.to_string(),
         connected: node.connected,
         acked: node.acked >= at,
-        problem: problem.map(|problem| problem.message.clone()).unwrap_or_default(),
+        problem: problem.unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the cluster is, and waiting until nodes have a revision.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_control_state::State;
@@ -71,7 +72,7 @@ fn bound_node_status(
     let (node_id, connected) = (node.node.to_string(), node.connected);
     NodeStatus {
         node_id,
-        build: node.seen.build,
+        build: node.seen.build.clone(),
         connected,
         acked_revision: acked.0,
         labels: labels(&node.seen.scope).map(|labels| NodeLabels {
@@ -102,21 +103,22 @@ fn node_status(node: NodeView, own: u64) -> NodeStatus {
         resource: problem.resource,
         message: problem.message,
     };
+    let seen = Arc::unwrap_or_clone(node.seen);
     NodeStatus {
         node_id: node.node.to_string(),
-        build: node.seen.build,
+        build: seen.build,
         connected: node.connected,
         acked_revision: node.acked.0,
-        apply_us: node.seen.apply_us,
-        last_error: node.seen.last_error,
-        records_dropped: node.seen.records_dropped,
-        address: node.seen.address,
+        apply_us: seen.apply_us,
+        last_error: seen.last_error,
+        records_dropped: seen.records_dropped,
+        address: seen.address,
         member: node.member.unwrap_or(own),
-        connected_at_ms: node.seen.connected_at_ms,
+        connected_at_ms: seen.connected_at_ms,
         urgent_revision: node.urgent.0,
-        refused_revision: node.seen.refused.0,
-        problems: node.seen.problems.into_iter().map(problem).collect(),
-        labels: labels(&node.seen.scope),
+        refused_revision: seen.refused.0,
+        problems: seen.problems.into_iter().map(problem).collect(),
+        labels: labels(&seen.scope),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_model::{Revision, Scope, TenantName};
@@ -82,7 +82,8 @@ struct Rows {
 
 #[derive(Debug)]
 struct Node {
-    seen: Seen,
+    /// Whoever lists all nodes shares it; it is made anew when it changes meanwhile.
+    seen: Arc<Seen>,
     session: u64,
     replaced: CancellationToken,
     place: Option<Place>,
@@ -108,14 +109,15 @@ impl Nodes {
         let node = rows.nodes.entry(arrival.node.clone()).or_insert_with(|| Node::new(now));
         node.replaced.cancel();
         (node.session, node.replaced) = (session, replaced.clone());
-        node.seen.build = arrival.build;
+        let seen = Arc::make_mut(&mut node.seen);
+        seen.build = arrival.build;
         // Secrets of a scope that was another are not all of this one.
-        let is_same_scope = node.seen.scope == arrival.scope;
-        node.seen.scope = arrival.scope.clone();
-        node.seen.address = arrival.address.map(|address| address.to_string()).unwrap_or_default();
-        node.seen.connected_at_ms = arrival.connected_at_ms;
+        let is_same_scope = seen.scope == arrival.scope;
+        seen.scope = arrival.scope.clone();
+        seen.address = arrival.address.map(|address| address.to_string()).unwrap_or_default();
+        seen.connected_at_ms = arrival.connected_at_ms;
         // Another process counts anew.
-        node.seen.calls.clear();
+        seen.calls.clear();
         let was_member = node.place.is_some();
         node.place = arrival.place;
         let is_member = node.place.is_some();
@@ -153,7 +155,7 @@ impl Nodes {
     ) {
         self.update(ticket, |node| {
             node.answers.configuration.note(revision, now);
-            node.seen.applied(apply_us);
+            Arc::make_mut(&mut node.seen).applied(apply_us);
             if provisioned {
                 node.provisioned = Some(ticket.seal_key);
             }
@@ -172,17 +174,22 @@ impl Nodes {
 
     /// Something went wrong with the node. Stays until it acknowledges an update.
     pub(crate) fn failed(&self, ticket: &Ticket, message: &str) {
-        self.update(ticket, |node| node.seen.failed(message));
+        self.see(ticket, |seen| seen.failed(message));
     }
 
     /// The node refused a part of an update. Stays until it acknowledges one.
     pub(crate) fn refused(&self, ticket: &Ticket, revision: Revision, problems: Vec<Problem>) {
-        self.update(ticket, |node| node.seen.refused(revision, problems));
+        self.see(ticket, |seen| seen.refused(revision, problems));
+    }
+
+    /// The node took nothing of an update, and asks for a snapshot.
+    pub(crate) fn refused_whole(&self, ticket: &Ticket, revision: Revision, message: &str) {
+        self.see(ticket, |seen| seen.refused_whole(revision, message));
     }
 
     /// How many audit records the node did not report for want of room, since it started.
     pub(crate) fn records_dropped(&self, ticket: &Ticket, count: u64) {
-        self.update(ticket, |node| node.seen.records_dropped = count);
+        self.see(ticket, |seen| seen.records_dropped = count);
     }
 
     /// The node told of calls. Of tenants whose rollouts have ended nothing is kept.
@@ -192,9 +199,9 @@ impl Nodes {
         calls: &[TenantCalls],
         is_running: impl Fn(&TenantName) -> bool,
     ) {
-        self.update(ticket, |node| {
-            node.seen.calls.retain(|tenant, _| is_running(tenant));
-            node.seen.counted(calls);
+        self.see(ticket, |seen| {
+            seen.calls.retain(|tenant, _| is_running(tenant));
+            seen.counted(calls);
         });
     }
 
@@ -292,6 +299,10 @@ impl Nodes {
         self.changes.subscribe()
     }
 
+    fn see(&self, ticket: &Ticket, change: impl FnOnce(&mut Seen)) {
+        self.update(ticket, |node| change(Arc::make_mut(&mut node.seen)));
+    }
+
     fn update(&self, ticket: &Ticket, change: impl FnOnce(&mut Node)) {
         let mut rows = self.rows();
         let of_session = rows.nodes.get_mut(&ticket.node).filter(|node| node.session == ticket.session);
@@ -340,7 +351,7 @@ impl Rows {
 impl Node {
     fn new(now: Instant) -> Node {
         Node {
-            seen: Seen::default(),
+            seen: Arc::default(),
             session: 0,
             replaced: CancellationToken::new(),
             place: None,

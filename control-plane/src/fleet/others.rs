@@ -116,7 +116,7 @@ impl ToldNode {
             connected: true,
             acked,
             urgent: Revision(node.urgent_revision),
-            seen: Seen::of_news(node),
+            seen: Seen::of_news(node).into(),
         };
         ToldNode { view, place, since: known.map_or(now, |known| known.since), answers }
     }

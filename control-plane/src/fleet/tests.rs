@@ -114,7 +114,8 @@ fn a_node_that_connects_again_ends_its_older_session_which_then_changes_nothing(
             apply_us: 10,
             records_dropped: 3,
             ..Seen::default()
-        },
+        }
+        .into(),
     };
     assert_eq!(nodes.list(now), vec![expected]);
     let restarted = nodes.enter(arrival("a", seal_key()), now)?;
@@ -134,7 +135,7 @@ fn an_error_stays_until_the_next_acknowledgement() -> Result<(), FleetFull> {
     };
     let shown = |nodes: &Nodes| {
         let seen = nodes.list(now).remove(0).seen;
-        (seen.last_error, seen.refused, seen.problems)
+        (seen.last_error.clone(), seen.refused, seen.problems.clone())
     };
     nodes.failed(&ticket, "wrong");
     nodes.refused(&ticket, Revision(1), vec![problem("acme"), problem("globex")]);
@@ -150,6 +151,34 @@ fn an_error_stays_until_the_next_acknowledgement() -> Result<(), FleetFull> {
     nodes.acked(&ticket, Revision(2), 10, false, now);
     assert_eq!(shown(&nodes), (String::new(), Revision::NONE, Vec::new()));
     assert!(!nodes.enter(arrival("a", seal_key()), now)?.provisioned);
+    Ok(())
+}
+
+#[test]
+fn a_node_that_takes_no_snapshot_either_is_told_of_and_one_that_a_snapshot_helps_is_not()
+-> Result<(), FleetFull> {
+    let nodes = Nodes::default();
+    let now = Instant::now();
+    let ticket = nodes.enter(arrival("a", seal_key()), now)?;
+    let shown = |nodes: &Nodes| {
+        let seen = nodes.list(now).remove(0).seen;
+        (seen.refused, seen.problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>())
+    };
+    nodes.refused_whole(&ticket, Revision(1), "a delta");
+    nodes.acked(&ticket, Revision(1), 10, true, now);
+    nodes.refused_whole(&ticket, Revision(2), "another delta");
+    assert_eq!(shown(&nodes), (Revision::NONE, vec![]));
+    nodes.refused_whole(&ticket, Revision(3), "a snapshot");
+    // Also by another session: it was sent away meanwhile.
+    nodes.leave(&ticket, now);
+    let ticket = nodes.enter(arrival("a", seal_key()), now)?;
+    nodes.refused_whole(&ticket, Revision(4), "another snapshot");
+    assert_eq!(shown(&nodes), (Revision(4), vec!["another snapshot".to_owned()]));
+    let other = Nodes::default();
+    other.told(2, nodes.news(), now);
+    assert_eq!(shown(&other), (Revision(4), vec!["another snapshot".to_owned()]));
+    nodes.acked(&ticket, Revision(4), 10, true, now);
+    assert_eq!(shown(&nodes), (Revision::NONE, vec![]));
     Ok(())
 }
 

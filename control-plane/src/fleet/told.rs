@@ -9,6 +9,7 @@ use gantry_wire::resource_v1::NodeLabels;
 use gantry_wire::sync_v1::TenantCalls;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::NodeId;
 use crate::rollout::Calls;
@@ -27,7 +28,7 @@ pub(crate) struct NodeView {
     pub(crate) connected: bool,
     pub(crate) acked: Revision,
     pub(crate) urgent: Revision,
-    pub(crate) seen: Seen,
+    pub(crate) seen: Arc<Seen>,
 }
 
 /// What a node says of itself, and what is seen of it.
@@ -46,6 +47,8 @@ pub(crate) struct Seen {
     /// Of the latest update that it refused in part.
     pub(crate) refused: Revision,
     pub(crate) problems: Vec<Problem>,
+    /// Updates in a row that it took nothing of.
+    pub(crate) refused_whole: u32,
     /// Calls of the tenants with a rollout, since its process began.
     pub(crate) calls: BTreeMap<TenantName, Calls>,
 }
@@ -53,10 +56,18 @@ pub(crate) struct Seen {
 /// What a node refused of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
+    /// Empty: the update as a whole.
     pub(crate) tenant: String,
     /// Empty: the tenant as a whole.
     pub(crate) resource: String,
     pub(crate) message: String,
+}
+
+impl Problem {
+    /// Whether it is of no tenant: nothing was taken.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.tenant.is_empty()
+    }
 }
 
 impl Seen {
@@ -74,6 +85,18 @@ impl Seen {
         };
         self.problems = problems.into_iter().take(PROBLEMS_MAX).map(problem).collect();
         self.refused = revision;
+        self.refused_whole = 0;
+    }
+
+    /// It took nothing of an update, and asks for a snapshot. The first time that may be the fault of a delta; a snapshot
+    /// that it does not take either it refuses, which is a problem of no tenant.
+    pub(super) fn refused_whole(&mut self, revision: Revision, message: &str) {
+        let count = self.refused_whole.saturating_add(1);
+        if count > 1 {
+            let (tenant, resource, message) = (String::new(), String::new(), message.to_owned());
+            self.refused(revision, vec![Problem { tenant, resource, message }]);
+        }
+        self.refused_whole = count;
     }
 
     /// It told of calls: of those tenants that it names, the rest stay.
@@ -92,6 +115,7 @@ impl Seen {
         self.last_error.clear();
         self.problems.clear();
         self.refused = Revision::NONE;
+        self.refused_whole = 0;
     }
 
     /// What another member tells of a node.

@@ -13,7 +13,7 @@ use gantry_model::rollout::{END_REASON_BYTES_MAX, End, Ended};
 use gantry_model::{Revision, Rollout, TenantName};
 use tokio::time::{Instant, sleep};
 
-use super::watched::Advice;
+use super::watched::{Advice, Look};
 use crate::feed::View;
 use crate::fleet::NodeView;
 use crate::plane::{Plane, now_ms};
@@ -50,8 +50,11 @@ async fn look(plane: &Plane, view: &View) {
     let leads = consensus.stopped.is_none() && consensus.leader == Some(consensus.voter);
     for (rollout, at) in &running {
         let nodes = holders(view, &nodes, &rollout.tenant);
+        // What is remembered goes back to before the stage: this process does, too.
+        let saw_begin = plane.consensus.feed().past_at(Revision(at.0.saturating_sub(1))).is_some();
+        let seen = Look { nodes: &nodes, now, now_ms: now_ms(), saw_begin };
         let advice = match view.overlays.has(&rollout.tenant) {
-            true => plane.fleet.rollouts.look((rollout, *at), &nodes, now),
+            true => plane.fleet.rollouts.look((rollout, *at), seen),
             false => Advice::Stop("the change does not fit what is stored any more".to_owned()),
         };
         if leads {
@@ -61,9 +64,9 @@ async fn look(plane: &Plane, view: &View) {
 }
 
 /// The nodes that hold a tenant.
-pub(crate) fn holders(view: &View, nodes: &[NodeView], tenant: &TenantName) -> Vec<NodeView> {
+pub(crate) fn holders<'a>(view: &View, nodes: &'a [NodeView], tenant: &TenantName) -> Vec<&'a NodeView> {
     let digests = view.state.digests();
-    nodes.iter().filter(|node| digests.has(&node.seen.scope, tenant)).cloned().collect()
+    nodes.iter().filter(|node| digests.has(&node.seen.scope, tenant)).collect()
 }
 
 async fn follow(plane: &Plane, rollout: &Rollout, advice: Advice) {

@@ -1,8 +1,9 @@
 //! How a stage goes, from what nodes said: one rollout as one member sees it.
 //!
 //! Always holds: a stage is healthy only while every connected node in it has the change, at least one, and none that had
-//! it is gone; the clock starts anew when that ends, and when this member begins to watch. A node that refuses the tenant
-//! stops the rollout, whatever the clock says.
+//! it is gone; the clock starts anew when that ends, and when this member begins to watch. A node that refuses the tenant, or
+//! the update as a whole, stops the rollout, whatever the clock says, and so does its age. What is said of a node does not
+//! repeat what it says of an update as a whole, which may be about other tenants.
 //!
 //! It decides nothing: it says what should be done.
 
@@ -14,7 +15,15 @@ use gantry_model::{Revision, Rollout, RolloutId, TenantName};
 use tokio::time::Instant;
 
 use super::Calls;
-use crate::fleet::{NodeId, NodeView};
+use crate::fleet::{NodeId, NodeView, Problem};
+
+/// For how long after a stage began the first counts of its nodes are taken for those from before it: nodes tell every
+/// second, other members as often, and they are asked for counts no sooner than the first stage begins.
+const FIRST_COUNTS: Duration = Duration::from_secs(5);
+
+/// What is said of a node that takes no update; why, it may not be told those who are bound to a tenant.
+pub(crate) const TAKES_NOTHING: &str =
+    "takes no update, neither a delta nor a snapshot; `gantry node show` says why";
 
 /// What this process has seen of the rollouts that run. It is memory, and lost at a restart.
 #[derive(Debug, Default)]
@@ -26,6 +35,8 @@ pub(crate) struct Watched {
     id: RolloutId,
     /// When it came to its stage.
     at: Revision,
+    /// Until when counts that are seen first are those from before the stage.
+    first_until: Instant,
     /// Nodes that had the change when they were last looked at.
     live: BTreeSet<NodeId>,
     healthy_since: Option<Instant>,
@@ -41,8 +52,8 @@ pub(crate) struct Watched {
 /// Where a node's counts stood.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    /// Before it got the change.
-    first: Calls,
+    /// Before it got the change; `None`: it was not seen then.
+    first: Option<Calls>,
     /// When the stage began; `None`: it was not seen since.
     stage: Option<Calls>,
 }
@@ -70,6 +81,18 @@ pub(crate) enum Advice {
     Stop(String),
 }
 
+/// What a member sees at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look<'a> {
+    /// The nodes that hold the tenant.
+    pub(crate) nodes: &'a [&'a NodeView],
+    pub(crate) now: Instant,
+    /// In milliseconds since 1970.
+    pub(crate) now_ms: u64,
+    /// Whether this process was there when the stage began.
+    pub(crate) saw_begin: bool,
+}
+
 impl Rollouts {
     /// What was seen of a tenant's rollout, if it is the one.
     pub(crate) fn of(&self, rollout: &Rollout) -> Option<Watched> {
@@ -81,19 +104,14 @@ impl Rollouts {
         self.lock().retain(|tenant, _| running.contains(tenant));
     }
 
-    /// Looks at a rollout's nodes, which are those that hold its tenant.
-    pub(crate) fn look(
-        &self,
-        (rollout, at): (&Rollout, Revision),
-        nodes: &[NodeView],
-        now: Instant,
-    ) -> Advice {
+    /// Looks at a rollout's nodes.
+    pub(crate) fn look(&self, (rollout, at): (&Rollout, Revision), look: Look<'_>) -> Advice {
         let mut watched = self.lock();
-        let known = watched.entry(rollout.tenant.clone()).or_insert_with(|| Watched::new(rollout, at));
+        let known = watched.entry(rollout.tenant.clone()).or_insert_with(|| Watched::new(rollout, at, look));
         if known.id != rollout.id {
-            *known = Watched::new(rollout, at);
+            *known = Watched::new(rollout, at, look);
         }
-        known.look((rollout, at), nodes, now)
+        known.look((rollout, at), look)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TenantName, Watched>> {
@@ -102,10 +120,11 @@ impl Rollouts {
 }
 
 impl Watched {
-    fn new(rollout: &Rollout, at: Revision) -> Watched {
+    fn new(rollout: &Rollout, at: Revision, look: Look<'_>) -> Watched {
         Watched {
             id: rollout.id,
             at,
+            first_until: if look.saw_begin { look.now + FIRST_COUNTS } else { look.now },
             live: BTreeSet::new(),
             healthy_since: None,
             marks: HashMap::new(),
@@ -121,32 +140,40 @@ impl Watched {
         self.healthy_since.map(|since| now.saturating_duration_since(since))
     }
 
-    fn look(&mut self, (rollout, at): (&Rollout, Revision), nodes: &[NodeView], now: Instant) -> Advice {
+    fn look(&mut self, (rollout, at): (&Rollout, Revision), look: Look<'_>) -> Advice {
         if self.at != at {
-            self.begin_stage(at);
+            self.begin_stage(at, look.now);
         }
-        let in_stage = |node: &&NodeView| rollout.has(node.node.as_str(), &node.seen.scope);
-        let connected = || nodes.iter().filter(|node| node.connected);
-        for node in connected().filter(in_stage) {
-            if let Some(problem) = refusal(node, rollout, at) {
-                return Advice::Stop(format!("node {} refuses the change: {problem}", node.node));
-            }
-        }
-        let stage: Vec<&NodeView> = connected().filter(in_stage).collect();
-        let others: Vec<&NodeView> = connected().filter(|node| !in_stage(node)).collect();
-        self.keep_time(&stage, now);
-        if let Some(reason) = self.compare(rollout, &stage, &others) {
+        let (in_stage, others): (Vec<&NodeView>, Vec<&NodeView>) =
+            look.nodes.iter().partition(|node| rollout.has(node.node.as_str(), &node.seen.scope));
+        // Also of one that is gone since: who takes nothing is sent away.
+        if let Some(reason) = in_stage.iter().find_map(|node| refusal(node, rollout, at)) {
             return Advice::Stop(reason);
         }
-        let is_over = match (self.healthy_for(now), rollout.pause_seconds) {
+        let is_connected = |node: &&NodeView| node.connected;
+        let stage: Vec<&NodeView> = in_stage.into_iter().filter(is_connected).collect();
+        let others: Vec<&NodeView> = others.into_iter().filter(is_connected).collect();
+        self.keep_time(&stage, look.now);
+        if let Some(reason) = self.compare(rollout, (&stage, &others), look.now) {
+            return Advice::Stop(reason);
+        }
+        let is_over = match (self.healthy_for(look.now), rollout.pause_seconds) {
             (Some(healthy), Some(pause)) => healthy >= Duration::from_secs(pause),
             (None, _) | (_, None) => false,
         };
-        if is_over { Advice::GoOn } else { Advice::Wait }
+        match is_over {
+            true => Advice::GoOn,
+            false if look.now_ms >= rollout.late_at_ms() => {
+                let days = (rollout.late_at_ms() - rollout.begun_at_ms) / 86_400_000;
+                Advice::Stop(format!("it was not over within {days} days"))
+            }
+            false => Advice::Wait,
+        }
     }
 
-    fn begin_stage(&mut self, at: Revision) {
+    fn begin_stage(&mut self, at: Revision, now: Instant) {
         self.at = at;
+        self.first_until = now + FIRST_COUNTS;
         self.live.clear();
         self.healthy_since = None;
         // What its nodes had before they got the change stays what they had before.
@@ -170,22 +197,34 @@ impl Watched {
     }
 
     /// Why the rollout is to stop for the sake of what agents get.
-    fn compare(&mut self, rollout: &Rollout, stage: &[&NodeView], others: &[&NodeView]) -> Option<String> {
+    fn compare(
+        &mut self,
+        rollout: &Rollout,
+        (stage, others): (&[&NodeView], &[&NodeView]),
+        now: Instant,
+    ) -> Option<String> {
         let thresholds = &rollout.thresholds;
         let (mut calls, mut before) = (Calls::default(), Calls::default());
+        let first_until = self.first_until;
         for node in stage {
             if node.acked < self.at {
                 continue;
             }
             let Some(counted) = node.seen.calls.get(&rollout.tenant) else { continue };
-            let (first, stage) = self.mark(node, *counted);
-            (calls, before) = (calls.and(counted.since(stage)), before.and(first));
+            let mark = self.marks.entry(node.node.clone()).or_insert_with(|| {
+                // Whoever sees it later does not know what it had before.
+                Mark { first: (now < first_until).then_some(*counted), stage: None }
+            });
+            calls = calls.and(counted.since(*mark.stage.get_or_insert(*counted)));
+            before = before.and(mark.first.unwrap_or_default());
         }
         let mut elsewhere = Calls::default();
         for node in others {
             let Some(counted) = node.seen.calls.get(&rollout.tenant) else { continue };
-            let (_, stage) = self.mark(node, *counted);
-            elsewhere = elsewhere.and(counted.since(stage));
+            let mark = self.marks.entry(node.node.clone()).or_insert(Mark { first: None, stage: None });
+            // It has no change, until it is in a stage.
+            mark.first = Some(*counted);
+            elsewhere = elsewhere.and(counted.since(*mark.stage.get_or_insert(*counted)));
         }
         (self.compared_with, self.compared) = match () {
             () if elsewhere.are_enough(thresholds) => (Compared::Others, elsewhere),
@@ -205,23 +244,22 @@ impl Watched {
             )
         })
     }
-
-    /// Where a node's counts stood before it got the change, and when its part in the stage began, which is now where it
-    /// is seen first.
-    fn mark(&mut self, node: &NodeView, counted: Calls) -> (Calls, Calls) {
-        let mark = self.marks.entry(node.node.clone()).or_insert(Mark { first: counted, stage: None });
-        (mark.first, *mark.stage.get_or_insert(counted))
-    }
 }
 
 /// What of the rollout's tenant a node refuses, since the stage began.
 fn refusal(node: &NodeView, rollout: &Rollout, at: Revision) -> Option<String> {
-    if node.seen.refused < at {
+    let (name, seen) = (&node.node, &node.seen);
+    if seen.refused < at {
         return None;
     }
-    let problem = node.seen.problems.iter().find(|problem| problem.tenant == rollout.tenant.as_str())?;
-    let place = Some(problem.resource.as_str()).filter(|resource| !resource.is_empty());
-    Some(place.map_or_else(|| problem.message.clone(), |place| format!("{place}: {}", problem.message)))
+    let of_tenant = seen.problems.iter().find(|problem| problem.tenant == rollout.tenant.as_str());
+    if let Some(Problem { resource, message, .. }) = of_tenant {
+        let place = if resource.is_empty() { String::new() } else { format!("{resource}: ") };
+        return Some(format!("node {name} refuses the change: {place}{message}"));
+    }
+    // What it has it keeps; what it says of it may be about anybody.
+    let takes_nothing = node.acked < at && seen.problems.iter().any(Problem::is_of_all);
+    takes_nothing.then(|| format!("node {name} {TAKES_NOTHING}"))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Intake<'_> {
                     digest: ack.digest,
                     apply_us: ack.apply_us,
                 },
-                Some(Message::Nack(nack)) => refused(nack),
+                Some(Message::Nack(nack)) => self.take_refusal(nack),
                 Some(Message::Catalog(report)) => {
                     self.reports.send(report).await;
                     continue;
@@ -90,6 +90,15 @@ impl Intake<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// What a refusal of an update as a whole means for the fleet is told by how often it comes.
+    fn take_refusal(&self, nack: Nack) -> Answer {
+        let answer = refused(nack);
+        if let Answer::Refused { revision, message, need_snapshot: true, .. } = &answer {
+            self.plane.fleet.nodes.refused_whole(self.ticket, *revision, message);
+        }
+        answer
     }
 
     /// Of tenants that the node holds, and that have a rollout: it was asked of no others.

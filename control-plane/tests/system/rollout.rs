@@ -1,11 +1,12 @@
-//! Rollouts as nodes hear of them: in a stage or held back, denials go ahead for what a node is served.
+//! Rollouts as nodes hear of them: in a stage or held back, denials go ahead for what a node is served; and what becomes of
+//! one that a node takes nothing of.
 
 use gantry_wire::admin_v1::change_rollout_request::Change;
 use gantry_wire::admin_v1::*;
-use gantry_wire::resource_v1::RolloutStage;
 use gantry_wire::resource_v1::rollout_stage::Nodes;
+use gantry_wire::resource_v1::{RolloutOutcome, RolloutStage};
 use gantry_wire::sync_v1::node_message::Message;
-use gantry_wire::sync_v1::{Narrowing, UrgentAck};
+use gantry_wire::sync_v1::{Nack, Narrowing, Problem, UrgentAck};
 use serde_json::{Value, json};
 
 use crate::harness::{Harness, Result, acme, agent, eventually, policy, resources};
@@ -108,6 +109,41 @@ async fn a_denial_overtakes_for_what_a_node_is_served_in_a_stage_or_held_back() 
     process.follow_to(&mut connection, forbidden).await?;
     assert!(process.entries.contains_key("acme/policy/least"));
     assert!(!process.entries.contains_key("acme/policy/staged"));
+    harness.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_takes_neither_delta_nor_snapshot_stops_the_rollout_and_what_it_says_is_told_to_nobody()
+-> Result {
+    let mut harness = Harness::start().await?;
+    harness.apply(&acme()).await?;
+    let mut process = Process::new("node")?;
+    let (mut connection, _) = process.join(harness.address()).await?;
+    let begun = harness.begin_on(&[policy("staged", PERMIT)], "node").await?;
+    let mut refused = async |connection: &mut Connection| {
+        let mut update = connection.update().await?;
+        while update.revision < begun {
+            process.take(&update)?;
+            connection.ack(&update, process.digest()).await?;
+            update = connection.update().await?;
+        }
+        let problem =
+            Problem { message: "globex has what this build cannot read".into(), ..Problem::default() };
+        let nack = Nack { revision: update.revision, problems: vec![problem], need_snapshot: true };
+        connection.send(Message::Nack(nack)).await?;
+        Result::Ok(update.from_revision)
+    };
+    assert_ne!(refused(&mut connection).await?, 0, "a delta, which a snapshot may mend");
+    assert_eq!(refused(&mut connection).await?, 0, "a snapshot");
+    let ended = async || {
+        let listed = harness.admin.list_rollouts(ListRolloutsRequest::default()).await?.into_inner();
+        Ok(listed.rollouts.first().and_then(|status| status.rollout.as_ref()?.end.clone()))
+    };
+    let end = eventually(ended, Option::is_some).await?.ok_or("an end")?;
+    let reason =
+        "node node takes no update, neither a delta nor a snapshot; `gantry node show` says why".to_owned();
+    assert_eq!((end.outcome(), end.reason), (RolloutOutcome::Stopped, reason));
     harness.stop().await?;
     Ok(())
 }

@@ -21,6 +21,9 @@ pub const STAGES_MAX: usize = 8;
 pub const ROLLOUT_RESOURCES_MAX: usize = 1_000;
 /// Longest that a stage waits before it goes on by itself, in seconds: a week, beyond which somebody is to decide.
 pub const PAUSE_SECONDS_MAX: u64 = 7 * 86_400;
+/// How much longer than its stages a rollout may run, in seconds: somebody who mends a node after a weekend. Beyond it is
+/// taken back, since few may run at one time and one that nobody looks after keeps others from beginning.
+pub const LATE_SECONDS_MAX: u64 = 3 * 86_400;
 /// Longest reason in bytes: it is one line.
 pub const END_REASON_BYTES_MAX: usize = 1_024;
 
@@ -217,6 +220,13 @@ impl Rollout {
         self.is_running() && reached.into_iter().any(|stage| stage.has(self.id, node, scope))
     }
 
+    /// When it is taken back if it runs still, in milliseconds since 1970. A stage that somebody is to end has a week.
+    pub fn late_at_ms(&self) -> u64 {
+        let stage = self.pause_seconds.unwrap_or(PAUSE_SECONDS_MAX);
+        let stages = stage.saturating_mul(self.stages.len() as u64);
+        self.begun_at_ms.saturating_add(stages.saturating_add(LATE_SECONDS_MAX).saturating_mul(1_000))
+    }
+
     /// The stage that it is in, with what is to be known to decide about it.
     pub fn at(&self) -> RolloutAt {
         RolloutAt { tenant: self.tenant.clone(), id: self.id, stage: self.stage }
@@ -352,6 +362,16 @@ mod tests {
         let (how, reason, by) = (End::Stopped, String::new(), String::new());
         rollout.ended = Some(Ended { how, reason, by, at_ms: 1 });
         assert_eq!(has(&rollout).len(), 0);
+    }
+
+    #[test]
+    fn a_rollout_may_run_for_as_long_as_its_stages_and_a_weekend() {
+        let mut rollout = rollout(&["canary", "30%"]);
+        assert_eq!(rollout.late_at_ms(), 1 + (2 * 60 + 3 * 86_400) * 1_000);
+        rollout.pause_seconds = None;
+        assert_eq!(rollout.late_at_ms(), 1 + (2 * 7 + 3) * 86_400_000);
+        rollout.begun_at_ms = u64::MAX;
+        assert_eq!(rollout.late_at_ms(), u64::MAX);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct RolloutView {
     /// Absent: no stage ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_seconds: Option<u64>,
+    /// When it is taken back if it runs still.
+    late_at: String,
     max_rise_percent: u8,
     min_calls: u32,
     resource_count: u32,
@@ -105,6 +107,7 @@ impl RolloutView {
             begun_revision: rollout.begun.0,
             stage_revision: status.stage_revision,
             pause_seconds: rollout.pause_seconds,
+            late_at: rfc3339(rollout.late_at_ms()),
             max_rise_percent: rollout.thresholds.rise_percent,
             min_calls: rollout.thresholds.calls_min,
             resource_count: rollout.resource_count,
@@ -130,13 +133,31 @@ impl RolloutView {
         self.ended.is_none()
     }
 
-    /// How a wait for its end ends.
-    pub(super) fn ending(&self, timeout: Span) -> Result<Exit, Failure> {
+    /// What tells it from others.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How a wait for the end of a rollout ends, where this is the tenant's now.
+    pub(super) fn ending(&self, waited_for: &str, timeout: Span) -> Result<Exit, Failure> {
         let RolloutView { id, tenant, .. } = self;
         match (&self.ended, self.state) {
+            _ if waited_for != id => Err(Failure::error(
+                format!("rollout {waited_for} of tenant {tenant} has ended, and {id} was begun since"),
+                format!("`gantry get all --tenant {tenant}` shows whether all nodes got its change"),
+            )),
             (None, _) => Err(Failure::new(
                 Exit::Unavailable,
-                format!("rollout {id} of tenant {tenant} runs still after {} s", timeout.seconds),
+                format!(
+                    "rollout {id} of tenant {tenant} still runs after {} s, in {}{}",
+                    timeout.seconds,
+                    self.stage_title(),
+                    if self.waits_for.is_empty() {
+                        String::new()
+                    } else {
+                        format!(": {}", visible(&self.waits_for))
+                    },
+                ),
                 format!(
                     "`gantry rollout promote --tenant {tenant}` or `gantry rollout abort --tenant {tenant}`"
                 ),
@@ -144,7 +165,7 @@ impl RolloutView {
             (Some(_), "promoted") => Ok(Exit::Done),
             (Some(ended), state) => Err(Failure::error(
                 format!("rollout {id} of tenant {tenant} was {state}: {}", visible(&ended.reason)),
-                "mend the documents, then `gantry apply --rollout -f FILE`",
+                "mend the change, then begin another with `gantry apply --rollout` or `gantry delete --rollout`",
             )),
         }
     }
@@ -154,10 +175,7 @@ impl RolloutView {
         let RolloutView { id, tenant, state, stage, stages, .. } = self;
         let name = stages.get(*stage as usize - 1).map(String::as_str).unwrap_or_default();
         match &self.ended {
-            None => format!(
-                "rollout {id} of tenant {tenant}: running, stage {stage} of {} ({name})\n",
-                stages.len()
-            ),
+            None => format!("rollout {id} of tenant {tenant}: running, {}\n", self.stage_title()),
             Some(EndView { by, at, reason }) => {
                 let by = if by.is_empty() { "by itself".to_owned() } else { format!("by {}", visible(by)) };
                 let why = if reason.is_empty() { String::new() } else { format!(": {}", visible(reason)) };
@@ -166,6 +184,12 @@ impl RolloutView {
                 )
             }
         }
+    }
+
+    fn stage_title(&self) -> String {
+        let RolloutView { stage, stages, .. } = self;
+        let name = stages.get(*stage as usize - 1).map(String::as_str).unwrap_or_default();
+        format!("stage {stage} of {} ({name})", stages.len())
     }
 
     fn text(&self) -> String {
@@ -216,6 +240,7 @@ impl RolloutView {
             (waits_for, _) => format!("waits: {}", visible(waits_for)),
         };
         line("next", next);
+        line("at latest", format!("taken back at {}", self.late_at));
         text
     }
 }
@@ -330,10 +355,13 @@ rollout 0001020304050607 of tenant acme: running, stage 2 of 3 (25%)
   rejected   2 of 80 calls; on others 9 of 900 calls
   healthy    not yet
   next       waits: node b does not have the change yet
+  at latest  taken back at 2027-01-18T08:10:00Z
 ";
         assert_eq!(view.text(), text);
-        let running = view.ending(Span { seconds: 1 }).map_err(|failure| failure.exit());
-        assert_eq!(running, Err(Exit::Unavailable));
+        let exit =
+            |waited_for| view.ending(waited_for, Span { seconds: 1 }).map_err(|failure| failure.exit());
+        assert_eq!(exit(view.id()), Err(Exit::Unavailable));
+        assert_eq!(exit("another"), Err(Exit::Error));
     }
 
     #[test]
@@ -343,7 +371,9 @@ rollout 0001020304050607 of tenant acme: running, stage 2 of 3 (25%)
             let end = wire::RolloutEnd { outcome: outcome.into(), reason, by, at_ms: 1_800_000_001_000 };
             RolloutView::new(&status(Some(end))).expect("readable")
         };
-        let exit = |view: &RolloutView| view.ending(Span { seconds: 1 }).map_err(|failure| failure.exit());
+        let exit = |view: &RolloutView| {
+            view.ending(view.id(), Span { seconds: 1 }).map_err(|failure| failure.exit())
+        };
         assert_eq!(exit(&ended(wire::RolloutOutcome::Promoted)), Ok(Exit::Done));
         assert_eq!(exit(&ended(wire::RolloutOutcome::Aborted)), Err(Exit::Error));
         let stopped = ended(wire::RolloutOutcome::Stopped);

@@ -1,5 +1,7 @@
 //! How a stage is seen to go, by what its nodes say.
 
+use std::sync::Arc;
+
 use gantry_model::rollout::{Stage, Thresholds};
 use gantry_model::{Labels, Scope, document};
 use serde_json::json;
@@ -41,12 +43,12 @@ fn node(name: &str, label: &str, acked: Revision) -> NodeView {
         connected: true,
         acked,
         urgent: acked,
-        seen: Seen { scope, ..Seen::default() },
+        seen: Seen { scope, ..Seen::default() }.into(),
     }
 }
 
 fn counted(mut node: NodeView, calls: u64, rejected: u64) -> NodeView {
-    node.seen.calls.insert("acme".parse().expect("a name"), Calls { calls, rejected });
+    Arc::make_mut(&mut node.seen).calls.insert("acme".parse().expect("a name"), Calls { calls, rejected });
     node
 }
 
@@ -64,19 +66,28 @@ struct Member {
     rollout: Rollout,
     at: Revision,
     now: Instant,
+    now_ms: u64,
+    saw_begin: bool,
 }
 
 impl Member {
     fn new() -> Member {
-        Member { rollouts: Rollouts::default(), rollout: rollout(), at: AT, now: Instant::now() }
+        let (rollouts, now) = (Rollouts::default(), Instant::now());
+        Member { rollouts, rollout: rollout(), at: AT, now, now_ms: 1, saw_begin: true }
     }
 
     fn look(&self, nodes: &[NodeView]) -> Advice {
-        self.rollouts.look((&self.rollout, self.at), nodes, self.now)
+        let nodes: Vec<&NodeView> = nodes.iter().collect();
+        let (now, now_ms, saw_begin) = (self.now, self.now_ms, self.saw_begin);
+        self.rollouts.look((&self.rollout, self.at), Look { nodes: &nodes, now, now_ms, saw_begin })
     }
 
     fn waits_for(&self) -> String {
-        self.rollouts.of(&self.rollout).expect("watched").waits_for
+        self.watched().waits_for
+    }
+
+    fn watched(&self) -> Watched {
+        self.rollouts.of(&self.rollout).expect("watched")
     }
 }
 
@@ -137,8 +148,8 @@ async fn a_node_that_refuses_the_tenant_stops_it_and_what_it_refused_before_does
     let refusing = |revision: u64, tenant: &str| {
         let (tenant, resource, message) = (tenant.to_owned(), String::new(), "does not compile".to_owned());
         let mut node = canary(Revision(9));
-        (node.seen.refused, node.seen.problems) =
-            (Revision(revision), vec![Problem { tenant, resource, message }]);
+        let seen = Arc::make_mut(&mut node.seen);
+        (seen.refused, seen.problems) = (Revision(revision), vec![Problem { tenant, resource, message }]);
         node
     };
     let member = Member::new();
@@ -146,6 +157,26 @@ async fn a_node_that_refuses_the_tenant_stops_it_and_what_it_refused_before_does
     assert_eq!(member.look(&[refusing(10, "birch")]), Advice::Wait, "of another tenant");
     let stop = Advice::Stop("node a refuses the change: does not compile".to_owned());
     assert_eq!(member.look(&[refusing(10, "acme")]), stop);
+    // Nothing of it may be told, and the node need not be there any more.
+    let stop = Advice::Stop(format!("node a {TAKES_NOTHING}"));
+    assert_eq!(member.look(&[refusing(9, "")]), Advice::Wait, "before the change");
+    assert_eq!(member.look(&[refusing(10, "")]), stop);
+    assert_eq!(member.look(&[NodeView { connected: false, ..refusing(10, "") }]), stop);
+    assert_eq!(member.look(&[NodeView { acked: AT, ..refusing(11, "") }]), Advice::Wait, "it has the change");
+}
+
+#[tokio::test]
+async fn a_rollout_is_taken_back_when_it_was_not_over_in_time() {
+    let mut member = Member::new();
+    let nodes = [canary(AT), node("c", "canary", Revision(9))];
+    member.now_ms = member.rollout.late_at_ms() - 1;
+    assert_eq!(member.look(&nodes), Advice::Wait);
+    member.now_ms += 1;
+    assert_eq!(member.look(&nodes), Advice::Stop("it was not over within 3 days".to_owned()));
+    let all = [canary(AT)];
+    assert_eq!(member.look(&all), Advice::Stop("it was not over within 3 days".to_owned()));
+    member.now += PAUSE;
+    assert_eq!(member.look(&all), Advice::GoOn, "it is over");
 }
 
 #[tokio::test]
@@ -179,4 +210,31 @@ async fn without_other_nodes_a_stage_is_compared_with_what_was_before() {
     let reason =
         "60 of 100 calls were rejected on nodes with the change, and 10 of 1000 of the same nodes before";
     assert_eq!(look(100, 60), Advice::Stop(reason.to_owned()));
+}
+
+#[tokio::test]
+async fn a_member_that_came_later_does_not_take_what_it_sees_first_for_what_was_before() {
+    let look = |member: &Member, calls, rejected| {
+        (member.look(&[counted(canary(AT), calls, rejected), other()]), member.watched().compared_with)
+    };
+    let came_later = Member { saw_begin: false, ..Member::new() };
+    assert_eq!(look(&came_later, 1_000, 900), (Advice::Wait, Compared::Nothing));
+    assert_eq!(look(&came_later, 1_100, 1_000), (Advice::Wait, Compared::Nothing));
+    // Counts that come late are not from before either.
+    let mut member = Member::new();
+    member.look(&[canary(AT), other()]);
+    member.now += FIRST_COUNTS;
+    assert_eq!(look(&member, 1_000, 900), (Advice::Wait, Compared::Nothing));
+    // What a node had that comes to its stage later is known to whoever sees it then.
+    let mut member = Member { saw_begin: false, ..Member::new() };
+    let of_other = |acked, calls, rejected| counted(node("b", "plain", acked), calls, rejected);
+    member.look(&[canary(AT), of_other(AT, 900, 0)]);
+    member.look(&[canary(AT), of_other(AT, 1_000, 0)]);
+    (member.rollout.stage, member.at) = (1, Revision(15));
+    member.now += FIRST_COUNTS * 2;
+    member.look(&[canary(Revision(15)), of_other(Revision(15), 1_000, 0)]);
+    let reason =
+        "60 of 60 calls were rejected on nodes with the change, and 0 of 1000 of the same nodes before";
+    let nodes = [canary(Revision(15)), of_other(Revision(15), 1_060, 60)];
+    assert_eq!(member.look(&nodes), Advice::Stop(reason.to_owned()));
 }
