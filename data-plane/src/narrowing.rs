@@ -5,12 +5,13 @@
 //! counts. One that cannot be put in force costs the others nothing. What the configuration of another cluster allows it does not touch. It does not cut what is under way: that is what
 //! bans are for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use gantry_model::{AgentName, EndpointName, GroupName, PolicyName, Revision, ServerName, TenantName};
-use gantry_policy::{CompileError, Decision, PolicySet, Principal, Target, Verdict};
+use gantry_policy::{Call, CompileError, Decision, PolicySet, Principal, Standing, Target, Verdict};
 use gantry_wire::sync_v1 as wire;
 
 use crate::config::Config;
@@ -150,13 +151,35 @@ impl Narrowing {
 
 impl Rules {
     /// What is allowed by the configuration, and by this.
-    pub(crate) fn decide(&self, allowed: Decision, agent: &Agent, target: &Target<'_>) -> Decision {
-        match self.agents.get(&agent.name).filter(|_| self.servers.contains(target.server())) {
-            Some(groups) if agent.shows_nothing() => self.policies.decide(&groups.principal, target),
-            // Made each time: this lasts until the update is here.
-            Some(groups) => self.policies.decide(&agent.principal_in(&groups.names), target),
+    pub(crate) fn decide(
+        &self,
+        allowed: Decision,
+        agent: &Agent,
+        target: &Target<'_>,
+        call: &Call<'_>,
+    ) -> Decision {
+        match self.principal(agent, target) {
+            Some(principal) => self.policies.decide_call(&principal, target, call),
             None => Decision { verdict: Verdict::Deny, reasons: Vec::new(), ..allowed },
         }
+    }
+
+    /// The standing of what the configuration allows, or allows in some calls.
+    pub(crate) fn standing(&self, shown: Standing, agent: &Agent, target: &Target<'_>) -> Standing {
+        let Some(principal) = self.principal(agent, target) else { return Standing::Refused };
+        match (shown, self.policies.standing(&principal, target)) {
+            (Standing::Open, Standing::Settled(decision)) if decision.is_allow() => Standing::Open,
+            (_, standing) => standing,
+        }
+    }
+
+    fn principal(&self, agent: &Agent, target: &Target<'_>) -> Option<Cow<'_, Principal>> {
+        let groups = self.agents.get(&agent.name).filter(|_| self.servers.contains(target.server()))?;
+        Some(match agent.shows_nothing() {
+            true => Cow::Borrowed(&groups.principal),
+            // Made each time: this lasts until the update is here.
+            false => Cow::Owned(agent.principal_in(&groups.names)),
+        })
     }
 
     /// Whether an agent is there still.

@@ -5,7 +5,7 @@ use gantry_tests::peers::{Call, Client, Everything, Outcome, Target, or_skip};
 use serde_json::{Value, json};
 
 /// What the fixture offers before anything has changed it, in the order of its list.
-const FIXTURE_TOOLS: [&str; 38] = [
+const FIXTURE_TOOLS: [&str; 39] = [
     "test_simple_text",
     "test_image_content",
     "test_audio_content",
@@ -44,6 +44,7 @@ const FIXTURE_TOOLS: [&str; 38] = [
     "confirm_delete",
     "multi_input",
     "test_tool_with_task",
+    "read_file",
 ];
 
 /// What the reference server offers a client without capabilities.

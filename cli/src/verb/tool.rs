@@ -121,6 +121,7 @@ impl From<&ToolInfo> for Listed {
             Verdict::Unspecified => None,
             Verdict::Allow => Some("allow"),
             Verdict::Deny => Some("deny"),
+            Verdict::ByCall => Some("by call"),
         };
         Listed {
             tenant: tool.tenant.clone(),

@@ -7,7 +7,7 @@ use gantry_control_state::State;
 use gantry_model::name::ANONYMOUS_AGENT;
 use gantry_model::record::RecordValue;
 use gantry_model::{AgentName, Catalog, Definition, GroupName, ResourceId, ServerName, Spec, TenantName};
-use gantry_policy::{Hints, PolicySet, Principal, Target};
+use gantry_policy::{Hints, PolicySet, Principal, Standing, Target};
 use gantry_wire::admin_v1::{ListToolsRequest, ListToolsResponse, ToolInfo, Verdict};
 use serde::Deserialize;
 use tonic::Status;
@@ -121,9 +121,22 @@ fn info(catalog: &Catalog, tool: &Definition, judge: Option<&Judge>) -> ToolInfo
                 name: &tool.name,
                 hints: Hints::from_definition(&tool.json),
             };
-            let decision = judge.policies.decide(&judge.principal, &target);
-            let verdict = if decision.is_allow() { Verdict::Allow } else { Verdict::Deny };
-            (verdict, decision.reasons.iter().map(ToString::to_string).collect())
+            match judge.policies.standing(&judge.principal, &target) {
+                Standing::Settled(decision) => {
+                    let verdict = if decision.is_allow() { Verdict::Allow } else { Verdict::Deny };
+                    (verdict, decision.reasons.iter().map(ToString::to_string).collect())
+                }
+                Standing::Refused => {
+                    let mut decision = judge.policies.decide(&judge.principal, &target);
+                    let readers = judge.policies.readers(&judge.principal, &target);
+                    decision.reasons.retain(|reason| !readers.contains(reason));
+                    (Verdict::Deny, decision.reasons.iter().map(ToString::to_string).collect())
+                }
+                Standing::Open => {
+                    let readers = judge.policies.readers(&judge.principal, &target);
+                    (Verdict::ByCall, readers.iter().map(ToString::to_string).collect())
+                }
+            }
         }
     };
     ToolInfo {

@@ -14,7 +14,7 @@ use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, ProviderName, Secret, ServerName,
     Spec, TenantName,
 };
-use gantry_policy::{Decision, PolicySet, Target};
+use gantry_policy::{Call, Decision, PolicySet, Standing, Target};
 use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::access::Access;
@@ -188,12 +188,21 @@ impl Tenant {
         self.ahead.as_ref().is_some_and(|ahead| Arc::ptr_eq(&ahead.rules, rules))
     }
 
-    /// Whether an agent may have a target. Lists and calls both ask this, so they cannot disagree.
-    pub(crate) fn decide(&self, agent: &Agent, target: &Target<'_>) -> Decision {
-        let decision = self.policies.decide(&agent.principal, target);
+    /// Whether an agent may have a target by this call.
+    pub(crate) fn decide(&self, agent: &Agent, target: &Target<'_>, call: &Call<'_>) -> Decision {
+        let decision = self.policies.decide_call(&agent.principal, target, call);
         match &self.ahead {
-            Some(ahead) if decision.is_allow() => ahead.rules.decide(decision, agent, target),
+            Some(ahead) if decision.is_allow() => ahead.rules.decide(decision, agent, target, call),
             _ => decision,
+        }
+    }
+
+    /// What can be said of an agent and a target before there is a call. Lists rest on it.
+    pub(crate) fn standing(&self, agent: &Agent, target: &Target<'_>) -> Standing {
+        let standing = self.policies.standing(&agent.principal, target);
+        match &self.ahead {
+            Some(ahead) if standing.is_shown() => ahead.rules.standing(standing, agent, target),
+            _ => standing,
         }
     }
 

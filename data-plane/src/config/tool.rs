@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use gantry_model::Definition;
-use gantry_policy::Hints;
+use gantry_policy::{Hints, Shape};
 use http::HeaderName;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
@@ -28,6 +28,8 @@ pub(crate) struct Tool {
     pub(crate) json: Arc<str>,
     /// What the server claims of it.
     pub(crate) hints: Hints,
+    /// The arguments that policies can read.
+    pub(crate) shape: Shape,
     /// Checks arguments, or says why nothing can.
     pub(crate) schema: Result<Validator, String>,
     /// Arguments that a header repeats (2026-07-28, `x-mcp-header`).
@@ -79,6 +81,7 @@ impl Tool {
             name: definition.name.clone(),
             json: definition.json.clone(),
             hints: Hints::from_definition(&definition.json),
+            shape: Shape::from_schema(input),
             schema: compile_schema(input),
             mirrored,
         })

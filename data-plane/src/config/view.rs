@@ -1,9 +1,10 @@
-//! What one agent sees of one endpoint: every tool, prompt and resource with policy's decision, and the lists made
-//! of the allowed ones.
+//! What one agent sees of one endpoint: every tool, prompt and resource with what policy says of it, and the lists made
+//! of those that are not denied to it.
 //!
 //! Always holds: lists and calls rest on the same decisions, made by the one evaluator. A view belongs to one
-//! revision of its tenant and is made at the agent's first request; it may be kept because no policy can read
-//! anything of a call besides agent and target. Agents that may see the same have one list, and so its pages once.
+//! revision of its tenant and is made at the agent's first request; it may be kept because it holds only what policies
+//! say of every call of an agent and a target. What depends on the call is listed, and decided when there is one.
+//! Agents that may see the same have one list, and so its pages once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 use dashmap::DashMap;
 use gantry_model::ServerName;
-use gantry_policy::{Decision, Target, Verdict};
+use gantry_policy::{Standing, Target};
 
 use crate::config::caller::Agent;
 use crate::config::endpoint::{Endpoint, Exposed, ExposedTool};
@@ -45,8 +46,8 @@ pub(crate) struct ToolAccess {
     pub(crate) server: Arc<Server>,
     /// The tool.
     pub(crate) tool: Arc<Tool>,
-    /// Policy's decision.
-    pub(crate) decision: Arc<Decision>,
+    /// What policy says of every call of it.
+    pub(crate) standing: Arc<Standing>,
 }
 
 /// One list: the definitions that are allowed.
@@ -89,11 +90,11 @@ impl View {
         let mut allowed = Vec::with_capacity(endpoint.tools.len());
         for ExposedTool { name, server, tool, json } in &endpoint.tools {
             let target = Target::Tool { server: &server.name, name: &tool.name, hints: tool.hints };
-            let decision = Arc::new(tenant.decide(agent, &target));
-            if decision.verdict == Verdict::Allow && !banned.contains(&server.name) {
+            let standing = Arc::new(tenant.standing(agent, &target));
+            if standing.is_shown() && !banned.contains(&server.name) {
                 allowed.push(json.clone());
             }
-            let access = ToolAccess { server: server.clone(), tool: tool.clone(), decision };
+            let access = ToolAccess { server: server.clone(), tool: tool.clone(), standing };
             tools.insert(name.clone(), access);
         }
         let permitted = |exposed: &[Exposed], is_prompt: bool| {
@@ -103,7 +104,7 @@ impl View {
                     true => Target::Prompt { server, name },
                     false => Target::Resource { server, uri: name },
                 };
-                !banned.contains(server) && tenant.decide(agent, &target).verdict == Verdict::Allow
+                !banned.contains(server) && tenant.standing(agent, &target).is_shown()
             };
             exposed.iter().filter(allows).map(|exposed| exposed.json.clone()).collect()
         };
@@ -125,16 +126,15 @@ impl View {
         Arc::ptr_eq(&self.banned, banned) || self.banned == *banned
     }
 
-    /// A tool by the name that agents use, with the decision; the tool may be denied.
+    /// A tool by the name that agents use, with its standing; the tool may be denied.
     pub(crate) fn tool(&self, name: &str) -> Option<&ToolAccess> {
         self.tools.get(name)
     }
 
-    /// The names of tools that the agent may call.
+    /// The names of tools that the agent may call, or may call in some way.
     pub(crate) fn allowed_tools(&self) -> impl Iterator<Item = &str> {
-        let allowed = |access: &ToolAccess| {
-            access.decision.verdict == Verdict::Allow && !self.banned.contains(&access.server.name)
-        };
+        let allowed =
+            |access: &ToolAccess| access.standing.is_shown() && !self.banned.contains(&access.server.name);
         self.tools.iter().filter(move |(_, access)| allowed(access)).map(|(name, _)| name.as_ref())
     }
 

@@ -2,7 +2,7 @@
 
 use gantry_model::document;
 use gantry_model::record::{Record, RecordValue};
-use gantry_policy::Hints;
+use gantry_policy::{Hints, Shape};
 use serde_json::{Value, json};
 
 use super::*;
@@ -64,7 +64,7 @@ fn allowed(config: &ArcSwap<Config>) -> Vec<&'static str> {
     let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };
     let is_allowed = |name: &&str| {
         let agent = tenant.agents.get(*name);
-        agent.is_some_and(|agent| tenant.decide(agent, &target).is_allow())
+        agent.is_some_and(|agent| tenant.standing(agent, &target).is_shown())
     };
     ["bot", "eve"].into_iter().filter(is_allowed).collect()
 }
@@ -210,7 +210,31 @@ fn what_comes_ahead_knows_for_whom_an_agent_acts() {
             "ends_at": 0,
         }));
         let agent = tenant.agent_of(&identity.expect("an identity")).expect("an agent");
-        tenant.decide(&agent, &target).is_allow()
+        tenant.standing(&agent, &target).is_shown()
     };
     assert_eq!((may("corp/ann"), may("corp/eve")), (true, false));
+}
+
+#[test]
+fn what_comes_ahead_may_read_the_call() {
+    let (narrowings, served) = open();
+    let forbid = r#"forbid(principal == Agent::"bot", action, resource)
+        when { context has arguments && context.arguments.path like "/etc/*" };"#;
+    let came = narrowing(9, &["bot", "eve"], &[("open", PERMIT), ("not-etc", forbid)]);
+    let refused = narrowings.take("c", vec![came], &served);
+    assert!(refused.is_empty(), "{refused:?}");
+    let (config, server) = (served.load(), "files".parse().expect("a name"));
+    let tenant = &config.tenants[&acme()];
+    let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };
+    let shape = Shape::from_schema(&json!({"type": "object", "properties": {"path": {"type": "string"}}}));
+    let decide = |agent: &str, path: &str| {
+        let (agent, given) = (&tenant.agents[agent], json!({"path": path}));
+        let call = Call { at_seconds: 0, era: "modern", revision: "", arguments: Some((&shape, &given)) };
+        let decision = tenant.decide(agent, &target, &call);
+        let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+        (matches!(tenant.standing(agent, &target), Standing::Open), decision.is_allow(), reasons.join(" "))
+    };
+    assert_eq!(decide("bot", "/data/x"), (true, true, "open[0]".to_owned()));
+    assert_eq!(decide("bot", "/etc/x"), (true, false, "not-etc[0]".to_owned()));
+    assert_eq!(decide("eve", "/etc/x"), (false, true, "open[0]".to_owned()));
 }

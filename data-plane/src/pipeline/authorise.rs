@@ -3,14 +3,24 @@
 //! Always holds: whatever names a tool, prompt, resource or the server as a whole passes the one evaluator.
 //! Housekeeping of the protocol names none and needs only that the caller is known.
 
-use gantry_policy::{Decision, Target, Verdict};
+use std::sync::LazyLock;
+
+use gantry_policy::{Call, Decision, Standing, Target, Verdict};
+use serde_json::Value;
 
 use super::authenticate::demand_scopes;
 use super::discover::{Discovered, Subject};
-use super::{Caller, Received};
+use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
 use crate::config::endpoint::Named;
+use crate::config::view::ToolAccess;
+use crate::mcp::headers::{self, PROTOCOL_VERSION};
+use crate::mcp::message::Kind;
+use crate::mcp::session::Session;
 use crate::rejection::Rejection;
+
+/// A call without arguments has none.
+static NO_ARGUMENTS: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
 
 /// Proof that policy permits the request. Only this stage builds it.
 pub(super) struct Authorised {
@@ -22,12 +32,22 @@ pub(super) struct Authorised {
 
 pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Authorised, Rejection> {
     let Discovered { caller, received, subject, .. } = discovered;
-    let decide = |target: Target<'_>| caller.tenant.decide(&caller.agent, &target);
+    let call = call(&received);
+    let decide = |target: Target<'_>| caller.tenant.decide(&caller.agent, &target, &call);
     match &subject {
         // A list holds only what was permitted when it was made.
         Subject::Protocol | Subject::Here(_) => {}
         Subject::Tool(access) => {
-            permit(&access.decision, &access.tool.name, facts)?;
+            match access.standing.as_ref() {
+                Standing::Settled(decision) => permit(decision, &access.tool.name, facts)?,
+                Standing::Refused | Standing::Open => {
+                    let arguments = arguments(&received);
+                    let arguments = Some((&access.tool.shape, arguments.unwrap_or(&NO_ARGUMENTS)));
+                    let call = Call { arguments, ..call };
+                    let decision = caller.tenant.decide(&caller.agent, &target(access), &call);
+                    permit(&decision, &access.tool.name, facts)?;
+                }
+            }
             demand_scopes(&caller.endpoint, caller.identity.as_deref(), received.called())?;
         }
         Subject::Prompt(Named { server, name }) => {
@@ -52,6 +72,35 @@ pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Aut
         }
     }
     Ok(Authorised { caller, received, subject, _private: () })
+}
+
+fn target(access: &ToolAccess) -> Target<'_> {
+    Target::Tool { server: &access.server.name, name: &access.tool.name, hints: access.tool.hints }
+}
+
+/// What policies may read of a request besides who asks for what.
+fn call(received: &Received) -> Call<'_> {
+    let said = headers::single(&received.headers, &PROTOCOL_VERSION).ok().flatten();
+    let agreed = match &received.session {
+        Some(known) => match &known.session {
+            Session::Bridged(bridged) => Some(bridged.version.as_str()),
+            Session::Relayed(_) => None,
+        },
+        None => None,
+    };
+    Call {
+        at_seconds: now_seconds(),
+        era: received.era.as_str(),
+        revision: agreed.or(said).unwrap_or_default(),
+        arguments: None,
+    }
+}
+
+fn arguments(received: &Received) -> Option<&Value> {
+    match received.message.as_ref().map(|message| &message.kind) {
+        Some(Kind::Request { params, .. }) => params.arguments.as_ref(),
+        _ => None,
+    }
 }
 
 fn permit(decision: &Decision, what: &str, facts: &mut Facts) -> Result<(), Rejection> {

@@ -1,14 +1,18 @@
 //! Checking a policy's text before it is stored: form, types, and whether what it names exists.
 //!
 //! Always holds: a text without problems compiles ([`crate::PolicySet::compile`]), and no statement of it can fail
-//! for a missing attribute or a wrong type. It does not hold for ever: servers change what they offer, and a statement
-//! that names a tool which went away never matches again.
+//! for a missing attribute or a wrong type, but for an argument that a call gives in another type. It does not hold for
+//! ever: servers change what they offer, and a statement that names a tool which went away never matches again, one
+//! that reads an argument which went away fails, which denies.
+
+mod typed;
 
 use std::collections::BTreeSet;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{PolicyId, ValidationMode, ValidationResult, ValidationWarning};
 
+use crate::check::typed::Typed;
 use crate::known::{Existence, Known};
 use crate::problem::{Problem, place, shorten};
 use crate::schema::{EntityKind, VALIDATOR};
@@ -29,7 +33,8 @@ pub struct Checked {
     pub policy_count: usize,
 }
 
-/// Checks a policy's text: its form, its types against [`crate::SCHEMA`], and that the entities it names exist.
+/// Checks a policy's text: its form, its types against [`crate::SCHEMA`], and that the entities it names exist. A
+/// statement that reads arguments is checked against those of every tool that its scope covers.
 ///
 /// Resource URIs are not looked up, because templates make more of them than a catalog lists.
 pub fn check(cedar: &str, known: &Known<'_>) -> Checked {
@@ -39,12 +44,15 @@ pub fn check(cedar: &str, known: &Known<'_>) -> Checked {
     };
     let policy_count = parsed.statements.len();
     let (missing, unchecked) = entities(cedar, &parsed, known);
-    let validated = VALIDATOR.validate(&parsed.set, ValidationMode::Strict);
+    let typed = Typed::of(&parsed, known);
+    let validated = VALIDATOR.validate(&typed.plain, ValidationMode::Strict);
     let mut problems = missing;
     problems.extend(type_problems(cedar, &validated));
+    problems.extend(typed.problems(cedar));
     problems.sort();
     problems.dedup();
     let mut warnings = unchecked;
+    warnings.extend(typed.warnings());
     if problems.is_empty() {
         warnings.extend(type_warnings(cedar, &validated));
     }

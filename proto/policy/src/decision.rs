@@ -51,6 +51,28 @@ pub struct Decision {
     pub failures: Vec<Failure>,
 }
 
+/// What can be said of an agent and a target before there is a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Every call gets this decision.
+    Settled(Decision),
+    /// Every call is denied; which statements say so is known when there is one.
+    Refused,
+    /// It depends on the call.
+    Open,
+}
+
+impl Standing {
+    /// Whether a list shows the target: not where every call of it is denied.
+    pub fn is_shown(&self) -> bool {
+        match self {
+            Standing::Settled(decision) => decision.is_allow(),
+            Standing::Refused => false,
+            Standing::Open => true,
+        }
+    }
+}
+
 impl Decision {
     /// Whether the verdict is [`Verdict::Allow`].
     pub fn is_allow(&self) -> bool {

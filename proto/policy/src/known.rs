@@ -63,6 +63,24 @@ impl<'a> Known<'a> {
         self.servers.insert(server.as_str(), catalog);
     }
 
+    /// The tools of one server, or of all: each with the server's name, those that wait for approval included. A
+    /// server without a recorded catalog has `None` for them.
+    pub(crate) fn tools(
+        &self,
+        only: Option<&str>,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a Definition>)> {
+        let servers = self.servers.iter().filter(move |(server, _)| only.is_none_or(|only| only == **server));
+        let tools = |catalog: &'a Catalog| {
+            let withheld = catalog.quarantined.iter().filter(|it| it.kind == DefinitionKind::Tool);
+            catalog.tools.iter().chain(withheld.map(|it| &it.definition)).map(Some)
+        };
+        servers.flat_map(move |(server, catalog)| {
+            let (server, catalog): (&'a str, Option<&'a Catalog>) = (server, *catalog);
+            let unknown = if catalog.is_none() { Some(None) } else { None };
+            catalog.into_iter().flat_map(tools).chain(unknown).map(move |tool| (server, tool))
+        })
+    }
+
     /// Whether an entity exists; if not, what to say about it.
     pub(crate) fn existence(&self, kind: EntityKind, id: &str) -> Existence {
         match kind {

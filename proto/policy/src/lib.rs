@@ -5,8 +5,8 @@
 //!
 //! Always holds: this crate is pure (no I/O, no clock, no randomness), so the control plane that refuses a policy, the
 //! node that decides with it and the CLI that tests it agree. What no `permit` allows is denied; a `forbid` that applies
-//! wins; a statement that cannot be evaluated denies. It does not authenticate, does not find out what a server
-//! offers, and in this release does not look at the arguments of a call.
+//! wins; a statement that cannot be evaluated denies. It does not authenticate, and does not find out what a server
+//! offers.
 //!
 //! # What a policy may name
 //!
@@ -31,14 +31,34 @@
 //! | `Action::"completion/complete"` | `Agent` | `Prompt`, `Resource` | completing an argument; the `uri` is then the template |
 //! | `Action::"server/use"` | `Agent` | `Server` | what concerns a server as a whole: `logging/setLevel`, `subscriptions/listen`, `tasks/*` |
 //!
-//! A list shows what the same policies would let through: lists and calls ask one function, [`PolicySet::decide`].
+//! A list shows what the same policies would let through: lists ask [`PolicySet::standing`], calls
+//! [`PolicySet::decide_call`], and both evaluate the same statements in the same way.
 //!
 //! The four flags of a tool are its `annotations`, **which are claims of its server** (see [`Hints`]). A server that
 //! lies about them is not caught here. Claims that are missing are taken as the cautious ones: not read-only,
 //! destructive, not idempotent, open to the world.
 //!
-//! [`SCHEMA`] says the same in Cedar's language. Templates (`?principal`, `?resource`) are refused. The context is
-//! empty. `@id("...")` names a statement where a decision is explained; without it, its place in the text does.
+//! [`SCHEMA`] says the same in Cedar's language. Templates (`?principal`, `?resource`) are refused. `@id("...")` names a statement
+//! where a decision is explained; without it, its place in the text does.
+//!
+//! # What a policy may read of a call
+//!
+//! | in `context` | of | |
+//! |---|---|---|
+//! | `time` | every request | `seconds` since 1970, `date` (such as 20261123), `hour`, `minute`, `weekday` (`"monday"`); UTC |
+//! | `era`, `revision` | every request | `"legacy"` or `"modern"`; the protocol's revision, empty where the client says none |
+//! | `arguments` | `tools/call` | what the tool's `inputSchema` gives one type: strings, integers, booleans, arrays (sets) and objects of them |
+//!
+//! A statement that reads `arguments` is checked once for each tool that its scope covers, so name one there. An
+//! argument that need not be given is read after `context.arguments has path`. What a schema leaves open (unions,
+//! numbers that need not be whole) cannot be named, and an argument whose value is not of its type denies the call.
+//!
+//! ```cedar
+//! forbid (principal, action == Action::"tools/call", resource == Tool::"files/write_file")
+//! unless { context.arguments.path like "/srv/*" && context.time.hour >= 8 };
+//! ```
+//!
+//! A list shows a tool unless every call of it is denied ([`Standing`]); what depends on the call is decided then.
 //!
 //! The principal is the agent, and `principal.user` is for whom it acts: `principal in Group::"ops"` asks for the agent,
 //! `principal has user && principal.user in Group::"ops"` for the user. A group that only tokens name is not checked.
@@ -106,6 +126,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arguments;
+mod call;
 mod check;
 mod decision;
 mod hints;
@@ -117,8 +139,10 @@ mod source;
 mod statement;
 mod target;
 
+pub use arguments::Shape;
+pub use call::Call;
 pub use check::{Checked, check};
-pub use decision::{Decision, Failure, REASONS_MAX, Reason, Verdict};
+pub use decision::{Decision, Failure, REASONS_MAX, Reason, Standing, Verdict};
 pub use hints::Hints;
 pub use known::Known;
 pub use problem::Problem;

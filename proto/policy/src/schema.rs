@@ -1,12 +1,14 @@
 //! The vocabulary of policies: Cedar's schema and the names in it, each parsed once per process.
 //!
-//! Always holds: every name here stands in [`SCHEMA`], and the schema is the same for every tenant and catalog;
-//! which entities exist is [`crate::Known`]'s question. It decides nothing.
+//! Always holds: every name here stands in [`SCHEMA`], and the schema is the same for every tenant and catalog but for
+//! the arguments of tools; which entities exist is [`crate::Known`]'s question. It decides nothing.
 
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema, Validator};
+
+use crate::arguments::Shape;
 
 /// The schema that policies are validated against, in Cedar's schema language.
 pub const SCHEMA: &str = include_str!("gantry.cedarschema");
@@ -42,11 +44,20 @@ pub(crate) struct Vocabulary {
 
 pub(crate) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(Vocabulary::new);
 
-pub(crate) static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
-    let (schema, _) =
-        Schema::from_cedarschema_str(SCHEMA).expect("INVARIANT: the schema of this crate parses");
-    Validator::new(schema)
-});
+pub(crate) static VALIDATOR: LazyLock<Validator> =
+    LazyLock::new(|| validator(SCHEMA).expect("INVARIANT: the schema of this crate parses"));
+
+/// What stands in [`SCHEMA`] for the arguments of a tool.
+const ARGUMENTS: &str = "arguments: {}";
+
+/// A validator that knows the arguments of one tool; `None` where their names cannot be said in Cedar.
+pub(crate) fn validator_of(shape: &Shape) -> Option<Validator> {
+    validator(&SCHEMA.replacen(ARGUMENTS, &format!("arguments: {}", shape.cedar()), 1))
+}
+
+fn validator(schema: &str) -> Option<Validator> {
+    Schema::from_cedarschema_str(schema).ok().map(|(schema, _)| Validator::new(schema))
+}
 
 impl EntityKind {
     const ALL: [EntityKind; 7] = [

@@ -21,7 +21,8 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use gantry_model::PolicyName;
 
-use crate::decision::{Decision, Failure, Reason};
+use crate::call::Call;
+use crate::decision::{Decision, Failure, REASONS_MAX, Reason, Standing};
 use crate::problem::{Problem, shorten};
 use crate::schema::EntityKind;
 use crate::set::index::{Index, Side};
@@ -59,7 +60,6 @@ struct Named {
 
 /// A request in Cedar's form, with the entities that it needs.
 struct Asked<'a> {
-    request: Request,
     entities: Entities,
     principal: &'a EntityUID,
     action: &'static EntityUID,
@@ -180,22 +180,75 @@ impl PolicySet {
         shown
     }
 
-    /// Whether `principal` may have `target`. Lists and calls both ask this, so they cannot disagree.
-    pub fn decide(&self, principal: &Principal, target: &Target<'_>) -> Decision {
+    /// What can be said of `principal` and `target` before there is a call. A list shows what [`Standing::is_shown`].
+    pub fn standing(&self, principal: &Principal, target: &Target<'_>) -> Standing {
         let asked = match Asked::of(principal, target) {
             Ok(asked) => asked,
-            Err(message) => {
-                let failure = Failure { statement: None, message: shorten(&message) };
-                return Decision::new(false, Vec::new(), vec![failure]);
-            }
+            Err(message) => return Standing::Settled(unasked(&message)),
         };
-        let evaluator = Evaluator::new(asked.request.clone(), &asked.entities, Extensions::all_available());
-        let mut said = Said::default();
-        for rule in asked.slice(&self.index).iter().filter_map(|number| self.rules.get(*number as usize)) {
-            said.take(rule, rule.applies(&evaluator));
+        let slice = self.slice(&asked);
+        if !slice.iter().any(|rule| rule.reads_call) {
+            return Standing::Settled(asked.decide(&slice, Context::empty()));
         }
-        said.decision()
+        let (by_call, settled): (Vec<&Rule>, Vec<&Rule>) =
+            slice.into_iter().partition(|rule| rule.reads_call);
+        let said = asked.ask(&settled, Context::empty());
+        let may_permit = !said.permits.is_empty() || by_call.iter().any(|rule| rule.permits);
+        if may_permit && said.forbids.is_empty() && said.failures.is_empty() {
+            Standing::Open
+        } else {
+            Standing::Refused
+        }
     }
+
+    /// The statements that read of a call of `target` by `principal`, in order; none where its standing is settled. At
+    /// most [`REASONS_MAX`].
+    pub fn readers(&self, principal: &Principal, target: &Target<'_>) -> Vec<Reason> {
+        let Ok(asked) = Asked::of(principal, target) else { return Vec::new() };
+        let slice = self.slice(&asked).into_iter().filter(|rule| rule.reads_call);
+        let mut readers: Vec<Reason> = slice.map(|rule| rule.reason.clone()).collect();
+        readers.sort_unstable();
+        readers.truncate(REASONS_MAX);
+        readers
+    }
+
+    /// Whether `principal` may have `target`, by what does not depend on a call; a statement that reads of one fails,
+    /// which denies.
+    pub fn decide(&self, principal: &Principal, target: &Target<'_>) -> Decision {
+        match Asked::of(principal, target) {
+            Ok(asked) => asked.decide(&self.slice(&asked), Context::empty()),
+            Err(message) => unasked(&message),
+        }
+    }
+
+    /// Whether `principal` may have `target` by this call. An argument that has no value denies, unless no statement
+    /// that may match reads of the call.
+    pub fn decide_call(&self, principal: &Principal, target: &Target<'_>, call: &Call<'_>) -> Decision {
+        let asked = match Asked::of(principal, target) {
+            Ok(asked) => asked,
+            Err(message) => return unasked(&message),
+        };
+        let slice = self.slice(&asked);
+        if !slice.iter().any(|rule| rule.reads_call) {
+            return asked.decide(&slice, Context::empty());
+        }
+        match call.context() {
+            Ok(context) => asked.decide(&slice, context),
+            Err(message) => unasked(&message),
+        }
+    }
+
+    /// The statements whose scope a request may match.
+    fn slice(&self, asked: &Asked<'_>) -> Vec<&Rule> {
+        let numbers = asked.slice(&self.index);
+        numbers.iter().filter_map(|number| self.rules.get(*number as usize)).map(Arc::as_ref).collect()
+    }
+}
+
+/// The decision on what cannot be put to the policies.
+fn unasked(message: &str) -> Decision {
+    let failure = Failure { statement: None, message: shorten(message) };
+    Decision::new(false, Vec::new(), vec![failure])
 }
 
 impl Compiled {
@@ -231,24 +284,32 @@ impl<'a> Asked<'a> {
     fn of(principal: &'a Principal, target: &Target<'_>) -> Result<Asked<'a>, String> {
         let (action, entity) = (target.action(), target.entity());
         let resource = entity.uid().clone();
-        let uid = |uid: &EntityUID| (uid.clone(), None);
-        let extensions = Extensions::all_available();
-        let request = Request::new(
-            uid(principal.uid.as_ref()),
-            uid(action.as_ref()),
-            uid(&resource),
-            Context::empty(),
-            None::<&RequestSchemaAllPass>,
-            extensions,
-        );
-        let Ok(request) = request;
         // Neither entity is in the other, and each tells all that it is in, so there is nothing to close over.
         let closed = TCComputation::AssumeAlreadyComputed;
+        let (none, extensions) = (None::<&NoEntitiesSchema>, Extensions::all_available());
         let entities: &Entities = principal.entities.as_ref();
-        let entities =
-            entities.clone().add_entities([Arc::new(entity)], None::<&NoEntitiesSchema>, closed, extensions);
+        let entities = entities.clone().add_entities([Arc::new(entity)], none, closed, extensions);
         let entities = entities.map_err(|error| error.to_string())?;
-        Ok(Asked { request, entities, principal: principal.uid.as_ref(), action: action.as_ref(), resource })
+        Ok(Asked { entities, principal: principal.uid.as_ref(), action: action.as_ref(), resource })
+    }
+
+    fn decide(&self, rules: &[&Rule], context: Context) -> Decision {
+        self.ask(rules, context).decision()
+    }
+
+    /// Asks Cedar about these statements.
+    fn ask(&self, rules: &[&Rule], context: Context) -> Said {
+        let uid = |uid: &EntityUID| (uid.clone(), None);
+        let extensions = Extensions::all_available();
+        let (principal, action, resource) = (uid(self.principal), uid(self.action), uid(&self.resource));
+        let schema = None::<&RequestSchemaAllPass>;
+        let Ok(request) = Request::new(principal, action, resource, context, schema, extensions);
+        let evaluator = Evaluator::new(request, &self.entities, extensions);
+        let mut said = Said::default();
+        for rule in rules {
+            said.take(rule, rule.applies(&evaluator));
+        }
+        said
     }
 
     /// The statements whose scope it may match.

@@ -27,7 +27,6 @@ pub(crate) struct Statement {
 /// A parsed text.
 pub(crate) struct Parsed<'a> {
     pub(crate) source: Source<'a>,
-    pub(crate) set: cedar_policy::PolicySet,
     pub(crate) statements: Vec<Statement>,
 }
 
@@ -55,7 +54,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Vec<Problem>> {
     let mut statements: Vec<Statement> = (0..).zip(set.policies()).map(statement).collect();
     statements.sort_by_key(|statement| statement.index);
     let problems = id_problems(text, &source, &statements);
-    if problems.is_empty() { Ok(Parsed { source, set, statements }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Parsed { source, statements }) } else { Err(problems) }
 }
 
 /// Cedar names the statements of a text `policy0`, `policy1`, and so on.

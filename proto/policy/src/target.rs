@@ -216,10 +216,13 @@ fn entity(uid: &EntityUid, parent: Option<&EntityUid>, attributes: Vec<(&str, Va
 
 #[cfg(test)]
 mod tests {
-    use cedar_policy::{Context, Request};
+    use cedar_policy::Request;
+    use serde_json::json;
 
     use super::*;
-    use crate::schema::VALIDATOR;
+    use crate::arguments::Shape;
+    use crate::call::Call;
+    use crate::schema::validator_of;
 
     #[test]
     fn every_request_conforms_to_the_schema() -> Result<(), Box<dyn std::error::Error>> {
@@ -251,14 +254,21 @@ mod tests {
             Target::CompleteResource { server, uri: "test://{x}" },
             Target::Server { server },
         ];
-        let schema = VALIDATOR.schema();
+        let input = json!({"type": "object", "properties": {"path": {"type": "string"},
+            "tags": {"type": "array", "items": {"type": "integer"}}}});
+        let shape = Shape::from_schema(&input);
+        let given = json!({"path": "/x", "tags": [1, 2]});
+        let validator = validator_of(&shape).ok_or("a validator")?;
+        let schema = validator.schema();
         Entities::from_entities(principal.entities.iter().cloned(), Some(schema))?;
         for target in targets {
             let entity = cedar_policy::Entity::from(target.entity());
             let uid = entity.uid();
             principal.entities.clone().add_entities([entity], Some(schema))?;
             let (principal, action) = (principal.uid.clone(), target.action().clone());
-            Request::new(principal, action, uid, Context::empty(), Some(schema))?;
+            let arguments = matches!(target, Target::Tool { .. }).then_some((&shape, &given));
+            let call = Call { at_seconds: 1, era: "modern", revision: "2026-07-28", arguments };
+            Request::new(principal, action, uid, call.context()?.into(), Some(schema))?;
         }
         Ok(())
     }

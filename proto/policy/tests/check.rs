@@ -139,7 +139,12 @@ fn an_unknown_attribute_action_or_type_is_refused_at_its_place() {
     refused(
         "permit(principal, action, resource is Tool) when { context.path == \"/\" };",
         1,
-        &[problem(1, 52, r#"attribute `path` in context for Action::"tools/call" not found"#, None)],
+        &[problem(
+            1,
+            52,
+            r#"attribute `path` in context for Action::"tools/call" not found"#,
+            Some("did you mean `era`?"),
+        )],
     );
 }
 
@@ -383,4 +388,65 @@ fn an_id_that_does_not_name_one_statement_is_refused() {
         let text = format!("{id} permit(principal, action, resource);");
         refused(&text, 0, &[problem(1, 1, &form, None)]);
     }
+}
+
+#[test]
+fn an_argument_is_checked_against_the_schema_of_every_tool_that_the_scope_covers() {
+    let mut tenant = Tenant::new();
+    let takes = |properties: &str| {
+        format!(
+            r#"{{"inputSchema": {{"type": "object", "required": ["path"], "properties": {properties}}}}}"#
+        )
+    };
+    let write = takes(r#"{"path": {"type": "string"}, "mode": {"type": "integer"}}"#);
+    let read = takes(r#"{"path": {"type": "string"}}"#);
+    tenant.catalogs[0].tools =
+        vec![Definition::new("read_file", &*read), Definition::new("write_file", &*write)];
+    let check = |scope: &str, condition: &str| {
+        let text =
+            format!("forbid(principal, action == Action::\"tools/call\", {scope})\nwhen {{ {condition} }};");
+        let Checked { problems, warnings, .. } = tenant.check(&text);
+        (problems.iter().map(ToString::to_string).collect::<Vec<_>>(), warnings)
+    };
+    let (write, server) = ("resource == Tool::\"files/write_file\"", "resource in Server::\"files\"");
+    for (scope, condition) in [
+        (write, "context.arguments.path like \"/etc/*\""),
+        (write, "context.arguments has mode && context.arguments.mode > 8"),
+        (server, "context.arguments.path == \"/\" && context.time.weekday == \"sunday\""),
+        (server, "context.arguments has mode && context.arguments.mode > 8"),
+    ] {
+        assert_eq!(check(scope, condition), (vec![], vec![]), "{scope} {condition}");
+    }
+    let refused = |scope, condition| check(scope, condition).0;
+    let at = |message: &str| vec![format!("line 2, column 8: for Tool::{message}")];
+    let optional = "\"files/write_file\": unable to guarantee safety of access to optional attribute `arguments.mode` in context for Action::\"tools/call\" (try testing for the attribute's presence with `context.arguments has mode && ..`)";
+    assert_eq!(
+        refused(write, "context.arguments.pth == \"/\""),
+        at(
+            "\"files/write_file\": attribute `arguments.pth` in context for Action::\"tools/call\" not found (did you mean `path`?)"
+        )
+    );
+    assert_eq!(
+        refused(write, "context.arguments.path == 1"),
+        at(
+            "\"files/write_file\": the types Long and String are not compatible (both operands to a `==` expression must have compatible types. Types must be exactly equal to be compatible)"
+        )
+    );
+    assert_eq!(refused(write, "context.arguments.mode > 8"), at(optional));
+    let one_has_none = at(
+        "\"files/read_file\": attribute `arguments.mode` in context for Action::\"tools/call\" not found (did you mean `path`?)",
+    );
+    assert_eq!(refused(server, "context.arguments.mode > 8 || true"), [one_has_none, at(optional)].concat());
+    assert_eq!(
+        refused("resource is Tool", "context.arguments.path == \"/\""),
+        at(
+            "\"github/get_issue\": attribute `arguments.path` in context for Action::\"tools/call\" not found"
+        )
+    );
+    let unchecked =
+        "server `new` has no recorded catalog yet, so what is read of its tools' arguments is not checked";
+    assert_eq!(
+        check("resource in Server::\"new\"", "context.arguments.x > 1"),
+        (vec![], vec![unchecked.to_owned()])
+    );
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use cedar_policy_core::ast::{
     ActionConstraint, BinaryOp, EntityReference, EntityType, EntityUID, Expr, ExprKind, Literal, Policy,
-    PrincipalOrResourceConstraint, SlotEnv, UnaryOp, ValueKind,
+    PrincipalOrResourceConstraint, SlotEnv, UnaryOp, ValueKind, Var,
 };
 use cedar_policy_core::evaluator::Evaluator;
 use gantry_model::PolicyName;
@@ -24,6 +24,8 @@ pub(super) struct Rule {
     pub(super) reason: Reason,
     pub(super) permits: bool,
     pub(super) scope: Scope,
+    /// Whether it may say one thing of one call and another of the next.
+    pub(super) reads_call: bool,
     /// `None`: it applies wherever the index finds it.
     condition: Option<Expr>,
 }
@@ -50,10 +52,15 @@ impl Rule {
         let policy = &statement.policy;
         let id = policy.annotation("id").map(Arc::from);
         let scope = Scope::of(policy.as_ref());
+        let condition = condition(policy.as_ref());
+        let is_context = |part: &Expr| matches!(part.expr_kind(), ExprKind::Var(Var::Context));
         Rule {
             reason: Reason { policy: name.clone(), index: statement.index, id },
             permits: policy.effect() == cedar_policy::Effect::Permit,
-            condition: condition(policy.as_ref()),
+            reads_call: condition
+                .as_ref()
+                .is_some_and(|condition| condition.subexpressions().any(is_context)),
+            condition,
             scope,
         }
     }

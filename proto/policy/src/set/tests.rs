@@ -1,6 +1,6 @@
 //! That a slice leaves nothing out: sliced decisions against those of all statements at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use cedar_policy::{AuthorizationError, Authorizer, Context, PolicyId, Request};
@@ -8,14 +8,18 @@ use gantry_model::{AgentName, GroupName, PolicyName, ServerName};
 use proptest::prelude::*;
 use proptest::sample::{Index as Choice, select};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+use serde_json::json;
 
-use super::{Asked, PolicySet, parse};
-use crate::decision::{Decision, Failure, Reason};
+use super::{Asked, PolicySet, parse, unasked};
+use crate::arguments::Shape;
+use crate::call::Call;
+use crate::decision::{Decision, Failure, Reason, Standing};
 use crate::hints::Hints;
 use crate::problem::shorten;
-use crate::target::{Principal, Target};
+use crate::target::{ActsFor, Principal, Shown, Target};
 
-/// Sets of policies where `PROPTEST_CASES` does not say otherwise: some seconds without optimisation.
+/// Sets of policies where `PROPTEST_CASES` does not say otherwise: some seconds without optimisation. 3,125 are 100,000
+/// requests.
 const CASES: u32 = 256;
 /// Requests that are put to each set. Parsing takes longer than deciding.
 const REQUESTS: usize = 32;
@@ -52,14 +56,25 @@ const RESOURCES: [&str; 10] = [
     "resource in Tool::\"t/y\"",
     "resource == Resource::\"s/x\"",
 ];
-const CONDITIONS: [&str; 7] = [
+const CONDITIONS: [&str; 18] = [
     "",
+    "when { principal has user && principal.user in Group::\"g\" }",
+    "unless { principal.user == User::\"corp/u\" }",
     "when { principal in Group::\"h\" }",
     "unless { resource in Server::\"s\" }",
     "when { resource has destructive && resource.destructive }",
     "when { resource.absent }",
     "unless { 9223372036854775807 + 1 == 0 }",
     "when { principal }",
+    "when { context.time.hour < 12 }",
+    "when { context.arguments.n > 2 }",
+    "unless { context has arguments && context.arguments has n && context.arguments.n < 3 }",
+    "when { context.era == \"modern\" && resource.absent }",
+    "unless { context.revision == \"2025-11-25\" }",
+    "when { context.arguments has path && context.arguments.path like \"/data/*\" }",
+    "when { context.arguments.tags.contains(\"x\") || principal in Group::\"g\" }",
+    "unless { context.arguments.o.b }",
+    "when { context.arguments has n && context.arguments.n + 9223372036854775807 > 0 }",
 ];
 
 fn statement() -> impl Strategy<Value = String> {
@@ -125,9 +140,9 @@ impl Unsliced {
         all
     }
 
-    fn decide(&self, principal: &Principal, target: &Target<'_>) -> Decision {
+    fn decide(&self, principal: &Principal, target: &Target<'_>, context: Context) -> Decision {
         let (entity, uid) = (cedar_policy::Entity::from(target.entity()), principal.uid.clone());
-        let request = Request::new(uid, target.action().clone(), entity.uid(), Context::empty(), None);
+        let request = Request::new(uid, target.action().clone(), entity.uid(), context, None);
         let entities = principal.entities.clone().add_entities([entity], None).expect("entities");
         let response =
             Authorizer::new().is_authorized(&request.expect("a request"), &self.policies, &entities);
@@ -142,8 +157,11 @@ impl Unsliced {
     }
 }
 
+/// Who asks, for what, and by which call.
+type Random = (Choice, Choice, Choice);
+
 /// Runs a property over random policies and requests; the seed is printed, and as `PROPTEST_RNG_SEED` repeats the run.
-fn over_policies(property: impl Fn(&[String], &[(Choice, Choice)]) -> Result<(), TestCaseError>) {
+fn over_policies(property: impl Fn(&[String], &[Random]) -> Result<(), TestCaseError>) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let seed = match Config::default().rng_seed {
         RngSeed::Fixed(seed) => seed,
@@ -153,7 +171,7 @@ fn over_policies(property: impl Fn(&[String], &[(Choice, Choice)]) -> Result<(),
     let config =
         Config { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
     let statements = prop::collection::vec(statement(), 0..24);
-    let requests = prop::collection::vec(any::<(Choice, Choice)>(), REQUESTS);
+    let requests = prop::collection::vec(any::<Random>(), REQUESTS);
     let run =
         TestRunner::new(config).run(&(statements, requests), |(texts, requests)| property(&texts, &requests));
     run.expect("it holds");
@@ -163,8 +181,24 @@ fn principals() -> Vec<Principal> {
     let agents: [AgentName; 3] = ["a", "b", "g"].map(name);
     let groups: [&[&str]; 4] = [&[], &["g"], &["h"], &["g", "h", "unnamed"]];
     let groups = groups.map(|groups| groups.iter().map(|group| name(group)).collect::<Vec<GroupName>>());
-    let with_groups = |agent| groups.iter().map(move |groups| Principal::new(agent, groups));
-    agents.iter().flat_map(with_groups).collect()
+    let shown = |user: &str, group: &str| Shown {
+        provider: name("corp"),
+        user: Some(ActsFor::User(name(user))),
+        groups: [group.to_owned()].into(),
+        scopes: ["mcp".to_owned()].into(),
+        tags: BTreeMap::new(),
+    };
+    let tokens = [None, Some(shown("corp/u", "g")), Some(shown("corp/v", "h"))];
+    let mut found = Vec::new();
+    for agent in &agents {
+        for groups in &groups {
+            found.extend(tokens.iter().map(|token| match token {
+                None => Principal::new(agent, groups),
+                Some(shown) => Principal::showing(agent, groups, shown),
+            }));
+        }
+    }
+    found
 }
 
 #[test]
@@ -174,12 +208,110 @@ fn a_slice_decides_as_all_statements_do() {
     over_policies(|texts, requests| {
         let set = compile(&PolicySet::default(), texts);
         let unsliced = Unsliced::of(&set);
-        for (who, what) in requests {
+        for (who, what, _) in requests {
             let (principal, target) = (who.get(&principals), what.get(&targets));
-            prop_assert_eq!(set.decide(principal, target), unsliced.decide(principal, target));
+            let decision = unsliced.decide(principal, target, Context::empty());
+            prop_assert_eq!(set.decide(principal, target), decision);
         }
         Ok(())
     });
+}
+
+/// What calls are given that take `n`, `path`, `tags` and `o`; some of it is not of its type.
+fn given() -> Vec<serde_json::Value> {
+    vec![
+        json!({}),
+        json!({"n": 1, "path": "/data/x", "tags": ["x"], "o": {"b": true}}),
+        json!({"n": 5, "path": "/etc/x", "tags": ["y", "z"], "o": {"b": false}}),
+        json!({"n": 0, "o": {}}),
+        json!({"n": -7, "path": "", "tags": []}),
+        json!({"n": i64::MAX, "more": [{}]}),
+        json!({"n": "1", "path": "/data/x"}),
+        json!({"n": null, "path": 1}),
+        json!({"tags": ["x", 1]}),
+        json!({"o": {"b": 0}}),
+        json!([]),
+    ]
+}
+
+/// Calls of every kind.
+fn calls<'a>(shape: &'a Shape, given: &'a [serde_json::Value]) -> Vec<Call<'a>> {
+    let arguments = given.iter().map(|given| Some((shape, given))).chain([None]);
+    let at = |arguments| {
+        [(0, "legacy", "2025-11-25"), (80_000, "modern", "2026-07-28"), (80_000, "legacy", "")]
+            .map(|(at_seconds, era, revision)| Call { at_seconds, era, revision, arguments })
+    };
+    arguments.flat_map(at).collect()
+}
+
+#[test]
+fn a_standing_is_what_every_call_gets_and_a_list_hides_what_every_call_is_denied() {
+    let (servers, principals): ([ServerName; 2], _) = (["s", "t"].map(name), principals());
+    let targets = targets(&servers);
+    let shape = Shape::from_schema(&json!({"type": "object", "properties": {
+        "n": {"type": "integer"}, "path": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
+        "o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}));
+    let given = given();
+    let calls = calls(&shape, &given);
+    over_policies(|texts, requests| {
+        let set = compile(&PolicySet::default(), texts);
+        let unsliced = Unsliced::of(&set);
+        for (who, what, how) in requests {
+            let (principal, target, call) = (who.get(&principals), what.get(&targets), how.get(&calls));
+            let (standing, decision) =
+                (set.standing(principal, target), set.decide_call(principal, target, call));
+            prop_assert!(standing.is_shown() || !decision.is_allow(), "{:?}", standing);
+            // What reads no call and forbids or fails, does so for every call.
+            let (plain, readers) = (set.decide(principal, target), set.readers(principal, target));
+            let failed = plain.failures.iter().filter_map(|failure| failure.statement.as_ref());
+            let mut denies = plain.reasons.iter().chain(failed);
+            let is_forbidden = !plain.is_allow() && denies.any(|it| !readers.contains(it));
+            prop_assert!(!standing.is_shown() || !is_forbidden, "{:?}", plain);
+            let is_settled = matches!(standing, Standing::Settled(_));
+            if let Standing::Settled(settled) = standing {
+                prop_assert_eq!(&settled, &decision);
+            }
+            prop_assert_eq!(is_settled, readers.is_empty());
+            let expected = match call.context() {
+                Ok(context) => unsliced.decide(principal, target, context.into()),
+                Err(_) if is_settled => unsliced.decide(principal, target, Context::empty()),
+                Err(message) => unasked(&message),
+            };
+            prop_assert_eq!(decision, expected);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_argument_that_has_no_value_denies_where_a_statement_may_read_it_and_nowhere_else() {
+    let texts = [
+        "permit(principal, action, resource);",
+        "forbid(principal, action, resource in Server::\"t\")
+         when { context.arguments has n && context.arguments.n > 2 };",
+    ]
+    .map(str::to_owned);
+    let set = compile(&PolicySet::default(), &texts);
+    let (agent, servers): (AgentName, [ServerName; 2]) = (name("a"), ["s", "t"].map(name));
+    let principal = Principal::new(&agent, &[]);
+    let shape = Shape::from_schema(&json!({"type": "object", "properties": {"n": {"type": "integer"}}}));
+    let decide = |server, given: &serde_json::Value| {
+        let target = Target::Tool { server, name: "x", hints: Hints::default() };
+        let call = Call { at_seconds: 0, era: "modern", revision: "", arguments: Some((&shape, given)) };
+        let decision = set.decide_call(&principal, &target, &call);
+        (decision.is_allow(), decision.failures.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (few, many, wrong) = (json!({"n": 2}), json!({"n": 3}), json!({"n": [3]}));
+    assert_eq!(decide(&servers[1], &few), (true, vec![]));
+    assert_eq!(decide(&servers[1], &many), (false, vec![]));
+    let failure = "argument \"n\" is not of its type".to_owned();
+    assert_eq!(decide(&servers[1], &wrong), (false, vec![failure]));
+    assert_eq!(decide(&servers[0], &wrong), (true, vec![]));
+
+    // Where nothing permits, nothing that a call says can.
+    let set = compile(&PolicySet::default(), &texts[1..]);
+    let target = Target::Tool { server: &servers[1], name: "x", hints: Hints::default() };
+    assert_eq!(set.standing(&principal, &target), Standing::Refused);
 }
 
 #[test]
@@ -195,7 +327,7 @@ fn a_set_that_follows_another_decides_as_one_that_does_not() {
         prop_assert_eq!(after.statement_count(), second.len());
         prop_assert!(is_of(&after, second));
         prop_assert_eq!(is_of(&before, second), earlier == second);
-        for (who, what) in requests {
+        for (who, what, _) in requests {
             let (principal, target) = (who.get(&principals), what.get(&targets));
             prop_assert_eq!(after.decide(principal, target), alone.decide(principal, target));
         }
