@@ -13,6 +13,7 @@ use gantry_model::ResourceId;
 use gantry_model::resource::Resource;
 use gantry_wire::admin_v1::Problem;
 use gantry_wire::resource_v1 as wire;
+use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -22,7 +23,7 @@ const DOCUMENTS_MAX: usize = 2_048;
 /// The flag that names a set.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FileFlag {
-    /// YAML or JSON file, directory (every .yaml, .yml and .json below it), or - for standard input; repeatable.
+    /// YAML or JSON file, directory (every .yaml, .yml and .json below it but *.test.*), or - for standard input; repeatable.
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
     files: Vec<String>,
 }
@@ -30,7 +31,7 @@ pub(crate) struct FileFlag {
 /// The same flag where it may be absent.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OptionalFileFlag {
-    /// YAML or JSON file, directory (every .yaml, .yml and .json below it), or - for standard input; repeatable.
+    /// YAML or JSON file, directory (every .yaml, .yml and .json below it but *.test.*), or - for standard input; repeatable.
     #[arg(id = "file", short = 'f', long = "file", value_name = "FILE|DIR|-")]
     files: Vec<String>,
 }
@@ -40,6 +41,15 @@ impl OptionalFileFlag {
     pub(crate) fn as_required(&self) -> Option<FileFlag> {
         (!self.files.is_empty()).then(|| FileFlag { files: self.files.clone() })
     }
+}
+
+/// A file of cases for `gantry policy test`.
+#[derive(Debug)]
+pub(crate) struct CaseFile {
+    /// Its path as it was named or found.
+    pub(crate) name: String,
+    /// What stands in it.
+    pub(crate) value: Value,
 }
 
 /// Where a document stands.
@@ -82,7 +92,7 @@ impl DocumentSet {
             .map(|file| format!("-f {}", shell_words::quote(file)))
             .collect::<Vec<_>>()
             .join(" ");
-        let files = files::read(&flag.files)?;
+        let files = files::read(&flag.files, false)?;
         let mut documents = Vec::new();
         let mut problems = Vec::new();
         for file in &files {
@@ -150,6 +160,35 @@ impl DocumentSet {
             })
             .collect()
     }
+}
+
+/// Reads documents and files of cases, the latter told by their names: `*.test.yaml`, `.yml`, `.json`.
+pub(crate) fn read_with_cases(names: &[String]) -> Result<(Vec<Document>, Vec<CaseFile>), Failure> {
+    let (mut documents, mut cases, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for file in files::read(names, true)? {
+        if !file.is_cases {
+            parse::parse_file(&file, &mut documents, &mut problems);
+            continue;
+        }
+        for value in parse::values(&file) {
+            match value {
+                Ok(Value::Null) => {}
+                Ok(value) => cases.push(CaseFile { name: file.name.clone(), value }),
+                Err(why) => problems.push(line(&file.name, "", &why, None)),
+            }
+        }
+    }
+    problems.extend(repeated(&documents));
+    if problems.is_empty() {
+        return Ok((documents, cases));
+    }
+    let next = format!("correct them, then `gantry policy test {}`", shell_words::join(names));
+    Err(Failure::error("the documents have problems; nothing was tested", next).with_details(problems))
+}
+
+/// A problem of a document's policy as a line.
+pub(crate) fn problem_of(document: &Document, message: &str) -> String {
+    line(&label(&document.place, &document.resource.id().to_string()), "spec.cedar", message, None)
 }
 
 /// A problem as a line, after the label of what has it.

@@ -56,6 +56,10 @@ pub(crate) struct AuditRecord {
     pub(crate) verdict: Option<String>,
     /// The policies that decided.
     pub(crate) policies: Vec<Decider>,
+    /// What could not be evaluated.
+    pub(crate) failures: Vec<Failed>,
+    /// What policies would have said that are not enforced, where they said something.
+    pub(crate) shadow: Option<Shadow>,
     /// Why it ended so.
     pub(crate) reason: Option<String>,
     /// The configuration that it was decided under.
@@ -68,6 +72,39 @@ pub(crate) struct AuditRecord {
     pub(crate) upstream_us: Option<u64>,
     /// The HTTP status that the caller got.
     pub(crate) status: Option<u16>,
+}
+
+/// What it would have come to with the policies that are not enforced.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Shadow {
+    /// What policy would have said.
+    pub(crate) verdict: Option<String>,
+    /// The policies that would have decided.
+    pub(crate) policies: Vec<Decider>,
+    /// What could not have been evaluated.
+    pub(crate) failures: Vec<Failed>,
+}
+
+/// A policy that could not be evaluated, or why none could be asked.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Failed {
+    /// Which, where it is one.
+    #[serde(flatten)]
+    pub(crate) policy: Decider,
+    /// Why the request could not be put to the policies.
+    pub(crate) message: Option<String>,
+}
+
+impl Failed {
+    /// What failed.
+    pub(crate) fn title(&self) -> String {
+        match &self.message {
+            Some(message) => visible(message),
+            None => format!("{} could not be evaluated", self.policy.title()),
+        }
+    }
 }
 
 /// A policy that decided.

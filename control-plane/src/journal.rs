@@ -43,7 +43,7 @@ pub(crate) struct Record {
     pub(crate) tenant: Option<String>,
     /// Whether policy said no.
     pub(crate) denied: bool,
-    /// The policies that decided.
+    /// The policies that decided, or could not be evaluated.
     pub(crate) policies: Vec<PolicyName>,
     /// Whether it came from another member of the control plane, which its node follows.
     pub(crate) is_told: bool,
@@ -110,11 +110,19 @@ struct Fields {
     verdict: Option<String>,
     #[serde(default)]
     policies: Option<Vec<DecidingPolicy>>,
+    #[serde(default)]
+    failures: Vec<FailedPolicy>,
 }
 
 #[derive(Deserialize)]
 struct DecidingPolicy {
     policy: String,
+}
+
+#[derive(Deserialize)]
+struct FailedPolicy {
+    /// Absent where the request itself could not be put to the policies.
+    policy: Option<String>,
 }
 
 impl Journal {
@@ -199,12 +207,13 @@ impl Record {
             return Err(RecordError::TooLong(json.len()));
         }
         let fields: Fields = serde_json::from_slice(&json).map_err(|_| RecordError::Form)?;
-        let policies = fields.policies.into_iter().flatten();
+        let policies = fields.policies.into_iter().flatten().map(|deciding| deciding.policy);
+        let failed = fields.failures.into_iter().filter_map(|failed| failed.policy);
         Ok(Record {
             decision_id: fields.decision_id,
             tenant: fields.tenant,
             denied: fields.verdict.as_deref() == Some("deny"),
-            policies: policies.filter_map(|deciding| deciding.policy.parse().ok()).collect(),
+            policies: policies.chain(failed).filter_map(|policy| policy.parse().ok()).collect(),
             json,
             is_told: false,
         })
@@ -279,7 +288,8 @@ mod tests {
 
     fn push(journal: &Journal, id: usize, tenant: &str, verdict: &str) {
         let record = json!({"decision_id": format!("d{id}"), "tenant": tenant, "verdict": verdict,
-            "policies": [{"policy": "p", "id": null}], "arguments": {"path": "x"}});
+            "policies": [{"policy": "p", "id": null}], "arguments": {"path": "x"},
+            "failures": [{"policy": "q", "id": null, "index": 0}, {"message": "an argument"}]});
         journal.push(Bytes::from(record.to_string())).expect("a record");
     }
 
@@ -362,7 +372,7 @@ mod tests {
         push(&journal, 2, "acme", "deny");
         push(&journal, 3, "acme", "allow");
         let found = journal.find("d1", &Selection::Everybody).expect("a record");
-        assert_eq!(found.policies, vec!["p".parse().expect("a name")]);
+        assert_eq!(found.policies, ["p", "q"].map(|name| name.parse().expect("a name")));
         assert_eq!(
             journal.last_denied(&Selection::Everybody).map(|record| record.decision_id.clone()),
             Some("d2".to_owned())

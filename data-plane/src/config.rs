@@ -12,6 +12,7 @@ pub(crate) mod holdings;
 pub(crate) mod image;
 pub(crate) mod live;
 pub(crate) mod server;
+pub(crate) mod shadow;
 pub(crate) mod site;
 pub(crate) mod tally;
 pub(crate) mod tenant;

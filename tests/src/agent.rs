@@ -301,6 +301,28 @@ impl Answer {
         data.map(|data| serde_json::from_str(data).expect("data of an event are JSON")).collect()
     }
 
+    /// What a call came to: the text of its result, or the message of its error.
+    ///
+    /// # Panics
+    /// When it is neither.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let message = self.messages().pop().unwrap_or_default();
+        let said = message.pointer("/error/message").or_else(|| message.pointer("/result/content/0/text"));
+        said.and_then(Value::as_str).unwrap_or_else(|| panic!("{message}")).to_owned()
+    }
+
+    /// The names of the tools in a list.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn tools(&self) -> Vec<String> {
+        let list = self.json();
+        let tools = list["result"]["tools"].as_array().unwrap_or_else(|| panic!("{list}"));
+        tools.iter().map(|tool| tool["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// A header that stands once, as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

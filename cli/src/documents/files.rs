@@ -1,6 +1,7 @@
 //! Reading what `-f` names.
 //!
-//! Always holds: hidden files and directories are passed over; a directory is read in the order of its paths.
+//! Always holds: hidden files and directories are passed over; a directory is read in the order of its paths. Cases of
+//! `gantry policy test` that stand beside documents are none: they are read where they are asked for, or named.
 
 use std::fs;
 use std::io::{self, Read};
@@ -26,10 +27,13 @@ pub(super) struct File {
     pub(super) text: String,
     /// Whether it is JSON by its name; YAML otherwise.
     pub(super) is_json: bool,
+    /// Whether it has cases by its name, and no documents.
+    pub(super) is_cases: bool,
 }
 
-/// Reads the files, directories and standard input that are named.
-pub(super) fn read(names: &[String]) -> Result<Vec<File>, Failure> {
+/// Reads the files, directories and standard input that are named; of directories the files of cases too where they are
+/// `cases_wanted`.
+pub(super) fn read(names: &[String], cases_wanted: bool) -> Result<Vec<File>, Failure> {
     let mut files = Vec::new();
     let mut room = BYTES_MAX;
     let mut stdin_read = false;
@@ -40,13 +44,14 @@ pub(super) fn read(names: &[String]) -> Result<Vec<File>, Failure> {
             }
             stdin_read = true;
             let text = read_text(STDIN, &mut io::stdin().lock(), &mut room)?;
-            files.push(File { name: STDIN.to_owned(), text, is_json: false });
+            files.push(File { name: STDIN.to_owned(), text, is_json: false, is_cases: false });
             continue;
         }
         let mut paths = Vec::new();
         let root = Path::new(name);
         if fs::metadata(root).map_err(|error| unreadable(name, &error))?.is_dir() {
             collect(root, 0, &mut paths)?;
+            paths.retain(|path| cases_wanted || !is_cases(path));
             if paths.is_empty() {
                 return Err(Failure::error(
                     format!("there is no .yaml, .yml or .json file below {name}"),
@@ -60,7 +65,8 @@ pub(super) fn read(names: &[String]) -> Result<Vec<File>, Failure> {
             let name = path.display().to_string();
             let mut file = fs::File::open(&path).map_err(|error| unreadable(&name, &error))?;
             let text = read_text(&name, &mut file, &mut room)?;
-            files.push(File { text, is_json: has_extension(&path, &["json"]), name });
+            let (is_json, is_cases) = (has_extension(&path, &["json"]), is_cases(&path));
+            files.push(File { text, is_json, is_cases, name });
         }
     }
     Ok(files)
@@ -98,6 +104,11 @@ fn collect(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether a file is called `NAME.test.yaml`, `.yml` or `.json`.
+fn is_cases(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| has_extension(Path::new(stem), &["test"]))
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {

@@ -14,10 +14,14 @@ use serde_json::{Map, Number, Value};
 use super::files::File;
 use super::{DOCUMENTS_MAX, Document, Place, label, line};
 
+/// What stands in a file, document by document.
+pub(super) fn values(file: &File) -> Vec<Result<Value, String>> {
+    if file.is_json { json_values(&file.text) } else { yaml_values(&file.text) }
+}
+
 /// Adds the documents of a file, and a line for everything that is wrong with one.
 pub(super) fn parse_file(file: &File, documents: &mut Vec<Document>, problems: &mut Vec<String>) {
-    let values = if file.is_json { json_values(&file.text) } else { yaml_values(&file.text) };
-    for (index, value) in values.into_iter().enumerate() {
+    for (index, value) in values(file).into_iter().enumerate() {
         let place = Place { file: file.name.clone(), document: index + 1 };
         match value {
             Err(message) => problems.push(line(&place.to_string(), "", &message, None)),
@@ -149,7 +153,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, is_json: bool) -> (Vec<String>, Vec<String>) {
-        let file = File { name: "f".to_owned(), text: text.to_owned(), is_json };
+        let file = File { name: "f".to_owned(), text: text.to_owned(), is_json, is_cases: false };
         let (mut documents, mut problems) = (Vec::new(), Vec::new());
         parse_file(&file, &mut documents, &mut problems);
         let documents = documents

@@ -19,7 +19,7 @@ use crate::failure::{Exit, Failure};
 use crate::moment;
 use crate::name::sanitised;
 use crate::output::{self, Paint, visible};
-use crate::record::{AuditRecord, Decider, text};
+use crate::record::{AuditRecord, Decider, Failed, Shadow, text};
 
 /// How far back `last` looks for a denial.
 const RECORDS_SEARCHED: u32 = 1_000;
@@ -107,6 +107,13 @@ fn render(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> Strin
     line("where", format!("node {}, at revision {}", text(&record.node), number(record.revision)));
     line("took", took(record));
     line("verdict", verdict(record));
+    if let Some(shadow) = &record.shadow {
+        let Shadow { verdict: would, policies, failures } = shadow.clone();
+        line(
+            "shadow",
+            verdict(&AuditRecord { verdict: would, policies, failures, ..AuditRecord::default() }),
+        );
+    }
     if let Some(reason) = record.reason.as_deref().filter(|reason| !reason.is_empty()) {
         line("reason", visible(reason));
     }
@@ -165,11 +172,13 @@ fn took(record: &AuditRecord) -> String {
 }
 
 fn verdict(record: &AuditRecord) -> String {
+    let failed: Vec<String> = record.failures.iter().map(Failed::title).collect();
     let deciders: Vec<String> = record.policies.iter().map(Decider::title).collect();
     match (record.verdict.as_deref(), deciders.is_empty()) {
         (None | Some(""), _) => "none: the request stopped before policy was asked".to_owned(),
+        (Some("deny"), true) if !failed.is_empty() => format!("deny, because {}", failed.join(", ")),
         (Some("deny"), true) => "deny, because no policy permits it".to_owned(),
-        (Some("deny"), false) => format!("deny, because of {}", deciders.join(", ")),
+        (Some("deny"), false) => format!("deny, because of {}", [deciders, failed].concat().join(", ")),
         (Some("allow"), false) => format!("allow, because of {}", deciders.join(", ")),
         (Some(other), true) => visible(other),
         (Some(other), false) => format!("{}, {}", visible(other), deciders.join(", ")),
@@ -373,6 +382,15 @@ next: if the call should be allowed, change the policy that forbids it:
 next: if it should be let in again: gantry revoke lift agent bot --tenant demo --wait
 ";
         assert_eq!(tail, Some(expected));
+    }
+
+    #[test]
+    fn a_policy_that_could_not_be_evaluated_is_named() {
+        let failures = r#"[{"policy": "careful", "id": null, "index": 1}, {"message": "argument \"n\" is not of its type"}]"#;
+        let failures = serde_json::from_str(failures).expect("failures");
+        let expected =
+            "deny, because careful (its policy 2) could not be evaluated, argument \"n\" is not of its type";
+        assert_eq!(verdict(&AuditRecord { failures, ..record() }), expected);
     }
 
     #[test]

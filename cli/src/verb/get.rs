@@ -164,7 +164,8 @@ fn about(spec: &Spec) -> String {
         Spec::Agent(spec) => spec.description.clone(),
         Spec::Policy(spec) => {
             let lines = spec.cedar.lines().filter(|line| !line.trim_start().starts_with("//"));
-            lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+            let shadow = spec.shadow.then_some("(shadow)");
+            shadow.into_iter().chain(lines.flat_map(str::split_whitespace)).collect::<Vec<_>>().join(" ")
         }
         Spec::Limit(spec) => about_limit(spec),
         Spec::Credential(spec) => format!("{}: {}…", spec.header, spec.prefix),

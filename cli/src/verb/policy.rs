@@ -1,10 +1,15 @@
-//! `gantry policy`: check Cedar text before it is applied, explain a decision after it was made.
+//! `gantry policy`: check Cedar text and test policies before they are applied, explain a decision after it was made.
+
+mod cases;
+mod offline;
+mod test;
 
 use std::fs;
 use std::io::{self, Read};
 
 use gantry_wire::admin_v1::{CheckPolicyRequest, PolicyProblem};
 
+use self::test::Test;
 use super::explain::Explain;
 use crate::admin::Admin;
 use crate::context::Access;
@@ -14,11 +19,13 @@ use crate::output::{self, Paint};
 /// Most bytes that are read; the server refuses a policy long before.
 const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Check policies, and explain what they decided.
+/// Check and test policies, and explain what they decided.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Policy {
     /// Check Cedar text against the tools that are there, without applying it.
     Check(Check),
+    /// Run cases beside the policies on this machine, as nodes decide them; exit code 1 when one fails.
+    Test(Test),
     /// Explain a decision: who, what, which policies, and what to do next.
     Explain(Explain),
 }
@@ -44,6 +51,7 @@ impl Policy {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         match self {
             Policy::Check(check) => check.run().await,
+            Policy::Test(test) => test.run(),
             Policy::Explain(explain) => explain.run().await,
         }
     }

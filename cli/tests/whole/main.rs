@@ -8,5 +8,6 @@ mod admins;
 mod demo;
 mod documents;
 mod own_servers;
+mod policy;
 mod program;
 mod usage;

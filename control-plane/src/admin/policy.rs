@@ -39,7 +39,7 @@ pub(super) async fn check(call: &Call, request: CheckPolicyRequest) -> Result<Ch
     parse_or_every::<PolicyName>("name", &request.name)?;
     let state = call.view().state;
     require_tenant(&state, &tenant)?;
-    let spec = Spec::Policy(PolicySpec { cedar: request.cedar.clone() });
+    let spec = Spec::Policy(PolicySpec { cedar: request.cedar.clone(), shadow: false });
     if let Err(error) = spec.check() {
         let problem = PolicyProblem { line: 0, column: 0, message: error.message, help: String::new() };
         return Ok(CheckPolicyResponse { problems: vec![problem], warnings: Vec::new(), policy_count: 0 });

@@ -97,7 +97,8 @@ fn servers(state: &State, tenant: &TenantName, only: Option<&ServerName>) -> Vec
 impl Judge {
     fn of(state: &State, tenant: &TenantName, agent: &AgentName) -> Result<Judge, String> {
         let policies = policies(state, tenant);
-        let compiled = PolicySet::compile(policies.iter().map(|(name, spec)| (name, spec.cedar.as_str())));
+        let enforced = policies.iter().filter(|(_, spec)| !spec.shadow);
+        let compiled = PolicySet::compile(enforced.map(|(name, spec)| (name, spec.cedar.as_str())));
         let policies = compiled.map_err(|error| format!("no verdicts: {}", told(&error)))?;
         Ok(Judge { policies, principal: Principal::new(agent, &groups(state, tenant, agent)) })
     }

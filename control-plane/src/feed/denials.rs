@@ -39,7 +39,7 @@ fn may_deny(before: Option<&Spec>, key: &RecordKey, after: Option<&Spec>) -> boo
     let RecordKind::Resource(kind) = key.kind() else { return false };
     match (kind, before, after) {
         // A word of a comment or a name is not worth the time that a parser takes.
-        (Kind::Policy, None, Some(Spec::Policy(after))) => after.cedar.contains("forbid"),
+        (Kind::Policy, None, Some(Spec::Policy(after))) => !after.shadow && after.cedar.contains("forbid"),
         (Kind::Policy, before, after) => before != after,
         (Kind::Agent, Some(Spec::Agent(before)), Some(Spec::Agent(after))) => before.groups != after.groups,
         (Kind::Agent | Kind::Server | Kind::Endpoint | Kind::Tenant, Some(_), None) => true,
@@ -125,6 +125,16 @@ mod tests {
         for (what, last, denies) in [
             ("a new permit", apply(vec![policy("more", PERMIT)]), false),
             ("a new forbid", apply(vec![policy("less", FORBID)]), true),
+            (
+                "a new forbid that is not enforced",
+                apply(vec![of("Policy", "less", json!({"cedar": FORBID, "shadow": true}))]),
+                false,
+            ),
+            (
+                "a permit that is not enforced any more",
+                apply(vec![of("Policy", "open", json!({"cedar": PERMIT, "shadow": true}))]),
+                true,
+            ),
             ("a changed policy", apply(vec![policy("open", &format!("{PERMIT} {FORBID}"))]), true),
             ("a policy that goes", delete(Kind::Policy, "open"), true),
             ("a new agent", apply(vec![of("Agent", "eve", json!({}))]), false),

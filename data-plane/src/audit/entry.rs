@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use gantry_model::{Revision, SessionId};
-use gantry_policy::{Reason, Verdict};
+use gantry_policy::{Decision, Failure, Reason, Verdict};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -49,6 +49,10 @@ pub(crate) struct Facts {
     pub(crate) arguments: Option<Value>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) reasons: Vec<Reason>,
+    /// What could not be evaluated.
+    pub(crate) failures: Vec<Failure>,
+    /// What it would have come to with the policies that are not enforced, where they say something of it.
+    pub(crate) shadow: Option<Decision>,
     pub(crate) reason: Option<String>,
     pub(crate) revision: Revision,
     pub(crate) status: Option<u16>,
@@ -99,6 +103,10 @@ struct Line<'a> {
     outcome: &'a str,
     verdict: Option<&'a str>,
     policies: Vec<PolicyLine<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<FailureLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<ShadowLine<'a>>,
     reason: Option<&'a str>,
     revision: u64,
     status: Option<u16>,
@@ -112,6 +120,55 @@ struct PolicyLine<'a> {
     policy: &'a str,
     id: Option<&'a str>,
     index: u32,
+}
+
+#[derive(Serialize)]
+struct ShadowLine<'a> {
+    verdict: &'a str,
+    policies: Vec<PolicyLine<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<FailureLine<'a>>,
+}
+
+/// Which statement failed, or why none could be asked. What Cedar says of a statement that failed is left out, because
+/// it may repeat arguments.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum FailureLine<'a> {
+    Statement(PolicyLine<'a>),
+    Request { message: &'a str },
+}
+
+impl<'a> From<&'a Reason> for PolicyLine<'a> {
+    fn from(reason: &'a Reason) -> PolicyLine<'a> {
+        PolicyLine { policy: reason.policy.as_str(), id: reason.id.as_deref(), index: reason.index }
+    }
+}
+
+impl<'a> From<&'a Decision> for ShadowLine<'a> {
+    fn from(would: &'a Decision) -> ShadowLine<'a> {
+        ShadowLine {
+            verdict: word(would.verdict),
+            policies: would.reasons.iter().map(PolicyLine::from).collect(),
+            failures: would.failures.iter().map(FailureLine::from).collect(),
+        }
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    }
+}
+
+impl<'a> From<&'a Failure> for FailureLine<'a> {
+    fn from(failure: &'a Failure) -> FailureLine<'a> {
+        match &failure.statement {
+            Some(statement) => FailureLine::Statement(statement.into()),
+            None => FailureLine::Request { message: &failure.message },
+        }
+    }
 }
 
 impl Entry {
@@ -187,19 +244,10 @@ impl Facts {
             tool: target.as_deref(),
             arguments: arguments.as_deref(),
             outcome,
-            verdict: self.verdict.map(|verdict| match verdict {
-                Verdict::Allow => "allow",
-                Verdict::Deny => "deny",
-            }),
-            policies: self
-                .reasons
-                .iter()
-                .map(|reason| PolicyLine {
-                    policy: reason.policy.as_str(),
-                    id: reason.id.as_deref(),
-                    index: reason.index,
-                })
-                .collect(),
+            verdict: self.verdict.map(word),
+            policies: self.reasons.iter().map(PolicyLine::from).collect(),
+            failures: self.failures.iter().map(FailureLine::from).collect(),
+            shadow: self.shadow.as_ref().map(ShadowLine::from),
             reason: reason.as_deref(),
             revision: self.revision.0,
             status: self.status,

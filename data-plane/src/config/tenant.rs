@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
-use gantry_model::resource::{AgentSpec, CredentialSpec, EndpointSpec, ProviderSpec, ServerSpec, Transport};
+use gantry_model::resource::{
+    AgentSpec, CredentialSpec, EndpointSpec, PolicySpec, ProviderSpec, ServerSpec, Transport,
+};
 use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, ProviderName, Secret, ServerName,
     Spec, TenantName,
@@ -22,6 +24,7 @@ use crate::config::caller::{Agent, Callers, believed};
 use crate::config::endpoint::Endpoint;
 use crate::config::live::Live;
 use crate::config::server::{Credential, Offer, Server, digest_of};
+use crate::config::shadow::Shadow;
 use crate::config::site::Site;
 use crate::config::tally::Tally;
 use crate::config::view::View;
@@ -40,6 +43,7 @@ pub(crate) struct Tenant {
     pub(crate) endpoints: HashMap<EndpointName, Arc<Endpoint>>,
     pub(crate) servers: HashMap<ServerName, Arc<Server>>,
     policies: Arc<PolicySet>,
+    shadow: Option<Arc<Shadow>>,
     /// What came ahead of the configuration, and has to allow a call too.
     ahead: Option<Ahead>,
     pub(crate) limiters: Vec<Arc<Limiter>>,
@@ -89,7 +93,7 @@ struct Parts {
     catalogs: HashMap<ServerName, Arc<Catalog>>,
     credentials: HashMap<CredentialName, CredentialSpec>,
     providers: Vec<(ProviderName, ProviderSpec)>,
-    policies: HashMap<PolicyName, String>,
+    policies: HashMap<PolicyName, PolicySpec>,
     fail_closed_after: Option<Duration>,
     public_url: Option<String>,
     limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
@@ -105,12 +109,15 @@ impl Tenant {
         site: &Site,
     ) -> Result<Tenant, TenantError> {
         let parts = sort(records);
-        let texts = || parts.policies.iter().map(|(name, text)| (name, text.as_str()));
+        let enforced = || parts.policies.iter().filter(|(_, spec)| !spec.shadow);
+        let texts = || enforced().map(|(name, spec)| (name, spec.cedar.as_str()));
         let policies = match before {
             Some(before) if before.policies.is_of(texts()) => before.policies.clone(),
             Some(before) => Arc::new(before.policies.followed_by(texts())?),
             None => Arc::new(PolicySet::compile(texts())?),
         };
+        let shadow_before = before.and_then(|before| before.shadow.as_deref());
+        let shadow = Shadow::of(&parts.policies, &policies, shadow_before)?.map(Arc::new);
         let servers = build_servers(name, &parts, secrets, before)?;
         let providers = believed(&parts.providers, before.map(|before| &before.providers), &site.keepers);
         let base_url = parts.public_url.as_ref().or(site.loopback_url.as_ref());
@@ -147,6 +154,7 @@ impl Tenant {
             endpoints,
             servers,
             policies,
+            shadow,
             ahead: None,
             limiters,
             fail_closed_after: parts.fail_closed_after,
@@ -167,6 +175,7 @@ impl Tenant {
             endpoints: endpoints.map(|(name, endpoint)| (name.clone(), endpoint.clone())).collect(),
             servers: whole.servers.clone(),
             policies: whole.policies.clone(),
+            shadow: whole.shadow.clone(),
             ahead: Some(Ahead { rules: rules.clone(), whole: whole.clone() }),
             limiters: whole.limiters.clone(),
             fail_closed_after: whole.fail_closed_after,
@@ -197,6 +206,17 @@ impl Tenant {
         }
     }
 
+    /// What the call would come to if every policy were enforced, where those that are not say something of it.
+    pub(crate) fn shadow(
+        &self,
+        enforced: &Decision,
+        agent: &Agent,
+        target: &Target<'_>,
+        call: &Call<'_>,
+    ) -> Option<Decision> {
+        self.shadow.as_ref()?.decide(enforced, agent, target, call)
+    }
+
     /// What can be said of an agent and a target before there is a call. Lists rest on it.
     pub(crate) fn standing(&self, agent: &Agent, target: &Target<'_>) -> Standing {
         let standing = self.policies.standing(&agent.principal, target);
@@ -222,7 +242,9 @@ impl Tenant {
     /// The agent that a token means, with all that policies may ask of it; `None`: no agent is that.
     pub(crate) fn agent_of(&self, identity: &Identity) -> Option<Arc<Agent>> {
         let ahead = self.ahead.as_ref().map(|ahead| ahead.rules.policies());
-        let policies: Vec<&PolicySet> = std::iter::once(self.policies.as_ref()).chain(ahead).collect();
+        let shadow = self.shadow.as_ref().map(|shadow| shadow.policies());
+        let policies: Vec<&PolicySet> =
+            std::iter::once(self.policies.as_ref()).chain(ahead).chain(shadow).collect();
         self.callers.agent(&policies, identity)
     }
 
@@ -260,7 +282,7 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                     Spec::Server(spec) => parts.servers.push((name.into(), spec.clone())),
                     Spec::Endpoint(spec) => parts.endpoints.push((name.into(), spec.clone())),
                     Spec::Policy(spec) => {
-                        parts.policies.insert(name.into(), spec.cedar.clone());
+                        parts.policies.insert(name.into(), spec.clone());
                     }
                     Spec::Provider(spec) => parts.providers.push((name.into(), spec.clone())),
                     Spec::Limit(spec) => parts.limits.push((name.into(), spec.clone())),

@@ -33,42 +33,47 @@ pub(super) struct Authorised {
 pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Authorised, Rejection> {
     let Discovered { caller, received, subject, .. } = discovered;
     let call = call(&received);
-    let decide = |target: Target<'_>| caller.tenant.decide(&caller.agent, &target, &call);
+    let mut judge = |target: Target<'_>, what: &str| {
+        let decision = caller.tenant.decide(&caller.agent, &target, &call);
+        permit(&decision, &caller, (&target, &call), what, facts)
+    };
     match &subject {
         // A list holds only what was permitted when it was made.
         Subject::Protocol | Subject::Here(_) => {}
         Subject::Tool(access) => {
-            match access.standing.as_ref() {
-                Standing::Settled(decision) => permit(decision, &access.tool.name, facts)?,
+            let target = target(access);
+            let arguments = arguments(&received).unwrap_or(&NO_ARGUMENTS);
+            let call = Call { arguments: Some((&access.tool.shape, arguments)), ..call };
+            let decided;
+            let decision = match access.standing.as_ref() {
+                Standing::Settled(decision) => decision,
                 Standing::Refused | Standing::Open => {
-                    let arguments = arguments(&received);
-                    let arguments = Some((&access.tool.shape, arguments.unwrap_or(&NO_ARGUMENTS)));
-                    let call = Call { arguments, ..call };
-                    let decision = caller.tenant.decide(&caller.agent, &target(access), &call);
-                    permit(&decision, &access.tool.name, facts)?;
+                    decided = caller.tenant.decide(&caller.agent, &target, &call);
+                    &decided
                 }
-            }
+            };
+            permit(decision, &caller, (&target, &call), &access.tool.name, facts)?;
             demand_scopes(&caller.endpoint, caller.identity.as_deref(), received.called())?;
         }
         Subject::Prompt(Named { server, name }) => {
-            permit(&decide(Target::Prompt { server: &server.name, name }), name, facts)?
+            judge(Target::Prompt { server: &server.name, name }, name)?
         }
         Subject::Resource(Named { server, name }) => {
-            permit(&decide(Target::Resource { server: &server.name, uri: name }), name, facts)?
+            judge(Target::Resource { server: &server.name, uri: name }, name)?;
         }
         Subject::CompletePrompt(Named { server, name }) => {
-            permit(&decide(Target::CompletePrompt { server: &server.name, name }), name, facts)?
+            judge(Target::CompletePrompt { server: &server.name, name }, name)?;
         }
         Subject::CompleteResource(Named { server, name }) => {
-            permit(&decide(Target::CompleteResource { server: &server.name, uri: name }), name, facts)?
+            judge(Target::CompleteResource { server: &server.name, uri: name }, name)?;
         }
         Subject::Subscribe(named) => {
             for Named { server, name } in named {
-                permit(&decide(Target::Subscribe { server: &server.name, uri: name }), name, facts)?;
+                judge(Target::Subscribe { server: &server.name, uri: name }, name)?;
             }
         }
         Subject::Task(Named { server, .. }) | Subject::Server(server) => {
-            permit(&decide(Target::Server { server: &server.name }), server.name.as_str(), facts)?
+            judge(Target::Server { server: &server.name }, server.name.as_str())?;
         }
     }
     Ok(Authorised { caller, received, subject, _private: () })
@@ -103,9 +108,20 @@ fn arguments(received: &Received) -> Option<&Value> {
     }
 }
 
-fn permit(decision: &Decision, what: &str, facts: &mut Facts) -> Result<(), Rejection> {
+fn permit(
+    decision: &Decision,
+    caller: &Caller,
+    (target, call): (&Target<'_>, &Call<'_>),
+    what: &str,
+    facts: &mut Facts,
+) -> Result<(), Rejection> {
+    // Of several resources the first of which something is to be told.
+    if facts.shadow.is_none() {
+        facts.shadow = caller.tenant.shadow(decision, &caller.agent, target, call);
+    }
     facts.verdict = Some(decision.verdict);
     facts.reasons.clone_from(&decision.reasons);
+    facts.failures.clone_from(&decision.failures);
     match decision.verdict {
         Verdict::Allow => Ok(()),
         Verdict::Deny => Err(Rejection::Denied {

@@ -256,6 +256,14 @@ pub struct AgentSpec {
 pub struct PolicySpec {
     /// The text.
     pub cedar: String,
+    /// Whether it is evaluated and recorded, and decides nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shadow: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a limit counts separately.

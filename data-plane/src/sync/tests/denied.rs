@@ -20,7 +20,7 @@ const PERMIT: &str = "permit(principal, action, resource);";
 const FORBID: &str = "forbid(principal, action, resource);";
 
 fn policy(tenant: &str, name: &str, cedar: &str) -> Resource {
-    resource(tenant, name, Spec::Policy(PolicySpec { cedar: cedar.to_owned() }))
+    resource(tenant, name, Spec::Policy(PolicySpec { cedar: cedar.to_owned(), shadow: false }))
 }
 
 /// What a tenant says of a tool of its server, with what that follows from.
