@@ -2,6 +2,7 @@
 
 mod audit;
 mod bans;
+mod breaker;
 mod bridge;
 mod config;
 mod front;

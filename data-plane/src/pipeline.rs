@@ -1,4 +1,4 @@
-//! The order of a request: authenticate, discover, authorise, validate, limit, credential, forward, redact, audit.
+//! The order of a request: authenticate, discover, guard, authorise, validate, limit, credential, forward, redact, audit.
 //!
 //! Always holds: the order stands here and nowhere else. Each stage returns a value that only it can build and that
 //! the next demands; skipping or reordering a stage does not compile. The audit wraps them all: the entry is open
@@ -9,6 +9,7 @@ mod authorise;
 mod credential;
 mod discover;
 mod forward;
+mod guard;
 mod limit;
 mod receive;
 mod redact;
@@ -277,7 +278,8 @@ async fn run(
     let discovered = discover::discover(node, authenticated, received, &mut entry.facts)?;
     let leash = node.bans.leash(discovered.who());
     let served = async {
-        let authorised = authorise::authorise(discovered, &mut entry.facts)?;
+        let guarded = guard::guard(discovered, &entry.facts)?;
+        let authorised = authorise::authorise(guarded, &mut entry.facts)?;
         let validated = validate::validate(authorised)?;
         let admitted = limit::limit(validated)?;
         let credentialed = credential::credential(admitted)?;
@@ -328,7 +330,7 @@ async fn run_handed(
     let discovered = discover::discover(node, authenticated, received, &mut facts)?;
     let leash = node.bans.leash(discovered.who());
     let served = async {
-        let authorised = authorise::authorise(discovered, &mut facts)?;
+        let authorised = authorise::authorise(guard::guard(discovered, &facts)?, &mut facts)?;
         let admitted = limit::counted(validate::validate(authorised)?);
         let credentialed = credential::credential(admitted)?;
         let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;

@@ -5,6 +5,7 @@
 //! reserve. A rejection that an agent's model can act on says what to do.
 
 mod code;
+mod message;
 mod unauthenticated;
 mod unserved;
 mod upstream;
@@ -18,6 +19,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use crate::breaker::Tripped;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
@@ -121,6 +123,8 @@ pub(crate) enum Rejection {
         /// Until a call is free again.
         retry_after: Duration,
     },
+    /// The caller is stopped for a while, for what it did.
+    Tripped(Tripped),
     /// The credential that the server needs has no secret.
     NoCredential(String),
     /// The server failed.
@@ -128,9 +132,6 @@ pub(crate) enum Rejection {
     /// Nothing is served here and now.
     Unserved(Unserved),
 }
-
-/// Longest message in characters.
-const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// What a rejection is answered with, besides what it says itself.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +168,7 @@ impl Rejection {
             | Rejection::Arguments { .. }
             | Rejection::Schema { .. } => "invalid",
             Rejection::Denied { .. } => "denied",
-            Rejection::Limited { .. } | Rejection::Busy => "limited",
+            Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => "limited",
             Rejection::Unserved(unserved) => unserved.outcome(),
             Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
         }
@@ -183,7 +184,7 @@ impl Rejection {
         match self {
             Rejection::Unauthenticated { why, challenge } => headers.extend(why.header(challenge)),
             Rejection::Scope { challenge, .. } => headers.extend(unauthenticated::step_up(challenge)),
-            Rejection::Limited { retry_after, .. } => {
+            Rejection::Limited { retry_after, .. } | Rejection::Tripped(Tripped { retry_after, .. }) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*retry_after)));
             }
             _ => {}
@@ -216,7 +217,7 @@ impl Rejection {
             | Rejection::Headers(_)
             | Rejection::Extension(_) => StatusCode::BAD_REQUEST,
             Rejection::Method(_) if era == Era::Modern => StatusCode::NOT_FOUND,
-            Rejection::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::Limited { .. } | Rejection::Tripped(_) => StatusCode::TOO_MANY_REQUESTS,
             Rejection::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::Unserved(unserved) => unserved.status(),
             Rejection::Method(_)
@@ -253,7 +254,7 @@ impl Rejection {
             Rejection::Method(_) => code::METHOD_NOT_FOUND,
             Rejection::SessionGone => code::SESSION,
             Rejection::Denied { .. } => code::DENIED,
-            Rejection::Limited { .. } | Rejection::Busy => code::LIMITED,
+            Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => code::LIMITED,
             Rejection::NotReady => code::NOT_READY,
             Rejection::Unserved(unserved) => unserved.code(),
             Rejection::NoCredential(_) | Rejection::Upstream(_) | Rejection::Schema { .. } => code::UPSTREAM,
@@ -267,81 +268,16 @@ impl Rejection {
         }
     }
 
-    /// What the caller reads, and what stands as `reason` in the record. It may repeat what the client wrote, so it is
-    /// cut.
-    pub(crate) fn message(&self) -> String {
-        let mut message = self.full_message();
-        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
-            message.truncate(end);
-        }
-        message
-    }
-
-    fn full_message(&self) -> String {
-        match self {
-            Rejection::Unauthenticated { why, .. } => why.message(),
-            Rejection::Scope { needed, .. } => {
-                format!("the token is not for this; it needs the scopes {}", needed.join(" "))
-            }
-            Rejection::NoEndpoint => "there is no such endpoint; the path is /TENANT/ENDPOINT/mcp".to_owned(),
-            Rejection::HttpMethod => "this HTTP method is not served here".to_owned(),
-            Rejection::Origin => "Host or Origin is not allowed here".to_owned(),
-            Rejection::MediaType => "the body must be application/json".to_owned(),
-            Rejection::BodyTooLarge(limit) => format!("the body is larger than {limit} bytes"),
-            Rejection::BodyBroken => "the body did not arrive whole or in time".to_owned(),
-            Rejection::Malformed(detail) => format!("the body is not JSON that is taken here: {detail}"),
-            Rejection::Invalid(detail) | Rejection::InvalidParams(detail) => detail.clone(),
-            Rejection::Headers(error) => error.to_string(),
-            Rejection::Extension(extension) => {
-                format!("the client did not declare the extension {extension}")
-            }
-            Rejection::Method(method) => format!("method {method:?} is not served here"),
-            Rejection::SessionGone => {
-                "the session does not exist or has expired; initialize again".to_owned()
-            }
-            Rejection::NotReady => {
-                "what the server offers is not known yet; try again in a moment".to_owned()
-            }
-            Rejection::Busy => {
-                "as much as is served at once is open or waits already; try again in a moment".to_owned()
-            }
-            Rejection::UnknownTool { name, nearest: Some(nearest) } => {
-                format!("unknown tool {name:?}; the nearest is {nearest:?}")
-            }
-            Rejection::UnknownTool { name, nearest: None } => format!("unknown tool {name:?}"),
-            Rejection::Withheld { tool, server } => format!(
-                "tool {tool:?} is withheld: its definition changed at server {server:?} and waits for approval \
-                 (`gantry catalog diff {server}`)"
-            ),
-            Rejection::UnknownResource { uri, .. } => format!("resource {uri:?} is not found"),
-            Rejection::NothingWaits => {
-                "no call waits for these answers any more; send the request anew without requestState"
-                    .to_owned()
-            }
-            Rejection::Denied { method, what, reasons, failed } => {
-                denied_message(method, what, reasons, *failed)
-            }
-            Rejection::Arguments { tool, problems } => {
-                format!("invalid arguments for tool {tool:?}: {}", problems.join("; "))
-            }
-            Rejection::Schema { tool } => {
-                format!("the input schema of tool {tool:?} cannot be used to check a call")
-            }
-            Rejection::Limited { limit, retry_after } => {
-                format!("limit {limit:?} is spent; try again in {} s", seconds(*retry_after))
-            }
-            Rejection::NoCredential(name) => format!("credential {name:?} has no secret yet"),
-            Rejection::Upstream(failure) => failure.message(),
-            Rejection::Unserved(unserved) => unserved.message(),
-        }
-    }
-
     fn error_body(&self, context: Context<'_>) -> Bytes {
         let mut data = json!({"rejection": self.outcome(), "decisionId": context.decision_id});
         match self {
             Rejection::Limited { retry_after, limit } => {
                 data["retryAfterSeconds"] = json!(seconds(*retry_after));
                 data["limit"] = json!(limit.as_str());
+            }
+            Rejection::Tripped(Tripped { trip, retry_after }) => {
+                data["retryAfterSeconds"] = json!(seconds(*retry_after));
+                data["breaker"] = json!(trip.name());
             }
             Rejection::Upstream(failure) => {
                 if let Some(retry_after) = failure.retry_after() {
@@ -379,15 +315,6 @@ fn arguments_result(tool: &str, problems: &[String], context: Context<'_>) -> By
         result["resultType"] = json!("complete");
     }
     envelope(context.id, "result", &result.to_string())
-}
-
-fn denied_message(method: &str, what: &str, reasons: &[Reason], failed: bool) -> String {
-    let because = match (reasons, failed) {
-        (_, true) => "a policy could not be evaluated",
-        ([], false) => "no policy permits it",
-        (_, false) => "a policy forbids it",
-    };
-    format!("{method} of {what:?} is denied: {because}")
 }
 
 /// Whole seconds, rounded up, so that a caller that waits them is not early.

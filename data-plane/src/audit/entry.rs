@@ -15,9 +15,11 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc::OwnedPermit;
 
 use crate::audit::redaction;
+use crate::breaker::Watched;
 use crate::config::tally::Tally;
 use crate::identity::Identity;
 use crate::mcp::Era;
+use crate::mcp::message::Method;
 use crate::rejection::Rejection;
 
 /// The entry of one request.
@@ -60,6 +62,8 @@ pub(crate) struct Facts {
     pub(crate) response_bytes: u64,
     /// Of the tenant that let the caller in.
     pub(crate) tally: Option<Arc<Tally>>,
+    /// The caller as its tenant's breaker knows it.
+    pub(crate) watched: Option<Watched>,
 }
 
 /// How a request ended that was not rejected.
@@ -194,6 +198,9 @@ impl Entry {
         if let Some(tally) = &self.facts.tally {
             tally.count(is_rejected);
         }
+        if let (Some(watched), Some(is_failure)) = (&self.facts.watched, self.facts.is_failure(outcome)) {
+            watched.end(is_failure, Instant::now());
+        }
         permit.send(self.facts.to_line(outcome, self.started));
     }
 }
@@ -218,6 +225,18 @@ impl Outcome {
 }
 
 impl Facts {
+    /// Whether a call of a tool that ended so failed; `None`: it was no call of a tool, or says nothing of the caller.
+    fn is_failure(&self, outcome: &str) -> Option<bool> {
+        if self.method.as_deref() != Some(Method::ToolsCall.as_str()) {
+            return None;
+        }
+        match outcome {
+            "ok" => Some(false),
+            "error" | "denied" | "invalid" | "upstream_failed" => Some(true),
+            _ => None,
+        }
+    }
+
     fn to_line(&self, outcome: &str, started: Instant) -> Vec<u8> {
         let arguments = self.arguments.as_ref().map(redaction::redact);
         let arguments = arguments.and_then(|json| RawValue::from_string(json).ok());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
 use gantry_model::resource::{
-    AgentSpec, CredentialSpec, EndpointSpec, PolicySpec, ProviderSpec, ServerSpec, Transport,
+    self as model, AgentSpec, CredentialSpec, EndpointSpec, PolicySpec, ProviderSpec, ServerSpec, Transport,
 };
 use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, ProviderName, Secret, ServerName,
@@ -19,6 +19,7 @@ use gantry_model::{
 use gantry_policy::{Call, Decision, PolicySet, Standing, Target};
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::breaker::Breaker;
 use crate::config::access::Access;
 use crate::config::caller::{Agent, Callers, believed};
 use crate::config::endpoint::Endpoint;
@@ -51,6 +52,8 @@ pub(crate) struct Tenant {
     pub(crate) fail_closed_after: Option<Duration>,
     pub(crate) live: Arc<Live>,
     pub(crate) tally: Arc<Tally>,
+    /// What stops a principal for a while; the same as long as its specification is.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     /// Whose tokens are believed, by issuer.
     pub(crate) providers: HashMap<String, Arc<Provider>>,
     /// Tokens that were verified.
@@ -95,6 +98,7 @@ struct Parts {
     providers: Vec<(ProviderName, ProviderSpec)>,
     policies: HashMap<PolicyName, PolicySpec>,
     fail_closed_after: Option<Duration>,
+    breaker: Option<model::Breaker>,
     public_url: Option<String>,
     limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
 }
@@ -160,6 +164,9 @@ impl Tenant {
             fail_closed_after: parts.fail_closed_after,
             live: before.map(|before| before.live.clone()).unwrap_or_default(),
             tally: before.map(|before| before.tally.clone()).unwrap_or_default(),
+            breaker: parts
+                .breaker
+                .map(|spec| Breaker::of(&spec, before.and_then(|before| before.breaker.as_ref()))),
         })
     }
 
@@ -181,6 +188,7 @@ impl Tenant {
             fail_closed_after: whole.fail_closed_after,
             live: whole.live.clone(),
             tally: whole.tally.clone(),
+            breaker: whole.breaker.clone(),
             providers: whole.providers.clone(),
             seen: whole.seen.clone(),
             callers: whole.callers.of_those(|agent| rules.has_agent(agent)),
@@ -274,6 +282,7 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                     Spec::Tenant(spec) => {
                         let seconds = spec.staleness.fail_closed_after_seconds;
                         parts.public_url = spec.public_url.clone();
+                        parts.breaker.clone_from(&spec.breaker);
                         parts.fail_closed_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
                     }
                     Spec::Agent(spec) => {

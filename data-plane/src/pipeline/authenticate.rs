@@ -102,6 +102,7 @@ pub(super) async fn authenticate(
     facts.server = endpoint.only().map(|server| server.name.to_string());
     demand_scopes(&endpoint, identity.as_deref(), None)?;
     let (tenant, principal) = (tenant.clone(), principal.id());
+    facts.watched = tenant.breaker.as_ref().map(|breaker| breaker.watch(&principal));
     let caller = Caller { tenant, config, endpoint, agent, key, identity, principal };
     Ok(Authenticated { caller, _private: () })
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::authenticate::demand_scopes;
 use super::discover::{Discovered, Subject};
+use super::guard::Guarded;
 use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
 use crate::config::endpoint::Named;
@@ -30,8 +31,8 @@ pub(super) struct Authorised {
     _private: (),
 }
 
-pub(super) fn authorise(discovered: Discovered, facts: &mut Facts) -> Result<Authorised, Rejection> {
-    let Discovered { caller, received, subject, .. } = discovered;
+pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorised, Rejection> {
+    let Discovered { caller, received, subject, .. } = guarded.into_discovered();
     let call = call(&received);
     let mut judge = |target: Target<'_>, what: &str| {
         let decision = caller.tenant.decide(&caller.agent, &target, &call);

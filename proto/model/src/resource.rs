@@ -17,12 +17,14 @@ use crate::name::{
 };
 
 mod authentication;
+mod breaker;
 mod check;
 mod endpoint;
 mod provider;
 mod server;
 
 pub use authentication::{Authentication, SCOPES_MAX};
+pub use breaker::{Breaker, Failures, Repeats};
 pub use endpoint::{
     ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
 };
@@ -216,6 +218,9 @@ pub struct TenantSpec {
     /// taken on loopback only, and from providers with `audiences` of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// What stops an agent for a while; `None`: nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
 }
 
 /// What becomes of a tenant on a node that hears from no control plane, and so neither of revocations.

@@ -3,12 +3,12 @@
 use gantry_model::name::{Name, TenantName};
 use gantry_model::resource::{
     AgentSpec, CredentialSpec, Kind, LimitKeyPart, LimitSpec, PolicySpec, Resource, ResourceId, Spec,
-    Staleness, TenantSpec,
 };
 
 mod endpoint;
 mod provider;
 mod server;
+mod tenant;
 
 use crate::convert::{WireError, name, name_or_none, text_or_empty};
 use crate::resource_v1 as wire;
@@ -51,12 +51,7 @@ impl From<&Spec> for wire::resource::Spec {
     fn from(spec: &Spec) -> wire::resource::Spec {
         use wire::resource::Spec as To;
         match spec {
-            Spec::Tenant(spec) => To::TenantSpec(wire::TenantSpec {
-                description: spec.description.clone(),
-                fail_closed_after_seconds: spec.staleness.fail_closed_after_seconds.unwrap_or(0),
-                regions: spec.regions.iter().map(ToString::to_string).collect(),
-                public_url: text_or_empty(spec.public_url.as_ref()),
-            }),
+            Spec::Tenant(spec) => To::TenantSpec(spec.into()),
             Spec::Server(spec) => To::ServerSpec(spec.into()),
             Spec::Endpoint(spec) => To::EndpointSpec(spec.into()),
             Spec::Agent(spec) => To::AgentSpec(wire::AgentSpec {
@@ -118,15 +113,7 @@ impl TryFrom<&wire::resource::Spec> for Spec {
     fn try_from(spec: &wire::resource::Spec) -> Result<Spec, WireError> {
         use wire::resource::Spec as From;
         let spec = match spec {
-            From::TenantSpec(spec) => {
-                let seconds = spec.fail_closed_after_seconds;
-                let staleness = Staleness { fail_closed_after_seconds: (seconds != 0).then_some(seconds) };
-                let regions =
-                    spec.regions.iter().map(|text| name("regions", text)).collect::<Result<_, _>>()?;
-                let public_url = (!spec.public_url.is_empty()).then(|| spec.public_url.clone());
-                let description = spec.description.clone();
-                Spec::Tenant(TenantSpec { description, staleness, regions, public_url })
-            }
+            From::TenantSpec(spec) => Spec::Tenant(spec.try_into()?),
             From::ServerSpec(spec) => Spec::Server(spec.try_into()?),
             From::EndpointSpec(spec) => Spec::Endpoint(spec.try_into()?),
             From::AgentSpec(spec) => Spec::Agent(AgentSpec {

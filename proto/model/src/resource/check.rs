@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use super::{
-    AgentSpec, CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN, LIST_MAX,
-    LimitSpec, POLICY_BYTES_MAX, REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
+    AgentSpec, Breaker, CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN,
+    LIST_MAX, LimitSpec, POLICY_BYTES_MAX, REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
 };
 
 pub(super) fn error(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> SpecError {
@@ -48,7 +48,10 @@ impl TenantSpec {
             _ if self.regions.len() > REGIONS_MAX => {
                 Err(error("regions", format!("has more than {REGIONS_MAX} elements")))
             }
-            _ => self.public_url.as_deref().map_or(Ok(()), check_public_url),
+            _ => {
+                self.public_url.as_deref().map_or(Ok(()), check_public_url)?;
+                self.breaker.as_ref().map_or(Ok(()), Breaker::check)
+            }
         }
     }
 }
@@ -140,8 +143,55 @@ impl CredentialSpec {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::Staleness;
     use super::*;
+
+    #[test]
+    fn a_breaker_is_bounded_and_has_something_that_trips_it() {
+        let check = |breaker: serde_json::Value| {
+            let breaker = Some(serde_json::from_value(breaker).expect("a breaker"));
+            Spec::Tenant(TenantSpec { breaker, ..TenantSpec::default() }).check()
+        };
+        let failures = json!({"percent": 100, "calls": 5, "window_seconds": 1});
+        for good in [
+            json!({"repeats": {"calls": 1, "window_seconds": 3_600}}),
+            json!({"failures": failures, "open_seconds": 3_600}),
+        ] {
+            assert_eq!(check(good.clone()), Ok(()), "{good}");
+        }
+        for (bad, path, message) in [
+            (json!({}), "breaker", "says nothing that trips it: give `repeats`, `failures` or both"),
+            (
+                json!({"repeats": {"calls": 0, "window_seconds": 1}}),
+                "breaker.repeats.calls",
+                "must be from 1 to 10000",
+            ),
+            (
+                json!({"repeats": {"calls": 1, "window_seconds": 3_601}}),
+                "breaker.repeats.window_seconds",
+                "must be from 1 to 3600",
+            ),
+            (
+                json!({"failures": {"percent": 101, "calls": 5, "window_seconds": 1}}),
+                "breaker.failures.percent",
+                "must be from 1 to 100",
+            ),
+            (
+                json!({"failures": {"percent": 1, "calls": 4, "window_seconds": 1}}),
+                "breaker.failures.calls",
+                "must be from 5 to 10000",
+            ),
+            (
+                json!({"failures": failures, "open_seconds": 0}),
+                "breaker.open_seconds",
+                "must be from 1 to 3600",
+            ),
+        ] {
+            assert_eq!(check(bad.clone()), Err(error(path, message)), "{bad}");
+        }
+    }
 
     #[test]
     fn a_tenant_is_refused_after_half_a_minute_at_the_least_and_a_month_at_the_most() {

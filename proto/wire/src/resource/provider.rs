@@ -114,6 +114,10 @@ mod tests {
             json!({"kind": "Agent", "tenant": "acme", "name": "bot", "spec":
                 {"identities": [{"provider": "corp", "client": "x"}, {"provider": "corp"}]}}),
             json!({"kind": "Tenant", "name": "acme", "spec": {"public_url": "https://mcp.example.com"}}),
+            json!({"kind": "Tenant", "name": "acme", "spec": {"breaker": {"open_seconds": 5,
+                "repeats": {"calls": 9, "window_seconds": 60}}}}),
+            json!({"kind": "Tenant", "name": "acme", "spec": {"breaker": {"open_seconds": 5,
+                "failures": {"percent": 80, "calls": 20, "window_seconds": 30}}}}),
             json!({"kind": "Endpoint", "tenant": "acme", "name": "main", "spec": {"servers": ["files"],
                 "authentication": {"keys": false, "providers": ["corp"], "required_scopes": ["mcp"],
                     "tool_scopes": {"rm": ["admin"]}}}}),
