@@ -1,20 +1,30 @@
 //! Files and directories that only their owner may read: keys, tokens, certificates with their keys.
 //!
 //! Always holds: one that others may read is refused, never repaired, since whoever wanted to has read it; a new one has
-//! its mode from its first byte on. What is replaced is the old file or the new one, whole, also after a loss of power.
-//! All of it blocks.
+//! its mode from its first byte on. What is made or replaced is not there, the old file or the new one, whole, also after a
+//! loss of power and when several do it at once: each writes to a file of its own beside it, `.NAME.RANDOM.tmp`. One that a
+//! process left that was interrupted is removed by who writes there an hour later. All of it blocks.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use aws_lc_rs::rand;
 use gantry_model::Secret;
 
 /// The owner may read and write; nobody else anything.
 const MODE: u32 = 0o600;
 /// The same of a directory.
 const DIRECTORY_MODE: u32 = 0o700;
+/// Bytes of randomness in the name of a file that is not whole yet.
+const RANDOM_BYTES: usize = 8;
+/// What such a name ends with.
+const BESIDE_SUFFIX: &str = ".tmp";
+/// After this a file that is not whole yet has nobody who writes it: each is written at once.
+const LEFT_AFTER: Duration = Duration::from_secs(3600);
 /// What others would need.
 const MODE_OF_OTHERS: u32 = 0o077;
 
@@ -89,18 +99,36 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Found, ReadError> {
     Ok(Found { contents, owner: metadata.uid() })
 }
 
-/// Puts a file in the place of what is there, if anything is. Durable when this returns.
+/// Puts a file in the place of what is there, if anything is; of several that are put there at once, one is there in the
+/// end. Durable when this returns.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut beside = path.file_name().unwrap_or_default().to_owned();
-    beside.push(".tmp");
-    replace_by(path, &path.with_file_name(beside), |file| file.write_all(contents))
+    replace_by(path, &beside(path)?, |file| file.write_all(contents))
 }
 
-/// The same of what `write` writes, to a file beside it in the same directory until it is whole.
+/// The same of what `write` writes, to a file beside it in the same directory until it is whole, which nobody else may use.
 pub fn replace_by(
     path: &Path,
     beside: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    write_beside(beside, write, || fs::rename(beside, path))?;
+    sync_directory_of(path)
+}
+
+/// Makes a file where there is none, and leaves one that is there as it is (`AlreadyExists`). Durable when this returns.
+pub fn make(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let beside = &beside(path)?;
+    // A second name for the file, which no other file may have.
+    write_beside(beside, |file| file.write_all(contents), || fs::hard_link(beside, path))?;
+    fs::remove_file(beside)?;
+    sync_directory_of(path)
+}
+
+/// Writes a file, has it under its name, and leaves nothing where that fails.
+fn write_beside(
+    beside: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+    name: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     // What an interrupted process left may have any mode.
     match fs::remove_file(beside) {
@@ -108,21 +136,42 @@ pub fn replace_by(
         _ => {}
     }
     let mut file = create(beside)?;
-    write(&mut file)?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
-    sync_directory_of(path)
+    let named = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| name());
+    if named.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(beside);
+    }
+    named
 }
 
-/// Makes a file where there is none, and leaves one that is there as it is (`AlreadyExists`). Durable when this returns.
-pub fn make(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = create(path)?;
-    let made = file.write_all(contents).and_then(|()| file.sync_all()).and_then(|()| sync_directory_of(path));
-    if made.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(path);
+/// A name beside a file that nobody else has, and none of those that were left long ago.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".");
+    remove_left(path, &name);
+    let mut random = [0; RANDOM_BYTES];
+    rand::fill(&mut random).map_err(|_| io::Error::other("the system gives no randomness"))?;
+    name.push(random.map(|byte| format!("{byte:02x}")).concat());
+    name.push(BESIDE_SUFFIX);
+    Ok(path.with_file_name(name))
+}
+
+/// What cannot be looked at, or removed, stays: it is in nobody's way.
+fn remove_left(path: &Path, prefix: &OsStr) {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    for entry in fs::read_dir(directory.unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
+        let (name, prefix) = (entry.file_name(), prefix.as_encoded_bytes());
+        let random = name.as_encoded_bytes().strip_prefix(prefix);
+        let random = random.and_then(|rest| rest.strip_suffix(BESIDE_SUFFIX.as_bytes()));
+        let is_ours = random.is_some_and(|random| {
+            random.len() == 2 * RANDOM_BYTES && random.iter().all(u8::is_ascii_hexdigit)
+        });
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_ours && age().is_some_and(|age| age >= LEFT_AFTER) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
-    made
 }
 
 /// Begins a file where there is none.
@@ -169,10 +218,10 @@ mod tests {
         make_directory(path.parent().ok_or("a parent")?)?;
         assert_eq!(mode(path.parent().ok_or("a parent")?)?, DIRECTORY_MODE);
         // What an interrupted process left, for others to write into.
-        let beside = path.with_file_name("key.tmp");
+        let beside = path.with_file_name("next");
         fs::write(&beside, "half")?;
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o666))?;
-        replace(&path, b"one")?;
+        replace_by(&path, &beside, |file| file.write_all(b"one"))?;
         assert_eq!((text(&path)?.as_str(), mode(&path)?, beside.exists()), ("one", MODE, false));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         replace(&path, b"two")?;
@@ -199,7 +248,72 @@ mod tests {
             Err(io::ErrorKind::StorageFull.into())
         });
         assert_eq!(broken.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
-        assert_eq!(text(&path)?, "one");
+        assert_eq!((text(&path)?.as_str(), names(directory.path())?), ("one", vec!["key".to_owned()]));
+        Ok(())
+    }
+
+    fn names(directory: &Path) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(directory)?;
+        let mut names: Vec<_> = entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    #[test]
+    fn of_many_who_replace_or_make_a_file_at_once_each_is_whole_and_one_is_there() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let (path, made) = (directory.path().join("key"), directory.path().join("made"));
+        let contents: Vec<Vec<u8>> =
+            (0..8).map(|number: u8| vec![number; 300_000 + usize::from(number)]).collect();
+        replace(&path, &contents[0])?;
+        let is_whole = |found: &[u8]| contents.iter().any(|contents| contents == found);
+        let wins = std::thread::scope(|scope| {
+            let writers: Vec<_> = contents
+                .iter()
+                .map(|contents| {
+                    scope.spawn(|| {
+                        let replaced = (0..10).try_for_each(|_| replace(&path, contents));
+                        (replaced.map_err(|error| error.to_string()), make(&made, contents).is_ok())
+                    })
+                })
+                .collect();
+            while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                assert!(is_whole(&fs::read(&path).expect("a file")), "half a file was put in place");
+                if let Ok(found) = fs::read(&made) {
+                    assert!(is_whole(&found), "half a file was made");
+                }
+            }
+            let ended = writers.into_iter().map(|writer| writer.join().expect("no panic"));
+            ended
+                .map(|(replaced, made)| (replaced.expect("replaced"), made))
+                .filter(|(_, made)| *made)
+                .count()
+        });
+        assert_eq!((wins, names(directory.path())?), (1, vec!["key".to_owned(), "made".to_owned()]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_an_interrupted_process_left_long_ago_goes_and_nothing_else() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let left = [
+            ".key.0123456789abcdef.tmp",
+            ".key.mine.tmp",
+            ".key.0123456789abcde.tmp",
+            ".other.0123456789abcdef.tmp",
+        ];
+        let young = ".key.fedcba9876543210.tmp";
+        for name in left {
+            let file = File::create(directory.path().join(name))?;
+            file.set_modified(std::time::SystemTime::now() - LEFT_AFTER)?;
+        }
+        File::create(directory.path().join(young))?;
+        replace(&directory.path().join("key"), b"one")?;
+        let mut expected = [&left[1..], &[young, "key"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names(directory.path())?, expected);
         Ok(())
     }
 
