@@ -128,6 +128,7 @@ async fn run(
         outbox: outbox.clone(),
         keeper: follower.keeper.urgent(),
         distrust: follower.identity.distrust.clone(),
+        address: follower.identity.control_planes.current().to_owned(),
     };
     follower.node.counting.ask(wire::Counting::default());
     let mut told = Told::default();

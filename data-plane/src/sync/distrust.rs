@@ -1,14 +1,16 @@
 //! Certificates of the control plane that were taken back: refused from when a member says so, also over a restart.
 //!
-//! Always holds: nothing that was taken back counts again before it has ended by itself, unless a member tells of more at
-//! once than there is room for; so a member that is behind, or a cluster that was put back, undoes nothing. What is kept is no secret; it is the owner's alone
-//! because whoever could write it could have the node refuse every member.
+//! Always holds: nothing that was taken back counts again before it has ended by itself; so a member that is behind, or a
+//! cluster that was put back, undoes nothing, and neither does a member that tells of very many: it has a room of its own
+//! ([`TOLD_BY_ONE_MAX`]), and what finds no place there is not taken, nor is anything beyond [`REVOCATIONS_MAX`]. What is kept
+//! is no secret; it is the owner's alone because whoever could write it could have the node refuse every member.
 //!
 //! A member that keeps its own revocation from its nodes is found out only when they go to another one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_model::enrolment::Revocation;
 use gantry_node::owner_only::{self, ReadError};
@@ -20,16 +22,22 @@ use super::last_known_good::now_ms;
 
 /// Its name in the data directory.
 const FILE_NAME: &str = "distrusted";
-/// Most that are remembered: four times what a cluster remembers. Beyond, only what was told last counts.
-const REVOCATIONS_MAX: usize = 4_096;
+/// Most that one control plane may add, until they end: a cluster remembers 1,024, and 256 members that were removed.
+const TOLD_BY_ONE_MAX: usize = 2_048;
+/// Most that are remembered: those of a few control planes that each tell of as many others as they may.
+const REVOCATIONS_MAX: usize = 4 * TOLD_BY_ONE_MAX;
 /// Longest file in bytes: that many, of the longest names.
-const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Who told what an earlier process kept is not known any more.
+const KEPT: &str = "";
 
 /// What a node knows of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Distrust {
     trust: Arc<Trust>,
     file: PathBuf,
+    /// Who added what, by address.
+    rooms: Arc<Mutex<BTreeMap<String, Revocations>>>,
     /// Whether the file has what is in force.
     is_kept: Arc<AtomicBool>,
 }
@@ -37,11 +45,11 @@ pub(crate) struct Distrust {
 impl Distrust {
     /// Has what an earlier process of the data directory knew in force. Blocks.
     pub(crate) fn begin(trust: Arc<Trust>, data_dir: &Path) -> Distrust {
-        let distrust =
-            Distrust { trust, file: data_dir.join(FILE_NAME), is_kept: Arc::new(AtomicBool::new(true)) };
+        let (file, is_kept) = (data_dir.join(FILE_NAME), Arc::new(AtomicBool::new(true)));
+        let distrust = Distrust { trust, file, rooms: Arc::default(), is_kept };
         match owner_only::read(&distrust.file, FILE_BYTES_MAX) {
             Ok(found) => match Distrusted::decode(found.contents.expose().as_slice()) {
-                Ok(kept) => drop(distrust.put_in_force(&kept)),
+                Ok(kept) => drop(distrust.put_in_force(KEPT, &kept)),
                 Err(error) => distrust.warn(&error),
             },
             Err(ReadError::Missing(_)) => {}
@@ -50,9 +58,9 @@ impl Distrust {
         distrust
     }
 
-    /// Has what a member says in force, and keeps it.
-    pub(super) async fn take(&self, told: Distrusted) {
-        let Some(all) = self.put_in_force(&told) else { return };
+    /// Has what a control plane at an address says in force, and keeps it.
+    pub(super) async fn take(&self, by: &str, told: Distrusted) {
+        let Some(all) = self.put_in_force(by, &told) else { return };
         tracing::warn!(count = all.revocations.len(), "certificates of the control plane were taken back");
         let (file, contents) = (self.file.clone(), all.encode_to_vec());
         let kept = tokio::task::spawn_blocking(move || owner_only::replace(&file, &contents)).await;
@@ -65,7 +73,7 @@ impl Distrust {
     }
 
     /// Returns all that is in force then; `None` when that is what was before, and kept.
-    fn put_in_force(&self, told: &Distrusted) -> Option<Distrusted> {
+    fn put_in_force(&self, by: &str, told: &Distrusted) -> Option<Distrusted> {
         let told = told.revocations.iter().filter_map(|revocation| match Revocation::try_from(revocation) {
             Ok(revocation) => Some(revocation),
             Err(error) => {
@@ -73,14 +81,32 @@ impl Distrust {
                 None
             }
         });
-        let told: Vec<_> = told.take(REVOCATIONS_MAX).collect();
-        let before = self.trust.revocations().borrow().clone();
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, before) = (now_ms(), self.trust.revocations().borrow().clone());
+        rooms.values_mut().for_each(|room| room.forget(now));
+        rooms.retain(|_, room| room.count() > 0);
         let mut after = before.as_ref().clone();
-        after.extend(told.clone());
-        after.forget(now_ms());
-        if after.names.len() + after.serials.len() > REVOCATIONS_MAX {
-            after = Revocations::default();
-            after.extend(told);
+        after.forget(now);
+        let room = rooms.entry(by.to_owned()).or_default();
+        let room_max = if by == KEPT { REVOCATIONS_MAX } else { TOLD_BY_ONE_MAX };
+        let mut refused: usize = 0;
+        for revocation in told.filter(|revocation| revocation.until_ms > now) {
+            if after.have(&revocation) {
+                continue;
+            }
+            if room.count() >= room_max || after.count() >= REVOCATIONS_MAX {
+                refused += 1;
+                continue;
+            }
+            room.extend([revocation.clone()]);
+            after.extend([revocation]);
+        }
+        if refused > 0 {
+            tracing::error!(
+                by,
+                refused,
+                "more certificates were taken back than are remembered; look at this member"
+            );
         }
         if after == *before && self.is_kept.load(Ordering::Relaxed) {
             return None;
@@ -102,6 +128,9 @@ mod tests {
     use gantry_wire::resource_v1 as wire;
 
     use super::*;
+
+    /// A control plane that tells what is so.
+    const GOOD: &str = "cp-1:1";
 
     type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -138,7 +167,7 @@ mod tests {
         assert_eq!(known(&distrust), (vec![], 0));
         let later = now_ms() + 60_000;
         let told = vec![named(1, 5), named(2, later), named(3, u64::MAX), serial(1, later), serial(2, 5)];
-        distrust.take(Distrusted { revocations: told }).await;
+        distrust.take(GOOD, Distrusted { revocations: told }).await;
         let expected = (vec![member(2, later), member(3, u64::MAX)], 1);
         assert_eq!((known(&distrust), known(&begin(directory.path()))), (expected.clone(), expected));
         Ok(())
@@ -149,26 +178,47 @@ mod tests {
         let directory = tempfile::tempdir()?;
         let distrust = begin(directory.path());
         let (sooner, later) = (now_ms() + 60_000, now_ms() + 120_000);
-        distrust.take(Distrusted { revocations: vec![named(2, later)] }).await;
-        distrust.take(Distrusted { revocations: vec![named(2, sooner), named(3, sooner)] }).await;
-        distrust.take(Distrusted::default()).await;
+        distrust.take(GOOD, Distrusted { revocations: vec![named(2, later)] }).await;
+        distrust.take(GOOD, Distrusted { revocations: vec![named(2, sooner), named(3, sooner)] }).await;
+        distrust.take(GOOD, Distrusted::default()).await;
         let expected = (vec![member(2, later), member(3, sooner)], 0);
         assert_eq!((known(&distrust), known(&begin(directory.path()))), (expected.clone(), expected));
         Ok(())
     }
 
     #[tokio::test]
-    async fn no_list_grows_beyond_its_bound() -> Tested {
+    async fn whoever_tells_of_very_many_pushes_nothing_out_and_leaves_room_for_others() -> Tested {
         let directory = tempfile::tempdir()?;
         let distrust = begin(directory.path());
         let many = |from: u64, count: usize| {
             let members = (from..).take(count).map(|number| named(number, u64::MAX));
             Distrusted { revocations: members.collect() }
         };
-        distrust.take(many(1, REVOCATIONS_MAX)).await;
+        let later = now_ms() + 60_000;
+        let first = Distrusted { revocations: vec![named(1, later)] };
+        distrust.take(GOOD, first).await;
+        let from = |teller: u64| 100_000 * teller;
+        for teller in 1..=4 {
+            for round in 0..2 {
+                let told = many(from(teller) + round * 1_000, TOLD_BY_ONE_MAX - 1);
+                distrust.take(&format!("bad-{teller}:1"), told).await;
+            }
+            let names = known(&distrust).0;
+            let told = names.iter().filter(|(_, until_ms)| *until_ms == u64::MAX).count();
+            let good = names.len() - told;
+            assert_eq!(told, (teller as usize * TOLD_BY_ONE_MAX).min(REVOCATIONS_MAX - good));
+            assert!(names.contains(&member(1, later)) && names.contains(&member(from(teller), u64::MAX)));
+            if teller < 4 {
+                // Another is heard still, of what is new and of what counts for longer.
+                distrust.take(GOOD, Distrusted { revocations: vec![named(1 + teller, later)] }).await;
+                assert!(known(&distrust).0.contains(&member(1 + teller, later)));
+            }
+        }
         assert_eq!(known(&distrust).0.len(), REVOCATIONS_MAX);
-        distrust.take(many(100_000, 2)).await;
-        assert_eq!(known(&begin(directory.path())).0, [member(100_000, u64::MAX), member(100_001, u64::MAX)]);
+        distrust.take(GOOD, Distrusted { revocations: vec![named(9, later)] }).await;
+        let names = known(&distrust).0;
+        assert!(!names.contains(&member(9, later)), "there is no room for anybody");
+        assert_eq!(known(&begin(directory.path())).0, names);
         Ok(())
     }
 
@@ -178,7 +228,7 @@ mod tests {
         owner_only::replace(&directory.path().join(FILE_NAME), b"\xff\xff")?;
         let distrust = begin(directory.path());
         assert_eq!(known(&distrust), (vec![], 0));
-        distrust.take(Distrusted { revocations: vec![named(2, u64::MAX)] }).await;
+        distrust.take(GOOD, Distrusted { revocations: vec![named(2, u64::MAX)] }).await;
         assert_eq!(known(&begin(directory.path())).0, [member(2, u64::MAX)]);
         Ok(())
     }

@@ -28,6 +28,8 @@ pub(super) struct Reader {
     pub(super) outbox: Outbox,
     pub(super) keeper: UrgentKeeper,
     pub(super) distrust: Option<Distrust>,
+    /// Where the control plane is.
+    pub(super) address: String,
 }
 
 /// Updates as they came, and last why no more come.
@@ -72,7 +74,7 @@ impl Reader {
                 Some(FromServer::Distrusted(told)) => {
                     // Where it is about this very member, the connection is cut now.
                     if let Some(distrust) = &self.distrust {
-                        distrust.take(told).await;
+                        distrust.take(&self.address, told).await;
                     }
                     continue;
                 }

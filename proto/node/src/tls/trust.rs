@@ -132,6 +132,20 @@ impl Revocations {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.names.len() + self.serials.len()
+    }
+
+    /// Whether all that this one means is among them.
+    pub fn have(&self, revocation: &Revocation) -> bool {
+        let until_ms = match &revocation.subject {
+            Revoked::Name(name) => self.names.get(name),
+            Revoked::Serial(serial) => self.serials.get(serial),
+        };
+        until_ms.is_some_and(|until_ms| *until_ms >= revocation.until_ms)
+    }
+
     /// Forgets what is past: every certificate that it meant has ended.
     pub fn forget(&mut self, now_ms: u64) {
         self.names.retain(|_, until_ms| *until_ms > now_ms);
