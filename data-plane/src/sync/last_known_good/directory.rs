@@ -29,8 +29,8 @@ const SUFFIX: &str = ".bin";
 const HEARD_NAME: &str = "heard";
 /// Bans that came ahead of the configuration that has them.
 const URGENT_NAME: &str = "urgent";
-/// Most bytes of them: more than the longest message that brings any.
-const URGENT_BYTES_MAX: usize = 2 * gantry_wire::MESSAGE_BYTES_MAX;
+/// Most bytes of them, written as well as read: what came of many tenants, in many messages, before one update was taken.
+const URGENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 /// Where a file is written before it gets its name.
 const NEXT_NAME: &str = "next.tmp";
 /// The most that is read: contents twice as large as the largest update, which is not served.
@@ -118,14 +118,15 @@ impl Directory {
     pub(super) fn read_urgent(&self) -> KeptUrgent {
         let read = || {
             let file = File::open(self.path.join(URGENT_NAME)).map_err(OpenError::Io)?;
+            let file_bytes = file.metadata().map_err(OpenError::Io)?.len();
             let mut sealed = SealedReader::new(BufReader::new(file), &self.key, Content::Urgent)?;
             let mut length = [0; 4];
             sealed.read_exact(&mut length)?;
-            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-            if length > URGENT_BYTES_MAX {
+            let length = u32::from_be_bytes(length);
+            if length > URGENT_BYTES_MAX || u64::from(length) > file_bytes {
                 return Err(OpenError::Damaged);
             }
-            let mut encoded = vec![0; length];
+            let mut encoded = vec![0; usize::try_from(length).unwrap_or(0)];
             sealed.read_exact(&mut encoded)?;
             KeptUrgent::decode(encoded.as_slice()).map_err(|_| OpenError::Damaged)
         };
@@ -143,8 +144,8 @@ impl Directory {
     /// Keeps bans that are in no configuration yet. Blocks until they are durable.
     pub(super) fn write_urgent(&self, urgent: &KeptUrgent) -> io::Result<()> {
         let encoded = urgent.encode_to_vec();
-        let length =
-            u32::try_from(encoded.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let length = u32::try_from(encoded.len()).ok().filter(|length| *length <= URGENT_BYTES_MAX);
+        let length = length.ok_or(io::ErrorKind::FileTooLarge)?;
         owner_only::make_directory(&self.path)?;
         owner_only::replace_by(&self.path.join(URGENT_NAME), &self.path.join(NEXT_NAME), |file| {
             let mut sealed = SealedWriter::new(file, &self.key, Content::Urgent)?;
@@ -244,6 +245,18 @@ mod tests {
         let urgent = KeptUrgent { cluster_id: "c".to_owned(), bans: vec![ban], narrowings: Vec::new() };
         directory.write_urgent(&urgent)?;
         assert_eq!(directory.read_urgent(), urgent);
+        // What came of very many tenants.
+        let cedar = "forbid(principal, action, resource);".repeat(32 * 1024);
+        let policies = vec![gantry_wire::sync_v1::NarrowingPolicy { name: "all".into(), cedar }];
+        let of = |number| gantry_wire::sync_v1::Narrowing {
+            tenant: format!("tenant-{number}"),
+            policies: policies.clone(),
+            ..Default::default()
+        };
+        let many = KeptUrgent { narrowings: (0..32).map(of).collect(), ..urgent.clone() };
+        assert!(many.encoded_len() > 2 * gantry_wire::MESSAGE_BYTES_MAX);
+        directory.write_urgent(&many)?;
+        assert!(directory.read_urgent() == many);
         directory.write_heard(1)?;
         let folder = data_dir.path().join(DIRECTORY_NAME);
         fs::rename(folder.join(HEARD_NAME), folder.join(URGENT_NAME))?;
