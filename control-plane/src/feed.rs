@@ -184,6 +184,16 @@ impl Feed {
         self.ring().past_at(revision)
     }
 
+    /// What nodes held at a revision and since, where a rollout ran; as far back as is remembered.
+    pub(crate) fn staged_since(&self, revision: Revision) -> Vec<Past> {
+        let ring = self.ring();
+        let first = ring.revisions.partition_point(|(of, ..)| *of <= revision);
+        let at = first.checked_sub(1).and_then(|at| ring.revisions.get(at));
+        let at = at.map_or(&ring.floor_past, |(_, _, past)| past);
+        let since = ring.revisions.iter().skip(first).map(|(_, _, past)| past);
+        std::iter::once(at).chain(since).filter(|past| !past.overlays.are_none()).cloned().collect()
+    }
+
     /// Tells of each newer revision at which a rollout began or ended; several may arrive as one.
     pub(crate) fn subscribe_to_rollouts(&self) -> watch::Receiver<Revision> {
         self.inner.rollouts.subscribe()

@@ -3,6 +3,8 @@
 //! Always holds: at most [`NODES_MAX`] nodes; one session per node, the newest; only that session changes the node's
 //! row. A node that left is forgotten after [`GONE_KEPT`].
 
+mod row;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +22,7 @@ use super::acks::Answers;
 use super::others::{Others, ToldNode};
 use super::told::{NodeView, Problem, Seen};
 use super::{NodeId, Place};
+use row::Node;
 
 /// Most nodes of one control-plane process. Each costs a stream; a larger fleet has more processes.
 pub(crate) const NODES_MAX: usize = 10_000;
@@ -78,21 +81,6 @@ struct Rows {
     nodes: HashMap<NodeId, Node>,
     others: Others,
     sessions: u64,
-}
-
-#[derive(Debug)]
-struct Node {
-    /// Whoever lists all nodes shares it; it is made anew when it changes meanwhile.
-    seen: Arc<Seen>,
-    session: u64,
-    replaced: CancellationToken,
-    place: Option<Place>,
-    connected_at: Instant,
-    gone_at: Option<Instant>,
-    provisioned: Option<SealPublicKey>,
-    answers: Answers,
-    /// It ended its last session on purpose.
-    took_leave: bool,
 }
 
 impl Nodes {
@@ -294,6 +282,12 @@ impl Nodes {
         }
     }
 
+    /// What a node has acknowledged, to whichever session.
+    pub(crate) fn acked_by(&self, ticket: &Ticket) -> Revision {
+        let rows = self.rows();
+        rows.nodes.get(&ticket.node).map_or(Revision::NONE, |node| node.answers.configuration.newest())
+    }
+
     /// Tells of every change of the table; several may arrive as one.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -345,50 +339,6 @@ impl Rows {
         let (_, id) = gone.min_by_key(|(at, _)| *at).ok_or(FleetFull)?;
         self.nodes.remove(&id);
         Ok(())
-    }
-}
-
-impl Node {
-    fn new(now: Instant) -> Node {
-        Node {
-            seen: Arc::default(),
-            session: 0,
-            replaced: CancellationToken::new(),
-            place: None,
-            connected_at: now,
-            gone_at: None,
-            provisioned: None,
-            answers: Answers::default(),
-            took_leave: false,
-        }
-    }
-
-    fn news(&self, id: &NodeId) -> wire::FleetNode {
-        let place = self.place.as_ref().map(|place| {
-            let mesh = place.to_wire();
-            wire::Place {
-                incarnation: place.incarnation().to_owned(),
-                address: mesh.address,
-                certificate_fingerprint: mesh.certificate_fingerprint,
-            }
-        });
-        wire::FleetNode {
-            acked_revision: self.answers.configuration.newest().0,
-            urgent_revision: self.answers.urgent.newest().0,
-            place,
-            ..self.seen.to_news(id)
-        }
-    }
-
-    fn view(&self, id: &NodeId) -> NodeView {
-        NodeView {
-            node: id.clone(),
-            member: None,
-            connected: self.gone_at.is_none(),
-            acked: self.answers.configuration.newest(),
-            urgent: self.answers.urgent.newest(),
-            seen: self.seen.clone(),
-        }
     }
 }
 

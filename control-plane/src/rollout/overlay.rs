@@ -66,6 +66,11 @@ impl Overlays {
             .eq(other.0.values().map(|overlay| overlay.rollout.id))
     }
 
+    /// Whether there is none.
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a tenant's rollout runs and fits.
     pub(crate) fn has(&self, tenant: &TenantName) -> bool {
         self.0.contains_key(tenant)

@@ -77,8 +77,6 @@ impl Reports {
                 CatalogReport { catalog: Some(catalog), failure: None } => {
                     let names = names(&catalog.tenant, &catalog.server);
                     match (Catalog::try_from(&catalog), names) {
-                        // Others would be told of it, who do not have that server yet.
-                        (Ok(catalog), _) if is_staged(plane, ticket, &catalog) => {}
                         (Ok(catalog), _) => record(plane, catalog).await,
                         (Err(error), Some((tenant, server))) => {
                             let message = format!("what the server offers cannot be recorded: {error}");
@@ -104,10 +102,15 @@ fn is_within(plane: &Plane, scope: &Scope, report: &CatalogReport) -> bool {
     tenant.parse().is_ok_and(|tenant| view.state.digests().has(scope, &tenant))
 }
 
-/// Whether the node asked a server that is another one to it than to others, since it is in a stage of a rollout.
-fn is_staged(plane: &Plane, ticket: &Ticket, catalog: &Catalog) -> bool {
-    let server = ResourceId::server(&catalog.tenant, &catalog.server);
-    plane.consensus.feed().latest().laid(ticket.node.as_str(), &ticket.scope).touches(&server)
+/// Whether the node may have asked a server that is another one to it than to others, since it is, or was at what it has
+/// acknowledged, in a stage of a rollout. Others would be told of a catalog that is not of the server that they have.
+pub(super) fn is_staged(plane: &Plane, ticket: &Ticket, report: &CatalogReport) -> bool {
+    let Some(catalog) = &report.catalog else { return false };
+    let Some((tenant, server)) = names(&catalog.tenant, &catalog.server) else { return false };
+    let server = ResourceId::server(&tenant, &server);
+    let acked = plane.fleet.nodes.acked_by(ticket);
+    let pasts = plane.consensus.feed().staged_since(acked);
+    pasts.iter().any(|past| past.laid(ticket.node.as_str(), &ticket.scope).touches(&server))
 }
 
 async fn record(plane: &Plane, catalog: Catalog) {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Code, Streaming};
 
-use super::catalogs::ReportSender;
+use super::catalogs::{self, ReportSender};
 use super::rejection::StreamEnd;
 use crate::fleet::{self, Ticket};
 use crate::plane::Plane;
@@ -67,7 +67,10 @@ impl Intake<'_> {
                 },
                 Some(Message::Nack(nack)) => self.take_refusal(nack),
                 Some(Message::Catalog(report)) => {
-                    self.reports.send(report).await;
+                    // Before it waits: what the node has by then may be another.
+                    if !catalogs::is_staged(self.plane, self.ticket, &report) {
+                        self.reports.send(report).await;
+                    }
                     continue;
                 }
                 Some(Message::Records(report)) => {

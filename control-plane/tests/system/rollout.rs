@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Harness, Result, acme, agent, eventually, policy, resources};
 use crate::node::{Connection, Process};
+use crate::policy::{catalog, report};
 
 const PERMIT: &str = "permit(principal, action, resource);";
 const FORBID: &str = "forbid(principal, action, resource);";
@@ -144,6 +145,43 @@ async fn a_node_that_takes_neither_delta_nor_snapshot_stops_the_rollout_and_what
     let reason =
         "node node takes no update, neither a delta nor a snapshot; `gantry node show` says why".to_owned();
     assert_eq!((end.outcome(), end.reason), (RolloutOutcome::Stopped, reason));
+    harness.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_offers_that_only_a_stage_had_is_not_recorded_after_it_was_taken_back() -> Result {
+    let mut harness = Harness::start().await?;
+    harness.apply(&acme()).await?;
+    let mut process = Process::new("node")?;
+    let (mut connection, _) = process.join(harness.address()).await?;
+    report(&connection, catalog(&["stored"])).await?;
+    let recorded = async |harness: &mut Harness, tools: u32| {
+        let count = async || {
+            let status = harness.admin.status(StatusRequest {}).await?.into_inner();
+            Ok(status.servers.iter().map(|server| server.tool_count).collect::<Vec<_>>())
+        };
+        eventually(count, |counts| counts.contains(&tools)).await
+    };
+    recorded(&mut harness, 1).await?;
+    let moved = json!({"kind": "Server", "tenant": "acme", "name": "files",
+        "spec": {"url": "http://127.0.0.1:9/other", "credential": "token"}});
+    let begun = harness.begin_on(&[moved], "node").await?;
+    process.follow_to(&mut connection, begun).await?;
+    // It is taken back, and the node does not know yet when it tells what it found.
+    let aborted = harness.abort().await?;
+    let update = connection.update().await?;
+    assert_eq!(update.revision, aborted);
+    report(&connection, catalog(&["other", "one"])).await?;
+    process.take(&update)?;
+    connection.ack(&update, process.digest()).await?;
+    // Reports are looked at one after the other; once this one counts, the one before did not.
+    let known = async || {
+        report(&connection, catalog(&["stored", "and", "more"])).await?;
+        let status = harness.admin.status(StatusRequest {}).await?.into_inner();
+        Ok(status.servers.iter().map(|server| server.tool_count).max().unwrap_or_default())
+    };
+    assert_eq!(eventually(known, |count| *count != 1).await?, 3);
     harness.stop().await?;
     Ok(())
 }

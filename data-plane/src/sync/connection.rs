@@ -155,7 +155,10 @@ async fn run(
                 }
             }
             Some(report) = follower.catalogs.recv() => {
-                send(&outbox, ToServer::Catalog(to_wire(report))).await?;
+                // What is served is what was acknowledged: one that waited meanwhile may be of a server that is another now.
+                if report.is_current(&follower.node.config()) {
+                    send(&outbox, ToServer::Catalog(to_wire(report))).await?;
+                }
             }
             Some(record) = follower.records.recv() => {
                 let records = batch(record, &mut follower.records);
@@ -206,13 +209,11 @@ async fn apply(follower: &mut Follower, update: wire::Update) -> ToServer {
 }
 
 fn to_wire(report: Report) -> wire::CatalogReport {
-    match report {
-        Report::Found(catalog) => {
-            wire::CatalogReport { catalog: Some(catalog.as_ref().into()), failure: None }
-        }
-        Report::Failed { tenant, server, message } => {
-            let failure =
-                wire::ServerFailure { tenant: tenant.to_string(), server: server.to_string(), message };
+    match report.found {
+        Ok(catalog) => wire::CatalogReport { catalog: Some(catalog.as_ref().into()), failure: None },
+        Err(message) => {
+            let (tenant, server) = (report.tenant.to_string(), report.server.to_string());
+            let failure = wire::ServerFailure { tenant, server, message };
             wire::CatalogReport { catalog: None, failure: Some(failure) }
         }
     }

@@ -45,12 +45,22 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a list waits for a change that its server announced, and how long a report may take to come back.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// What a server was found to offer, or why not.
-pub(crate) enum Report {
-    /// The catalog.
-    Found(Box<Catalog>),
-    /// The server could not be asked.
-    Failed { tenant: TenantName, server: ServerName, message: String },
+/// What a server was found to offer, or why it could not be asked.
+pub(crate) struct Report {
+    pub(crate) tenant: TenantName,
+    pub(crate) server: ServerName,
+    /// The server as it was asked.
+    spec_digest: [u8; 32],
+    pub(crate) found: Result<Box<Catalog>, String>,
+}
+
+impl Report {
+    /// Whether the server is still the one that was asked: what another offers is not told as its.
+    pub(crate) fn is_current(&self, config: &Config) -> bool {
+        let servers = config.tenants.get(&self.tenant).map(|tenant| &tenant.servers);
+        let server = servers.and_then(|servers| servers.get(&self.server));
+        server.is_some_and(|server| server.spec_digest == self.spec_digest)
+    }
 }
 
 /// Wakes the task of a server.
@@ -242,23 +252,23 @@ async fn keep_asking(link: &mut Link, reports: mpsc::Sender<Report>, bell: Arc<B
         let began = Instant::now();
         let asked = probe::ask_all(link).await;
         tell_health(&server, &asked);
-        let found = asked.as_ref().ok().cloned();
-        let (report, pause) = match asked {
+        let offered = asked.as_ref().ok().cloned();
+        let (found, pause) = match asked {
             Ok(catalog) => {
                 retry = RETRY_FIRST;
-                (Report::Found(Box::new(catalog)), INTERVAL)
+                (Ok(Box::new(catalog)), INTERVAL)
             }
             Err(error) => {
                 let pause = retry;
                 retry = (retry * 2).min(INTERVAL);
-                let (tenant, name) = (server.tenant.clone(), server.name.clone());
-                (Report::Failed { tenant, server: name, message: error.to_string() }, pause)
+                (Err(error.to_string()), pause)
             }
         };
-        if reports.send(report).await.is_err() {
+        let (tenant, name, spec_digest) = (server.tenant.clone(), server.name.clone(), server.spec_digest);
+        if reports.send(Report { tenant, server: name, spec_digest, found }).await.is_err() {
             return;
         }
-        if let Some(catalog) = found
+        if let Some(catalog) = offered
             && *bell.answered.borrow() < rung
         {
             // The report comes back as a change of configuration; one that is never recorded is not waited for.

@@ -188,9 +188,9 @@ impl Harness {
     /// The next report, which is recorded when it has a catalog.
     async fn report(&mut self) -> Said {
         let report = tokio::time::timeout(REPORT_TIMEOUT, self.reports.recv()).await;
-        match report.expect("in time").expect("discovery runs") {
-            Report::Failed { message, .. } => Said(Err(message)),
-            Report::Found(catalog) => {
+        match report.expect("in time").expect("discovery runs").found {
+            Err(message) => Said(Err(message)),
+            Ok(catalog) => {
                 self.configure(Some((*catalog).clone()));
                 let tools = catalog.tools.iter().map(|tool| tool.name.to_string()).collect();
                 Said(Ok((catalog.revisions, tools, catalog.carrier)))
@@ -216,6 +216,20 @@ impl Harness {
         let (tenant, server) = Harness::names();
         self.node.discovery.wake(&tenant, &server);
     }
+}
+
+#[tokio::test]
+async fn what_a_server_offered_before_it_became_another_one_is_not_told() {
+    let conduct = Conduct { modern: true, tools: vec!["a"], ..Conduct::default() };
+    let mut harness = Harness::start(conduct).await;
+    let report = tokio::time::timeout(REPORT_TIMEOUT, harness.reports.recv()).await;
+    let report = report.expect("in time").expect("discovery runs");
+    assert!(report.is_current(&harness.node.config()));
+    harness.url.push_str("/other");
+    harness.configure(None);
+    assert!(!report.is_current(&harness.node.config()));
+    harness.node.swap(Config::empty(Default::default()));
+    assert!(!report.is_current(&harness.node.config()));
 }
 
 const HTTP: SessionCarrier = SessionCarrier::StreamableHttp;
