@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 /// Takes the only tool that the tests call away from everybody.
 const DENIED: &str = "kind: Policy\ntenant: acme\nname: all\nspec:\n  cedar: |\n    permit(principal, action, resource);\n    \
                       forbid(principal, action, resource == Tool::\"files/add\");\n";
+/// Lets nobody in by a key, and by nothing else either.
+const KEYLESS: &str =
+    "kind: Endpoint\ntenant: acme\nname: main\nspec: {servers: [files], authentication: {keys: false}}\n";
 /// Says something else of the agent, which changes nothing of its calls.
 const HARMLESS: &str = "kind: Agent\ntenant: acme\nname: bot\nspec: {description: another}\n";
 /// Calls of an agent that a stage needs before it is judged, and twice as many by somebody unknown.
@@ -239,6 +242,27 @@ async fn a_change_is_on_canaries_first_and_outlives_its_leader_and_others_do_not
     Ok(())
 }
 
+/// A change by which everybody is nobody, where it is, comes back by itself.
+async fn locked_out(cluster: &Cluster<'_>, at: &Member) -> Result<(), Error> {
+    cluster.begin(at, KEYLESS, &["--pause", "1h", "--min-calls", "20"]).await?;
+    let stopped = async || {
+        for _ in 0..CALLS {
+            assert!(add(cluster.canary, "acme", &cluster.key).await.is_some());
+            assert_eq!(add(cluster.plain, "acme", &cluster.key).await, sum());
+        }
+        let ended = cluster.ended(at).await.ok()?;
+        (ended[0] != "running").then_some(ended)
+    };
+    let [state, by, reason] = eventually("callers to be missed", DEADLINE, stopped).await;
+    assert_eq!((state, by), (json!("stopped"), json!("")));
+    assert!(
+        reason.as_str().is_some_and(|reason| reason.contains(" were rejected on nodes with")),
+        "{reason}"
+    );
+    cluster.gets("after nobody was let in", sum(), sum()).await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_a_node_refuses_or_that_has_more_calls_rejected_comes_back_by_itself()
 -> Result<(), Error> {
@@ -267,6 +291,7 @@ async fn a_change_that_a_node_refuses_or_that_has_more_calls_rejected_comes_back
     cluster.gets("after it was refused", sum(), sum()).await;
 
     harmless(&cluster, &one).await?;
+    locked_out(&cluster, &one).await?;
 
     // Agents are refused where the change is, and not elsewhere. What was before is too little to compare with.
     cluster.begin(&one, DENIED, &["--pause", "1h", "--min-calls", "100"]).await?;

@@ -104,7 +104,8 @@ impl Seen {
         for told in calls.iter().take(ROLLOUTS_MAX) {
             let Ok(tenant) = told.tenant.parse::<TenantName>() else { continue };
             if self.calls.len() < ROLLOUTS_MAX || self.calls.contains_key(&tenant) {
-                self.calls.insert(tenant, Calls { calls: told.calls, rejected: told.rejected });
+                let TenantCalls { calls, rejected, refused, .. } = *told;
+                self.calls.insert(tenant, Calls { calls, rejected, refused });
             }
         }
     }
@@ -177,7 +178,8 @@ pub(crate) fn labels(scope: &Scope) -> Option<NodeLabels> {
 }
 
 fn told((tenant, calls): (&TenantName, &Calls)) -> TenantCalls {
-    TenantCalls { tenant: tenant.to_string(), calls: calls.calls, rejected: calls.rejected }
+    let Calls { calls, rejected, refused } = *calls;
+    TenantCalls { tenant: tenant.to_string(), calls, rejected, refused }
 }
 
 fn cut(text: &str) -> String {

@@ -13,11 +13,13 @@ use gantry_model::rollout::Thresholds;
 /// The quantile of the normal distribution that leaves half a hundredth above.
 const QUANTILE: f64 = 2.576;
 
-/// Calls, and how many of them were rejected.
+/// Calls, how many of them were rejected, and how many callers were turned away before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Calls {
     pub(crate) calls: u64,
     pub(crate) rejected: u64,
+    /// Callers of whom nobody knew who they are: they are not among the calls.
+    pub(crate) refused: u64,
 }
 
 impl Calls {
@@ -26,15 +28,28 @@ impl Calls {
         Calls {
             calls: self.calls.saturating_add(other.calls),
             rejected: self.rejected.saturating_add(other.rejected),
+            refused: self.refused.saturating_add(other.refused),
         }
+    }
+
+    /// With those who were turned away as calls that were rejected.
+    pub(crate) fn with_refused(self) -> Calls {
+        let Calls { calls, rejected, refused } = self;
+        let (calls, rejected) = (calls.saturating_add(refused), rejected.saturating_add(refused));
+        Calls { calls, rejected, refused: 0 }
     }
 
     /// Those since there were `before`. A process that has fewer than before was started anew.
     pub(crate) fn since(self, before: Calls) -> Calls {
-        if self.calls < before.calls || self.rejected < before.rejected {
+        let is_anew = self.calls < before.calls || self.rejected < before.rejected;
+        if is_anew || self.refused < before.refused {
             return self;
         }
-        Calls { calls: self.calls - before.calls, rejected: self.rejected - before.rejected }
+        Calls {
+            calls: self.calls - before.calls,
+            rejected: self.rejected - before.rejected,
+            refused: self.refused - before.refused,
+        }
     }
 
     /// Whether they are enough to compare with others.
@@ -78,7 +93,7 @@ mod tests {
     use super::*;
 
     fn of(rejected: u64, calls: u64) -> Calls {
-        Calls { calls, rejected }
+        Calls { calls, rejected, refused: 0 }
     }
 
     #[test]
@@ -111,5 +126,8 @@ mod tests {
         assert_eq!(of(3, 10).since(of(1, 4)), of(2, 6));
         assert_eq!(of(1, 3).since(of(1, 4)), of(1, 3));
         assert_eq!(of(0, 9).since(of(1, 4)), of(0, 9));
+        let refused = |refused| Calls { refused, ..of(1, 4) };
+        assert_eq!(refused(9).since(refused(2)), Calls { refused: 7, ..of(0, 0) });
+        assert_eq!(refused(1).since(refused(2)), refused(1));
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gantry_model::rollout::Thresholds;
 use gantry_model::{Revision, Rollout, RolloutId, TenantName};
 use tokio::time::Instant;
 
@@ -43,7 +44,8 @@ pub(crate) struct Watched {
     marks: HashMap<NodeId, Mark>,
     /// What the stage needs to go on; empty: time.
     pub(crate) waits_for: String,
-    /// Calls of the nodes in the stage, since they have the change or this stage began.
+    /// Calls of the nodes in the stage, since they have the change or this stage began; those who were turned away before
+    /// anybody knew them are among them.
     pub(crate) calls: Calls,
     pub(crate) compared: Calls,
     pub(crate) compared_with: Compared,
@@ -226,21 +228,31 @@ impl Watched {
             mark.first = Some(*counted);
             elsewhere = elsewhere.and(counted.since(*mark.stage.get_or_insert(*counted)));
         }
-        (self.compared_with, self.compared) = match () {
+        // Apart: whoever shows tokens that he made up is turned away everywhere, and shall hide no rise among those who are
+        // known.
+        let known = self.judge([calls, elsewhere, before], thresholds);
+        let [calls, elsewhere, before] = [calls, elsewhere, before].map(Calls::with_refused);
+        known.or_else(|| self.judge([calls, elsewhere, before], thresholds))
+    }
+
+    /// Whether more of the calls are rejected than elsewhere, or before, and that in words.
+    fn judge(&mut self, [calls, elsewhere, before]: [Calls; 3], thresholds: &Thresholds) -> Option<String> {
+        let compared = match () {
             () if elsewhere.are_enough(thresholds) => (Compared::Others, elsewhere),
             () if before.are_enough(thresholds) => (Compared::Before, before),
             () => (Compared::Nothing, Calls::default()),
         };
-        self.calls = calls;
-        let rose = self.compared_with != Compared::Nothing && calls.rose_above(self.compared, thresholds);
-        rose.then(|| {
-            let than = match self.compared_with {
-                Compared::Others | Compared::Nothing => "of nodes without the change",
-                Compared::Before => "of the same nodes before",
-            };
+        (self.calls, (self.compared_with, self.compared)) = (calls, compared);
+        let (of, compared) = compared;
+        let than = match of {
+            Compared::Nothing => return None,
+            Compared::Others => "of nodes without the change",
+            Compared::Before => "of the same nodes before",
+        };
+        calls.rose_above(compared, thresholds).then(|| {
             format!(
                 "{} of {} calls were rejected on nodes with the change, and {} of {} {than}",
-                calls.rejected, calls.calls, self.compared.rejected, self.compared.calls
+                calls.rejected, calls.calls, compared.rejected, compared.calls
             )
         })
     }

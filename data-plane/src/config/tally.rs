@@ -1,6 +1,7 @@
-//! How many calls agents of a tenant had on this node, and how many of them were rejected.
+//! How many calls agents of a tenant had on this node, how many of them were rejected, and how many callers were turned away
+//! before.
 //!
-//! Always holds: each call counts once, when it ends; it is the same for all forms of a tenant that follow each other.
+//! Always holds: each call counts once, when it ends, and is none of those that were turned away; it is the same for all forms of a tenant that follow each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Tally {
     calls: AtomicU64,
     rejected: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) calls: u64,
+    /// Of the calls.
+    pub(crate) rejected: u64,
+    /// Callers that were turned away before anybody knew who they are.
+    pub(crate) refused: u64,
 }
 
 impl Tally {
@@ -20,10 +32,16 @@ impl Tally {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Calls, and those of them that were rejected.
-    pub(crate) fn read(&self) -> (u64, u64) {
+    /// A caller was turned away.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    pub(crate) fn read(&self) -> Counts {
         // In this order more calls than rejections may be read, never fewer.
         let rejected = self.rejected.load(Ordering::Relaxed);
-        (self.calls.load(Ordering::Relaxed).max(rejected), rejected)
+        let calls = self.calls.load(Ordering::Relaxed).max(rejected);
+        Counts { calls, rejected, refused: self.refused.load(Ordering::Relaxed) }
     }
 }

@@ -86,7 +86,12 @@ pub(super) async fn authenticate(
         Presented::Key(text) => by_key(&config, tenant, text, endpoint.as_deref()),
         Presented::Token(text) => by_token(tenant, text, endpoint.as_deref()).await,
     };
-    let Found { agent, key, identity } = found.map_err(refused)?;
+    let Found { agent, key, identity } = found.map_err(|why| {
+        if why.may_follow_from_a_change() {
+            tenant.tally.refuse();
+        }
+        refused(why)
+    })?;
     facts.key_id = key.map(|key| key.to_string());
     facts.identity.clone_from(&identity);
     facts.tenant = Some(tenant.name.to_string());
@@ -95,7 +100,7 @@ pub(super) async fn authenticate(
     let user = identity.as_ref().and_then(|identity| identity.user.clone());
     let principal = Principal { agent: agent.name.clone(), user };
     refuse_banned(node, &Who::agent(&tenant.name, &principal, key))?;
-    // Not before: whoever is unknown or was stopped says nothing of how a change of the tenant does.
+    // Not before: whoever shows no good key or was stopped says nothing of how a change of the tenant does.
     facts.tally = Some(tenant.tally.clone());
     let endpoint = endpoint.ok_or(Rejection::NoEndpoint)?;
     facts.endpoint = Some(endpoint.name.to_string());

@@ -52,6 +52,22 @@ impl Unauthenticated {
         }
     }
 
+    /// Whether a change of the tenant may keep out whom it let in before. What a stranger can invent does not tell, but for
+    /// tokens: nobody knows whose they are before a provider that is there says so.
+    pub(crate) fn may_follow_from_a_change(&self) -> bool {
+        match self {
+            Unauthenticated::NoKeys
+            | Unauthenticated::Issuer
+            | Unauthenticated::Token(_)
+            | Unauthenticated::NoAgent
+            | Unauthenticated::Unverifiable => true,
+            Unauthenticated::Missing
+            | Unauthenticated::Invalid
+            | Unauthenticated::InQuery
+            | Unauthenticated::Twice => false,
+        }
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Unauthenticated::InQuery | Unauthenticated::Twice => StatusCode::BAD_REQUEST,

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use gantry_wire::sync_v1 as wire;
 
 use crate::config::Config;
+use crate::config::tally::Counts;
 
 /// Tenants that are counted at one time: as many as may have a rollout.
 const COUNTED_MAX: usize = 64;
@@ -19,7 +20,7 @@ pub(crate) struct Counting(Mutex<BTreeSet<String>>);
 
 /// What one stream told.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<String, (u64, u64)>);
+pub(super) struct Told(BTreeMap<String, Counts>);
 
 impl Counting {
     /// The control plane asks.
@@ -44,8 +45,8 @@ impl Told {
             if self.0.get(&name) == Some(&counts) {
                 continue;
             }
-            let (calls, rejected) = counts;
-            tenants.push(wire::TenantCalls { tenant: name.clone(), calls, rejected });
+            let Counts { calls, rejected, refused } = counts;
+            tenants.push(wire::TenantCalls { tenant: name.clone(), calls, rejected, refused });
             self.0.insert(name, counts);
         }
         (!tenants.is_empty()).then_some(wire::CallCounts { tenants })

@@ -48,7 +48,15 @@ fn node(name: &str, label: &str, acked: Revision) -> NodeView {
 }
 
 fn counted(mut node: NodeView, calls: u64, rejected: u64) -> NodeView {
-    Arc::make_mut(&mut node.seen).calls.insert("acme".parse().expect("a name"), Calls { calls, rejected });
+    let counts = Calls { calls, rejected, refused: 0 };
+    Arc::make_mut(&mut node.seen).calls.insert("acme".parse().expect("a name"), counts);
+    node
+}
+
+/// The same, where so many were turned away before anybody knew them.
+fn refusing(refused: u64, node: NodeView) -> NodeView {
+    let mut node = node;
+    Arc::make_mut(&mut node.seen).calls.values_mut().for_each(|calls| calls.refused = refused);
     node
 }
 
@@ -237,4 +245,24 @@ async fn a_member_that_came_later_does_not_take_what_it_sees_first_for_what_was_
         "60 of 60 calls were rejected on nodes with the change, and 0 of 1000 of the same nodes before";
     let nodes = [canary(Revision(15)), of_other(Revision(15), 1_060, 60)];
     assert_eq!(member.look(&nodes), Advice::Stop(reason.to_owned()));
+}
+
+#[tokio::test]
+async fn callers_whom_nobody_knows_any_more_stop_it_and_those_who_are_unknown_everywhere_hide_nothing() {
+    let member = Member::new();
+    let nothing = [refusing(900, counted(canary(AT), 100, 0)), refusing(900, counted(other(), 100, 0))];
+    let at_first = [refusing(500, counted(canary(AT), 100, 0)), counted(other(), 100, 0)];
+    assert_eq!(member.look(&at_first), Advice::Wait);
+    // As many everywhere.
+    assert_eq!(member.look(&nothing), Advice::Wait);
+    // All who called are turned away.
+    let reason =
+        "60 of 60 calls were rejected on nodes with the change, and 0 of 100 of nodes without the change";
+    let locked_out = [refusing(560, counted(canary(AT), 100, 0)), counted(other(), 200, 0)];
+    assert_eq!(member.look(&locked_out), Advice::Stop(reason.to_owned()));
+    // Strangers are turned away by the thousand on every node, and a few agents, on those with the change.
+    let reason =
+        "60 of 60 calls were rejected on nodes with the change, and 0 of 60 of nodes without the change";
+    let hidden = [refusing(50_500, counted(canary(AT), 160, 60)), refusing(50_000, counted(other(), 160, 0))];
+    assert_eq!(member.look(&hidden), Advice::Stop(reason.to_owned()));
 }
