@@ -270,7 +270,7 @@ impl<'o> Run<'o> {
     fn record(&mut self, slot: &Slot, name: Name, round: u32, outcome: &Outcome) {
         let prefix = format!("{}_{}", name.key(), slot.name);
         for (label, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
-            let latency = outcome.latencies.at(quantile).as_secs_f64() * 1e6;
+            let latency = outcome.latencies.us_at(quantile);
             self.figures.add(format!("{prefix}_{label}_us"), round, latency);
         }
         let rate = outcome.completed_count as f64 / outcome.measured.as_secs_f64();

@@ -345,7 +345,7 @@ fn record(figures: &mut Figures, turn: Turn, round: u32, outcomes: &[Outcome]) -
         Turn::SecondControl => "healthy_second_control",
     };
     for (label, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-        let latency = latencies.at(quantile).as_secs_f64() * 1e6;
+        let latency = latencies.us_at(quantile);
         figures.add(format!("{prefix}_{label}_us"), round, latency);
     }
     figures.add("healthy_completed_count", round, latencies.count() as f64);

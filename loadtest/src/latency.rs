@@ -54,6 +54,18 @@ impl Latencies {
     pub fn at(&self, quantile: f64) -> Duration {
         Duration::from_nanos(self.histogram.value_at_quantile(quantile))
     }
+
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn ms_at(&self, quantile: f64) -> f64 {
+        self.at(quantile).as_secs_f64() * 1e3
+    }
+
+    /// The same in microseconds.
+    #[must_use]
+    pub fn us_at(&self, quantile: f64) -> f64 {
+        self.at(quantile).as_secs_f64() * 1e6
+    }
 }
 
 impl Default for Latencies {

@@ -24,7 +24,7 @@ use gantry_wire::{
     },
     resource_v1::{NodeLabels, Resource},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonic::{
     Code,
     service::interceptor::InterceptedService,
@@ -41,6 +41,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it is waited for room for another join token, and between two tries.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 const TOKEN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a small organisation's tenant has.
+pub(super) const SERVER_COUNT: usize = 5;
+pub(super) const AGENT_COUNT: usize = 10;
 
 /// How an admin reaches a member: its token, and whom it believes.
 #[derive(Clone)]
@@ -172,4 +176,23 @@ impl Admin {
 pub(super) fn resource(document: Value) -> Result<Resource, ControlError> {
     let resource = document::parse(document).map_err(|error| ControlError::Refused(error.to_string()))?;
     Ok((&resource).into())
+}
+
+/// A resource that belongs to a tenant.
+pub(super) fn of_tenant(tenant: &str, kind: &str, name: &str, spec: Value) -> Result<Resource, ControlError> {
+    resource(json!({"kind": kind, "tenant": tenant, "name": name, "spec": spec}))
+}
+
+/// A tenant as a small organisation has it; `policy` is one of its own.
+pub(super) fn organisation(tenant: &str, policy: Resource) -> Result<Vec<Resource>, ControlError> {
+    let mut set = vec![resource(json!({"kind": "Tenant", "name": tenant}))?];
+    for number in 0..SERVER_COUNT {
+        let url = json!({"url": format!("http://127.0.0.1:9/{tenant}/{number}")});
+        set.push(of_tenant(tenant, "Server", &format!("server-{number}"), url)?);
+    }
+    for number in 0..AGENT_COUNT {
+        set.push(of_tenant(tenant, "Agent", &format!("agent-{number}"), json!({"groups": ["staff"]}))?);
+    }
+    set.push(policy);
+    Ok(set)
 }

@@ -109,8 +109,21 @@ impl Fleet {
         self.nodes.len()
     }
 
+    /// Waits until every node has a revision, which is `what` is waited for.
+    pub(super) async fn reach(
+        &mut self,
+        revision: u64,
+        wait: Duration,
+        what: &'static str,
+    ) -> Result<(), ControlError> {
+        match self.missing(revision, wait).await {
+            0 => Ok(()),
+            _ => Err(ControlError::Waited { what }),
+        }
+    }
+
     /// Waits until every node has a revision; says how many do not in time.
-    pub(super) async fn reach(&mut self, revision: u64, wait: Duration) -> usize {
+    pub(super) async fn missing(&mut self, revision: u64, wait: Duration) -> usize {
         self.until(wait, |node| node.revision >= revision).await
     }
 
@@ -227,14 +240,14 @@ mod tests {
         for event in [applied(0, at(1), 4), applied(0, at(2), 6), applied(1, at(9), 5)] {
             told.send(event).expect("it listens");
         }
-        assert_eq!(fleet.reach(6, Duration::from_millis(20)).await, 1, "the second has 5");
+        assert_eq!(fleet.missing(6, Duration::from_millis(20)).await, 1, "the second has 5");
         assert_eq!(fleet.moments(5).collect::<Vec<_>>(), [at(2), at(9)]);
         assert_eq!(fleet.moments(6).collect::<Vec<_>>(), [at(2)]);
         told.send(applied(1, at(11), 7)).expect("it listens");
-        assert_eq!(fleet.reach(6, Duration::from_secs(1)).await, 0);
+        assert_eq!(fleet.missing(6, Duration::from_secs(1)).await, 0);
         fleet.forget();
         assert_eq!(fleet.moments(1).count(), 0);
-        assert_eq!(fleet.reach(6, Duration::from_secs(1)).await, 0, "where they are is not forgotten");
+        assert_eq!(fleet.missing(6, Duration::from_secs(1)).await, 0, "where they are is not forgotten");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use super::{
     ControlError,
-    admin::{Admin, resource},
+    admin::{Admin, of_tenant, resource},
     cluster::{Cluster, write_secret},
 };
 use crate::{
@@ -173,14 +173,11 @@ pub(super) fn tenant(url: &str) -> Result<Vec<Resource>, ControlError> {
     let allow = format!(
         "permit(principal == Agent::\"{AGENT}\", action == Action::\"tools/call\", resource in Server::\"{SERVER}\");"
     );
-    let of_tenant = |kind: &str, name: &str, spec: serde_json::Value| {
-        resource(json!({"kind": kind, "tenant": TENANT, "name": name, "spec": spec}))
-    };
     Ok(vec![
         resource(json!({"kind": "Tenant", "name": TENANT}))?,
-        of_tenant("Agent", AGENT, json!({}))?,
-        of_tenant("Server", SERVER, json!({"url": url}))?,
-        of_tenant("Endpoint", ENDPOINT, json!({"servers": [SERVER]}))?,
-        of_tenant("Policy", "allow", json!({"cedar": allow}))?,
+        of_tenant(TENANT, "Agent", AGENT, json!({}))?,
+        of_tenant(TENANT, "Server", SERVER, json!({"url": url}))?,
+        of_tenant(TENANT, "Endpoint", ENDPOINT, json!({"servers": [SERVER]}))?,
+        of_tenant(TENANT, "Policy", "allow", json!({"cedar": allow}))?,
     ])
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use gantry_wire::resource_v1::Resource;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     ControlError, Options,
-    admin::{Access, Admin, resource},
+    admin::{Access, Admin, SERVER_COUNT, of_tenant, organisation},
     cluster::Cluster,
     fleet::Fleet,
 };
@@ -123,13 +123,10 @@ async fn measure(
     report.figures.add("push_join_s", 0, began.elapsed().as_secs_f64());
     let leader = cluster.accesses()[cluster.leader().await?].clone();
     let mut admin = Admin::connect(&leader).await?;
-    let revision = admin.apply(base()?).await?;
+    let revision = admin.apply(organisation(TENANT, change(0)?)?).await?;
     let began = Instant::now();
     let mut fleet = Fleet::start(joined, &cluster.addresses()).await?;
-    let missing = fleet.reach(revision, PATIENCE).await;
-    if missing > 0 {
-        return Err(ControlError::Waited { what: "all nodes to connect" });
-    }
+    fleet.reach(revision, PATIENCE, "all nodes to connect").await?;
     report.figures.add("push_start_s", 0, began.elapsed().as_secs_f64());
     // What nodes are told of each other is over by then.
     fleet.watch(Duration::from_secs(2)).await;
@@ -159,9 +156,7 @@ async fn single(
     for number in 0..count {
         let began = Instant::now();
         let revision = admin.apply(vec![change(u64::from(round) * count + number)?]).await?;
-        if fleet.reach(revision, PATIENCE).await > 0 {
-            return Err(ControlError::Waited { what: "a change on all nodes" });
-        }
+        fleet.reach(revision, PATIENCE, "a change on all nodes").await?;
         let moments: Vec<Instant> = fleet.moments(revision).collect();
         moments.iter().for_each(|at| each.record(at.saturating_duration_since(began)));
         if let Some(last) = moments.iter().max() {
@@ -169,9 +164,9 @@ async fn single(
         }
     }
     let figures = &mut report.figures;
-    figures.add("push_p50_ms", round, millis(&all, 0.5));
-    figures.add("push_p99_ms", round, millis(&all, 0.99));
-    figures.add("push_node_p50_ms", round, millis(&each, 0.5));
+    figures.add("push_p50_ms", round, all.ms_at(0.5));
+    figures.add("push_p99_ms", round, all.ms_at(0.99));
+    figures.add("push_node_p50_ms", round, each.ms_at(0.5));
     let (mut updates, mut answers, mut taken) = (0, 0, 0);
     for applied in fleet.applied().flatten() {
         (updates, answers, taken) =
@@ -200,7 +195,7 @@ async fn held(
     let changes = changes.await.map_err(|_| ControlError::Interrupted)??;
     report.figures.add("push_held_cores", 0, used.as_secs_f64() / began.elapsed().as_secs_f64());
     if let Some((_, newest)) = changes.last() {
-        fleet.reach(*newest, LATE).await;
+        fleet.missing(*newest, LATE).await;
     }
     let (mut all, mut late_count) = (Latencies::new(), 0);
     for (due, revision) in changes {
@@ -210,8 +205,8 @@ async fn held(
             _ => late_count += 1,
         }
     }
-    report.figures.add("push_held_p50_ms", 0, millis(&all, 0.5));
-    report.figures.add("push_held_p99_ms", 0, millis(&all, 0.99));
+    report.figures.add("push_held_p50_ms", 0, all.ms_at(0.5));
+    report.figures.add("push_held_p99_ms", 0, all.ms_at(0.99));
     report.figures.add("push_held_late_count", 0, f64::from(late_count));
     Ok(())
 }
@@ -299,33 +294,12 @@ async fn change_until_ended(
     Ok(())
 }
 
-/// What the nodes have: a tenant as a small organisation has it.
-fn base() -> Result<Vec<Resource>, ControlError> {
-    let of_tenant = |kind: &str, name: &str, spec: Value| {
-        resource(json!({"kind": kind, "tenant": TENANT, "name": name, "spec": spec}))
-    };
-    let mut set = vec![resource(json!({"kind": "Tenant", "name": TENANT}))?];
-    for number in 0..5 {
-        let url = json!({"url": format!("http://127.0.0.1:9/{number}")});
-        set.push(of_tenant("Server", &format!("server-{number}"), url)?);
-    }
-    for number in 0..10 {
-        set.push(of_tenant("Agent", &format!("agent-{number}"), json!({"groups": ["staff"]}))?);
-    }
-    set.push(change(0)?);
-    Ok(set)
-}
-
 /// A policy of some lines, another one with each number.
 fn change(number: u64) -> Result<Resource, ControlError> {
     let cedar = format!(
         "// Change {number}.\npermit(principal in Group::\"staff\", action == Action::\"tools/call\", resource) \
          when {{ resource in Server::\"server-{}\" }};\n",
-        number % 5
+        number % SERVER_COUNT as u64
     );
-    resource(json!({"kind": "Policy", "tenant": TENANT, "name": "changing", "spec": {"cedar": cedar}}))
-}
-
-fn millis(latencies: &Latencies, at: f64) -> f64 {
-    latencies.at(at).as_secs_f64() * 1e3
+    of_tenant(TENANT, "Policy", "changing", json!({"cedar": cedar}))
 }

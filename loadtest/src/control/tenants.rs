@@ -10,11 +10,11 @@ use std::{
 };
 
 use gantry_wire::resource_v1::{NodeLabels, Resource};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     ControlError, Options,
-    admin::{Admin, resource},
+    admin::{Admin, SERVER_COUNT, of_tenant, organisation},
     cluster::Cluster,
     fleet::Fleet,
     node::{Node, Site},
@@ -29,8 +29,6 @@ use crate::{
 /// Tenants.
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
 const SIZES_QUICK: [usize; 2] = [100, 1_000];
-const SERVER_COUNT: usize = 5;
-const AGENT_COUNT: usize = 10;
 /// Tenants in one request: some 8,500 documents.
 const TENANTS_PER_SET: usize = 500;
 /// Changes of one policy: enough for processor time, which is counted in hundredths of a second.
@@ -134,9 +132,7 @@ async fn measure(
     let status = admin.status().await?;
     let began = Instant::now();
     let mut fleet = Fleet::start(joined, &cluster.addresses()).await?;
-    if fleet.reach(status.revision, PATIENCE).await > 0 {
-        return Err(ControlError::Waited { what: "a snapshot of all tenants" });
-    }
+    fleet.reach(status.revision, PATIENCE, "a snapshot of all tenants").await?;
     add("snapshot_s", began.elapsed().as_secs_f64());
     let snapshot = fleet.applied().flatten().next().map_or(0, |applied| applied.update_bytes);
     add("snapshot_mib", snapshot as f64 / 1_048_576.0);
@@ -146,14 +142,12 @@ async fn measure(
     for number in 0..CHANGE_COUNT {
         let began = Instant::now();
         let revision = admin.apply(vec![policy(size / 2, number + 1)?]).await?;
-        if fleet.reach(revision, PATIENCE).await > 0 {
-            return Err(ControlError::Waited { what: "a changed policy" });
-        }
+        fleet.reach(revision, PATIENCE, "a changed policy").await?;
         fleet.moments(revision).for_each(|at| delta.record(at.saturating_duration_since(began)));
     }
     let used = cluster.usage(&meter)?.processor - before;
     add("change_us", used.as_secs_f64() * 1e6 / f64::from(CHANGE_COUNT));
-    add("delta_p50_ms", delta.at(0.5).as_secs_f64() * 1e3);
+    add("delta_p50_ms", delta.ms_at(0.5));
     let bytes: usize = fleet.applied().flatten().map(|applied| applied.update_bytes).sum();
     add("delta_bytes", bytes as f64 / f64::from(CHANGE_COUNT));
     drop(fleet);
@@ -191,7 +185,7 @@ async fn measure_node(
         add("node_apply_us", *median as f64);
     }
     node.kill().await?;
-    let labels = NodeLabels { tenants: vec![format!("tenant-{}", size / 2)], ..NodeLabels::default() };
+    let labels = NodeLabels { tenants: vec![name(size / 2)], ..NodeLabels::default() };
     let mut node = Node::start_for(&site, &mut admin, "one", Some(labels)).await?;
     tokio::time::sleep(REST).await;
     if let Some(id) = node.id() {
@@ -202,23 +196,12 @@ async fn measure_node(
 
 /// Tenants with all that belongs to them.
 fn set(numbers: std::ops::Range<usize>) -> Result<Vec<Resource>, ControlError> {
-    let mut set = Vec::new();
-    for number in numbers {
-        let tenant = format!("tenant-{number}");
-        let of_tenant = |kind: &str, name: String, spec: Value| {
-            resource(json!({"kind": kind, "tenant": tenant, "name": name, "spec": spec}))
-        };
-        set.push(resource(json!({"kind": "Tenant", "name": tenant}))?);
-        for server in 0..SERVER_COUNT {
-            let url = json!({"url": format!("http://127.0.0.1:9/{number}/{server}")});
-            set.push(of_tenant("Server", format!("server-{server}"), url)?);
-        }
-        for agent in 0..AGENT_COUNT {
-            set.push(of_tenant("Agent", format!("agent-{agent}"), json!({"groups": ["staff"]}))?);
-        }
-        set.push(policy(number, 0)?);
-    }
-    Ok(set)
+    let sets = numbers.map(|number| organisation(&name(number), policy(number, 0)?));
+    Ok(sets.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn name(number: usize) -> String {
+    format!("tenant-{number}")
 }
 
 /// The policy of a tenant, another one with each number.
@@ -228,6 +211,5 @@ fn policy(tenant: usize, number: u32) -> Result<Resource, ControlError> {
          Server::\"server-{}\");\n",
         number as usize % SERVER_COUNT
     );
-    let tenant = format!("tenant-{tenant}");
-    resource(json!({"kind": "Policy", "tenant": tenant, "name": "staff", "spec": {"cedar": cedar}}))
+    of_tenant(&name(tenant), "Policy", "staff", json!({"cedar": cedar}))
 }

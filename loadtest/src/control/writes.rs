@@ -108,24 +108,23 @@ async fn measure(
     let meter = Meter::of_this_machine();
     let mut batch_bytes = CHANGE_BYTES * CLIENT_COUNT / 2;
     for round in 0..options.round_count {
-        let one_floor = floor(folder, CHANGE_BYTES).await?.at(0.5).as_secs_f64() * 1e6;
-        let batch_floor = floor(folder, batch_bytes).await?.at(0.5).as_secs_f64() * 1e6;
+        let one_floor = floor(folder, CHANGE_BYTES).await?.us_at(0.5);
+        let batch_floor = floor(folder, batch_bytes).await?.us_at(0.5);
         let one = write(&members[..1], 1, options.measured / 2).await?;
         let elsewhere = write(&members[1..2], 1, options.measured / 2).await?;
         let before = (admin.status().await?.log_last, cluster.usage(&meter)?.processor);
         let all = write(&members, CLIENT_COUNT, options.measured).await?;
         let after = (admin.status().await?.log_last, cluster.usage(&meter)?.processor);
         let figures = &mut report.figures;
-        let micros = |latencies: &Latencies, at: f64| latencies.at(at).as_secs_f64() * 1e6;
         let count = all.latencies.count() as f64;
         figures.add("writes_floor_one_p50_us", round, one_floor);
         figures.add("writes_floor_batch_p50_us", round, batch_floor);
-        figures.add("writes_one_p50_us", round, micros(&one.latencies, 0.5));
-        figures.add("writes_one_elsewhere_p50_us", round, micros(&elsewhere.latencies, 0.5));
+        figures.add("writes_one_p50_us", round, one.latencies.us_at(0.5));
+        figures.add("writes_one_elsewhere_p50_us", round, elsewhere.latencies.us_at(0.5));
         figures.add("writes_per_s", round, count / options.measured.as_secs_f64());
-        figures.add("writes_p50_ms", round, micros(&all.latencies, 0.5) / 1e3);
-        figures.add("writes_p99_ms", round, micros(&all.latencies, 0.99) / 1e3);
-        figures.add("writes_p99_over_floor_ms", round, (micros(&all.latencies, 0.99) - batch_floor) / 1e3);
+        figures.add("writes_p50_ms", round, all.latencies.ms_at(0.5));
+        figures.add("writes_p99_ms", round, all.latencies.ms_at(0.99));
+        figures.add("writes_p99_over_floor_ms", round, (all.latencies.us_at(0.99) - batch_floor) / 1e3);
         // Those of the time before the measurement are in both.
         let whole = count * (WARM + options.measured).as_secs_f64() / options.measured.as_secs_f64();
         let per_entry = whole / (after.0 - before.0).max(1) as f64;
