@@ -9,6 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
+use crate::context::Access;
 use crate::failure::Failure;
 
 /// The form of what a command prints.
@@ -21,6 +22,16 @@ pub(crate) enum Format {
     Json,
     /// YAML; several documents where there are several things.
     Yaml,
+}
+
+/// The flags of whatever shows what the service knows.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ReadFlags {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) access: Access,
 }
 
 /// The form of what a command prints that has no documents.

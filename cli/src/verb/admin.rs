@@ -19,7 +19,7 @@ use crate::context::Access;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
-use crate::output::{self, Format};
+use crate::output::{self, ReadFlags};
 
 /// Create, list and end admins, and give them new tokens.
 #[derive(Debug, clap::Subcommand)]
@@ -65,11 +65,8 @@ pub(crate) struct Create {
 /// `gantry admin ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry admin show`.
@@ -77,11 +74,8 @@ pub(crate) struct List {
 pub(crate) struct Show {
     /// The name.
     name: String,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry admin rotate`.
@@ -118,11 +112,8 @@ pub(crate) struct Delete {
 /// `gantry admin whoami`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Whoami {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// An admin as it is shown.
@@ -153,15 +144,15 @@ impl Admin {
         match self {
             Admin::Create(create) => create.run().await,
             Admin::Ls(list) => {
-                let admins = listed(&list.access, String::new()).await?;
+                let admins = listed(&list.read.access, String::new()).await?;
                 let admins: Vec<Shown> = admins.iter().map(Shown::from).collect();
-                output::show(&admins, list.output, || table(&admins))?;
+                output::show(&admins, list.read.output, || table(&admins))?;
                 Ok(Exit::Done)
             }
             Admin::Show(one) => {
-                let admins = listed(&one.access, one.name).await?;
+                let admins = listed(&one.read.access, one.name).await?;
                 let admins: Vec<Shown> = admins.iter().map(Shown::from).collect();
-                output::show(&admins.first(), one.output, || admins.iter().map(Shown::text).collect())?;
+                output::show(&admins.first(), one.read.output, || admins.iter().map(Shown::text).collect())?;
                 Ok(Exit::Done)
             }
             Admin::Rotate(rotate) => rotate.run().await,
@@ -170,11 +161,11 @@ impl Admin {
             Admin::Certificate(certificate) => certificate.run().await,
             Admin::Issuer(issuer) => issuer.run().await,
             Admin::Whoami(whoami) => {
-                let client = Client::connect(&whoami.access.resolve()?).await?;
+                let client = Client::connect(&whoami.read.access.resolve()?).await?;
                 let answer =
                     client.ask(client.service().who_am_i(WhoAmIRequest {}), "`gantry status`").await?;
                 let own = Shown::from(&answer);
-                output::show(&own, whoami.output, || own.text())?;
+                output::show(&own, whoami.read.output, || own.text())?;
                 Ok(Exit::Done)
             }
         }

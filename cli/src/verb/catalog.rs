@@ -9,9 +9,8 @@ use gantry_wire::resource_v1::Approval;
 
 use crate::admin::Admin;
 use crate::change::{self, Changed, WriteFlags};
-use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format, Paint};
+use crate::output::{self, Paint, ReadFlags};
 use crate::waiting::{Waiting, WaitingView};
 
 /// Look at definitions that wait for approval, and approve them.
@@ -31,11 +30,8 @@ pub(crate) struct Diff {
     /// The tenant; the one of the context when absent.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry catalog approve`.
@@ -91,12 +87,12 @@ impl Catalog {
 
 impl Diff {
     async fn run(self) -> Result<Exit, Failure> {
-        let access = self.access.resolve()?;
+        let access = self.read.access.resolve()?;
         let tenant = access.tenant_or(self.tenant.as_deref())?;
         let admin = Admin::connect(&access).await?;
         let waiting = waiting(&admin, &tenant, self.server.clone().unwrap_or_default()).await?;
         let views: Vec<WaitingView> = waiting.iter().map(WaitingView::from).collect();
-        output::show(&views, self.output, || {
+        output::show(&views, self.read.output, || {
             waiting.iter().map(|waiting| waiting.text(Paint::stdout())).collect()
         })?;
         let Some(first) = waiting.first() else {

@@ -6,9 +6,8 @@ use gantry_model::resource::{Kind, LimitKeyPart, LimitSpec, Naming, Resource, Sp
 use gantry_wire::admin_v1::{GetRequest, StoredResource};
 
 use crate::admin::Admin;
-use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format};
+use crate::output::{self, Format, ReadFlags};
 
 /// Longest description in a table, in characters.
 const ABOUT_MAX: usize = 72;
@@ -24,11 +23,8 @@ pub(crate) struct Get {
     /// Only of this tenant; every tenant when absent.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// One kind, or every one.
@@ -58,7 +54,7 @@ pub(crate) fn parse_kind(text: &str) -> Result<KindOrAll, String> {
 impl Get {
     /// Runs the command.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
         let kind = match self.kind {
             KindOrAll::One(kind) => kind.as_str(),
             KindOrAll::All => "",
@@ -81,7 +77,7 @@ impl Get {
 
     fn render(&self, stored: &[(Resource, u64)]) -> String {
         let documents = || stored.iter().map(|(resource, _)| Document::from(resource));
-        match self.output {
+        match self.read.output {
             Format::Table if stored.is_empty() => String::new(),
             Format::Table => {
                 let rows = stored.iter().map(|(resource, revision)| row(resource, *revision)).collect();

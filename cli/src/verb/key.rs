@@ -8,7 +8,7 @@ use crate::context::Access;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
-use crate::output::{self, Format};
+use crate::output::{self, ReadFlags};
 use crate::verb::revoke::{Named, Sort};
 
 /// Create, list and revoke agent keys.
@@ -50,11 +50,8 @@ pub(crate) struct List {
     /// The tenant; the one of the context when absent.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// A key as it is listed.
@@ -105,13 +102,13 @@ impl Create {
 
 impl List {
     async fn run(self) -> Result<Exit, Failure> {
-        let access = self.access.resolve()?;
+        let access = self.read.access.resolve()?;
         let tenant = access.tenant_or(self.tenant.as_deref())?;
         let admin = Admin::connect(&access).await?;
         let request = ListKeysRequest { tenant, agent: self.agent.unwrap_or_default() };
         let answer = admin.ask(admin.service().list_keys(request), "`gantry get agents`").await?;
         let keys: Vec<Listed> = answer.keys.iter().map(Listed::from).collect();
-        output::show(&keys, self.output, || table(&keys))?;
+        output::show(&keys, self.read.output, || table(&keys))?;
         Ok(Exit::Done)
     }
 }

@@ -13,7 +13,7 @@ use crate::admin::Admin;
 use crate::context::Access;
 use crate::failure::{Exit, Failure};
 use crate::moment::{rfc3339, short};
-use crate::output::{self, Format, visible};
+use crate::output::{self, ReadFlags, visible};
 
 /// Longest failure text in a table, in characters.
 const FAILURE_MAX: usize = 80;
@@ -30,11 +30,8 @@ pub(crate) enum Node {
 /// `gantry node ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry node show`.
@@ -43,11 +40,8 @@ pub(crate) struct Show {
     /// The node's name.
     #[arg(value_name = "NAME")]
     name: String,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// A node, as it is shown.
@@ -113,20 +107,20 @@ async fn nodes(access: &Access) -> Result<Vec<NodeView>, Failure> {
 
 impl List {
     async fn run(self) -> Result<Exit, Failure> {
-        let nodes = nodes(&self.access).await?;
-        output::show(&nodes, self.output, || table(&nodes))?;
+        let nodes = nodes(&self.read.access).await?;
+        output::show(&nodes, self.read.output, || table(&nodes))?;
         Ok(Exit::Done)
     }
 }
 
 impl Show {
     async fn run(self) -> Result<Exit, Failure> {
-        let nodes = nodes(&self.access).await?;
+        let nodes = nodes(&self.read.access).await?;
         let Some(node) = nodes.into_iter().find(|node| node.name == self.name) else {
             let message = format!("no node {:?} was seen within the last hour", self.name);
             return Err(Failure::error(message, "`gantry node ls` lists the nodes"));
         };
-        output::show(&node, self.output, || node.text())?;
+        output::show(&node, self.read.output, || node.text())?;
         Ok(Exit::Done)
     }
 }

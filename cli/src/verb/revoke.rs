@@ -16,7 +16,7 @@ use crate::change::{self, Changed, ReportFlags, title};
 use crate::context::{Access, AdminAccess};
 use crate::failure::{Exit, Failure};
 use crate::moment::rfc3339;
-use crate::output::{self, Format, TextFormat, visible};
+use crate::output::{self, ReadFlags, TextFormat, visible};
 
 /// Stop an agent, a key, a session, a server or a tenant at once, on every node.
 #[derive(Debug, clap::Subcommand)]
@@ -96,11 +96,8 @@ pub(crate) struct List {
     /// Only of this tenant; all of them when absent.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// What sort of thing is revoked.
@@ -242,11 +239,11 @@ impl Lifted {
 
 impl List {
     async fn run(self) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
         let request = ListRevocationsRequest { tenant: self.tenant.unwrap_or_default() };
         let answer = admin.ask(admin.service().list_revocations(request), "`gantry get tenants`").await?;
         let listed: Vec<Listed> = answer.bans.iter().map(Listed::from).collect();
-        output::show(&listed, self.output, || table(&listed))?;
+        output::show(&listed, self.read.output, || table(&listed))?;
         Ok(Exit::Done)
     }
 }

@@ -21,7 +21,7 @@ use crate::change::{self, Changed, ReportFlags};
 use crate::context::Access;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format, TextFormat, visible};
+use crate::output::{self, ReadFlags, TextFormat, visible};
 use view::RolloutView;
 
 /// Between two looks of a wait; the service is asked of what it has in memory.
@@ -50,11 +50,8 @@ pub(crate) struct Status {
     /// How long to wait, such as 30m.
     #[arg(long, value_name = "SPAN", default_value = "1h", requires = "wait")]
     timeout: Span,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry rollout promote`.
@@ -184,7 +181,7 @@ impl Rollout {
 
 impl Status {
     async fn run(self) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
         let deadline = Instant::now() + Duration::from_secs(self.timeout.seconds);
         let mut rollouts = self.look(&admin).await?;
         // The tenant's is another one once somebody begins it.
@@ -194,7 +191,7 @@ impl Status {
             tokio::time::sleep(LOOK_INTERVAL).await;
             rollouts = self.look(&admin).await?;
         }
-        output::show(&rollouts, self.output, || view::text(&rollouts))?;
+        output::show(&rollouts, self.read.output, || view::text(&rollouts))?;
         if !self.wait {
             return Ok(Exit::Done);
         }

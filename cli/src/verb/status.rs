@@ -4,9 +4,8 @@ use gantry_wire::admin_v1::{ServerStatus, StatusRequest, StatusResponse};
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format};
+use crate::output::{self, ReadFlags};
 use crate::verb::node::NodeView;
 
 /// Longest failure text in a table, in characters.
@@ -15,11 +14,8 @@ const FAILURE_MAX: usize = 80;
 /// Show the cluster, its nodes and its servers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,10 +45,10 @@ struct ServerView {
 impl Status {
     /// Runs the command.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
         let answer = status(&admin).await?;
         let view = ClusterView::from(&answer);
-        output::show(&view, self.output, || view.text())?;
+        output::show(&view, self.read.output, || view.text())?;
         Ok(Exit::Done)
     }
 }

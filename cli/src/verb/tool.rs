@@ -5,9 +5,8 @@ use serde::Serialize;
 
 use super::call::Call;
 use crate::admin::Admin;
-use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format};
+use crate::output::{self, ReadFlags};
 
 /// Longest description in a table, in characters.
 const DESCRIPTION_MAX: usize = 60;
@@ -33,11 +32,8 @@ pub(crate) struct List {
     /// Also say what this agent may call, and by which policies.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// A tool as it is listed.
@@ -66,7 +62,7 @@ impl Tool {
 
 impl List {
     async fn run(self) -> Result<Exit, Failure> {
-        let access = self.access.resolve()?;
+        let access = self.read.access.resolve()?;
         let request = ListToolsRequest {
             tenant: access.tenant_or(self.tenant.as_deref())?,
             server: self.server.clone().unwrap_or_default(),
@@ -83,7 +79,7 @@ impl List {
             output::say("no tool is recorded; `gantry status` shows what each server said");
         }
         let table = || if tools.is_empty() { String::new() } else { self.table(&tools) };
-        output::show(&tools, self.output, table)?;
+        output::show(&tools, self.read.output, table)?;
         Ok(Exit::Done)
     }
 

@@ -13,7 +13,7 @@ use crate::admin::Admin as Client;
 use crate::change::{self, Changed, ReportFlags};
 use crate::context::Access;
 use crate::failure::{Exit, Failure, chain};
-use crate::output::{self, Format};
+use crate::output::{self, ReadFlags};
 
 /// Say whose tokens prove admins (OpenID Connect).
 #[derive(Debug, clap::Subcommand)]
@@ -59,11 +59,8 @@ pub(crate) struct Put {
 /// `gantry admin issuer ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry admin issuer delete`.
@@ -138,7 +135,7 @@ impl Put {
 
 impl List {
     async fn run(self) -> Result<Exit, Failure> {
-        let client = Client::connect(&self.access.resolve()?).await?;
+        let client = Client::connect(&self.read.access.resolve()?).await?;
         let next = "`gantry admin whoami` shows who calls";
         let answer =
             client.ask(client.service().list_admin_issuers(ListAdminIssuersRequest {}), next).await?;
@@ -153,7 +150,7 @@ impl List {
             algorithms: issuer.algorithms,
         });
         let issuers: Vec<Shown> = issuers.collect();
-        output::show(&issuers, self.output, || {
+        output::show(&issuers, self.read.output, || {
             let row = |issuer: &Shown| {
                 let (audiences, rules) = (issuer.audiences.join(", "), issuer.rules.join("\n"));
                 vec![issuer.name.clone(), issuer.issuer.clone(), audiences, rules]

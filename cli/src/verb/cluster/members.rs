@@ -10,18 +10,14 @@ use gantry_wire::admin_v1::{
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::context::Access;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format};
+use crate::output::{self, Format, ReadFlags};
 
 /// `gantry cluster status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// A change of one member.
@@ -33,11 +29,8 @@ pub(crate) struct Change {
     /// Make the change only on top of this membership, as `gantry cluster status` names it; the present one when absent.
     #[arg(long, value_name = "VERSION", value_parser = parse_version)]
     expect: Option<MembershipVersion>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 /// `gantry cluster replace`.
@@ -52,11 +45,8 @@ pub(crate) struct Replace {
     /// Begin only on top of this membership, as `gantry cluster status` names it; the present one when absent.
     #[arg(long, value_name = "VERSION", value_parser = parse_version)]
     expect: Option<MembershipVersion>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    access: Access,
+    read: ReadFlags,
 }
 
 pub(super) const fn promote(id: u64) -> Asked {
@@ -73,19 +63,19 @@ pub(super) const fn transfer(id: u64) -> Asked {
 
 impl Status {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
-        show(&members(&admin).await?, self.output)
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
+        show(&members(&admin).await?, self.read.output)
     }
 }
 
 impl Change {
     pub(super) async fn run(self, change: impl FnOnce(u64) -> Asked) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
         let expected = match self.expect {
             Some(version) => Some(version),
             None => members(&admin).await?.version,
         };
-        show(&self::change(&admin, expected, change(self.id)).await?, self.output)
+        show(&self::change(&admin, expected, change(self.id)).await?, self.read.output)
     }
 }
 
@@ -93,7 +83,7 @@ impl Replace {
     /// First the new one votes, once it has the log; then the old one goes, on top of that and of nothing else. When it
     /// is cut short between the two, the same command goes on.
     pub(super) async fn run(self) -> Result<Exit, Failure> {
-        let admin = Admin::connect(&self.access.resolve()?).await?;
+        let admin = Admin::connect(&self.read.access.resolve()?).await?;
         let now = members(&admin).await?;
         let find = |id: u64| now.members.iter().find(|member| member.id == id);
         if find(self.old).is_none() || self.old == self.with {
@@ -111,7 +101,7 @@ impl Replace {
             expected = change(&admin, expected, promote(self.with)).await?.version;
         }
         output::say(&format!("member {} is removed", self.old));
-        show(&change(&admin, expected, remove(self.old)).await?, self.output)
+        show(&change(&admin, expected, remove(self.old)).await?, self.read.output)
     }
 }
 
