@@ -14,6 +14,7 @@ pub mod document;
 pub mod enrolment;
 pub mod exposed;
 pub mod identity;
+pub mod inspection;
 pub mod key;
 pub mod name;
 pub mod nearest;
