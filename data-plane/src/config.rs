@@ -10,6 +10,7 @@ pub(crate) mod endpoint;
 pub(crate) mod greeting;
 pub(crate) mod holdings;
 pub(crate) mod image;
+pub(crate) mod inspection;
 pub(crate) mod live;
 pub(crate) mod server;
 pub(crate) mod shadow;

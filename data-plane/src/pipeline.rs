@@ -1,4 +1,5 @@
-//! The order of a request: authenticate, discover, guard, authorise, validate, limit, credential, forward, redact, audit.
+//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, limit, credential, forward,
+//! redact, audit.
 //!
 //! Always holds: the order stands here and nowhere else. Each stage returns a value that only it can build and that
 //! the next demands; skipping or reordering a stage does not compile. The audit wraps them all: the entry is open
@@ -10,6 +11,7 @@ mod credential;
 mod discover;
 mod forward;
 mod guard;
+mod inspect;
 mod limit;
 mod receive;
 mod redact;
@@ -281,7 +283,7 @@ async fn run(
         let guarded = guard::guard(discovered, &entry.facts)?;
         let authorised = authorise::authorise(guarded, &mut entry.facts)?;
         let validated = validate::validate(authorised)?;
-        let admitted = limit::limit(validated)?;
+        let admitted = limit::limit(inspect::inspect(validated, &mut entry.facts)?)?;
         let credentialed = credential::credential(admitted)?;
         let decision_id = &entry.facts.decision_id;
         let forwarded = forward::forward(node, credentialed, Place::Anywhere, decision_id).await?;
@@ -331,7 +333,8 @@ async fn run_handed(
     let leash = node.bans.leash(discovered.who());
     let served = async {
         let authorised = authorise::authorise(guard::guard(discovered, &facts)?, &mut facts)?;
-        let admitted = limit::counted(validate::validate(authorised)?);
+        let inspected = inspect::inspect(validate::validate(authorised)?, &mut facts)?;
+        let admitted = limit::counted(inspected);
         let credentialed = credential::credential(admitted)?;
         let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;
         Ok(redact::redact(forwarded))

@@ -111,6 +111,13 @@ pub(crate) enum Rejection {
         /// Each with the failing path.
         problems: Vec<String>,
     },
+    /// There is something in the arguments that does not pass.
+    Inspected {
+        /// The tool or prompt.
+        what: String,
+        /// Each with its place.
+        findings: Vec<String>,
+    },
     /// The tool's own schema cannot be used.
     Schema {
         /// The tool.
@@ -167,7 +174,7 @@ impl Rejection {
             | Rejection::NothingWaits
             | Rejection::Arguments { .. }
             | Rejection::Schema { .. } => "invalid",
-            Rejection::Denied { .. } => "denied",
+            Rejection::Denied { .. } | Rejection::Inspected { .. } => "denied",
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => "limited",
             Rejection::Unserved(unserved) => unserved.outcome(),
             Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
@@ -229,6 +236,7 @@ impl Rejection {
             | Rejection::NothingWaits
             | Rejection::Denied { .. }
             | Rejection::Arguments { .. }
+            | Rejection::Inspected { .. }
             | Rejection::Schema { .. }
             | Rejection::NoCredential(_)
             | Rejection::Upstream(_) => StatusCode::OK,
@@ -254,6 +262,7 @@ impl Rejection {
             Rejection::Method(_) => code::METHOD_NOT_FOUND,
             Rejection::SessionGone => code::SESSION,
             Rejection::Denied { .. } => code::DENIED,
+            Rejection::Inspected { .. } => code::INSPECTED,
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => code::LIMITED,
             Rejection::NotReady => code::NOT_READY,
             Rejection::Unserved(unserved) => unserved.code(),

@@ -4,6 +4,7 @@
 //! [`INSPECTED_BYTES_MAX`] bytes of it. The entry of a request is closed when its body ends, breaks, or is dropped.
 
 mod cut;
+mod redacted;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -44,6 +45,7 @@ enum Source {
     Reframed(Box<Reframed>),
     Events(Events),
     Parts(mpsc::Receiver<Result<Bytes, BodyError>>),
+    Redacted(Box<redacted::Redacted>),
 }
 
 /// A server's events, each looked at before it is passed on.
@@ -182,8 +184,9 @@ impl Watch {
         Watch { on_event: Some(on_event), ..self }
     }
 
-    fn see(&mut self, bytes: &[u8]) {
+    fn see(&mut self, bytes: &[u8], taken: u64) {
         if let Some(entry) = &mut self.entry {
+            entry.facts.redacted = taken;
             entry.facts.response_bytes += bytes.len() as u64;
         }
         match &mut self.form {
@@ -253,24 +256,12 @@ impl HttpBody for Body {
             this.watch.iter_mut().for_each(|watch| watch.cut(&by));
             return Poll::Ready(Some(Err(BodyError::Cut(by))));
         }
-        let polled = match &mut this.source {
-            Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(context) {
-                // What follows the body belongs to the server's hop.
-                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
-                polled => polled.map_err(BodyError::Upstream),
-            },
-            Source::Reframed(reframed) => reframed.poll(context),
-            Source::Parts(parts) => parts.poll_recv(context).map_ok(Frame::data),
-            Source::Events(events) => {
-                events.poll(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-            }
-        };
+        let polled = this.source.poll(context);
         let Some(watch) = &mut this.watch else { return polled };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(bytes) = frame.data_ref() {
-                    watch.see(bytes);
+                    watch.see(bytes, this.source.taken());
                 }
                 // hyper does not ask again once it knows that nothing follows.
                 if this.source.is_end_stream() {
@@ -306,18 +297,46 @@ impl HttpBody for Body {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
             Source::Upstream(incoming) => incoming.size_hint(),
-            Source::Reframed(_) | Source::Events(_) | Source::Parts(_) => SizeHint::default(),
+            Source::Reframed(_) | Source::Events(_) | Source::Parts(_) | Source::Redacted(_) => {
+                SizeHint::default()
+            }
         }
     }
 }
 
 impl Source {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Source::Pieces(pieces) => Poll::Ready(pieces.pop().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(context) {
+                // What follows the body belongs to the server's hop.
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+                polled => polled.map_err(BodyError::Upstream),
+            },
+            Source::Reframed(reframed) => reframed.poll(context),
+            Source::Parts(parts) => parts.poll_recv(context).map_ok(Frame::data),
+            Source::Events(events) => {
+                events.poll(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Source::Redacted(redacted) => redacted.poll(context),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Source::Pieces(pieces) => pieces.is_empty(),
             Source::Upstream(incoming) => incoming.is_end_stream(),
             Source::Reframed(reframed) => reframed.ended && reframed.ready.is_empty(),
+            Source::Redacted(redacted) => redacted.is_end_stream(),
             Source::Events(_) | Source::Parts(_) => false,
+        }
+    }
+
+    /// How much was taken out of it so far.
+    fn taken(&self) -> u64 {
+        match self {
+            Source::Redacted(redacted) => redacted.taken(),
+            _ => 0,
         }
     }
 }

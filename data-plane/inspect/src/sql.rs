@@ -187,6 +187,7 @@ mod tests {
             "SELECT '\\'; DROP TABLE t; --'",
             "SELECT 'a\\'; DROP TABLE t; --'",
             "SELECT 1 /* /* */ */; DROP TABLE t",
+            "SELECT 1 /* /* */ ' */; DROP TABLE t -- '",
             "SELECT 1; /*! DROP TABLE t */",
             "SELECT 1; /*!50000 DROP TABLE t */",
             "SELECT $a$ x $a$; DELETE FROM t",

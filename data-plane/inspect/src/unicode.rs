@@ -252,6 +252,7 @@ mod tests {
             ("if a \u{2066}// admin\u{2069} {", DIRECTION),
             ("שלום \u{2067}עולם\nnext line", DIRECTION),
             ("שלום \u{2069}", DIRECTION),
+            ("שלום \u{202e}abc\u{202c} עולם", DIRECTION),
             ("pay\u{200b}pal", INVISIBLE),
             ("pay\u{200d}pal", INVISIBLE),
             ("a\u{200e}b", INVISIBLE),

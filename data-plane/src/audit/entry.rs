@@ -60,6 +60,10 @@ pub(crate) struct Facts {
     pub(crate) status: Option<u16>,
     pub(crate) upstream_us: Option<u64>,
     pub(crate) response_bytes: u64,
+    /// What was found in the arguments.
+    pub(crate) findings: Vec<String>,
+    /// How much was taken out of the answer.
+    pub(crate) redacted: u64,
     /// Of the tenant that let the caller in.
     pub(crate) tally: Option<Arc<Tally>>,
     /// The caller as its tenant's breaker knows it.
@@ -117,6 +121,14 @@ struct Line<'a> {
     duration_us: u64,
     upstream_us: Option<u64>,
     response_bytes: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    findings: &'a [String],
+    #[serde(skip_serializing_if = "is_none")]
+    redacted: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -273,6 +285,8 @@ impl Facts {
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             upstream_us: self.upstream_us,
             response_bytes: self.response_bytes,
+            findings: &self.findings,
+            redacted: self.redacted,
         };
         // Every field has a JSON form; were one to lose it, an empty line would tell that a record was here.
         let mut bytes = serde_json::to_vec(&line).unwrap_or_default();

@@ -9,6 +9,7 @@ use gantry_model::resource::ServerSpec;
 use gantry_model::{Catalog, CredentialName, Secret, ServerName, TenantName};
 use http::{HeaderName, Uri};
 
+use crate::config::inspection::Inspections;
 use crate::config::tool::Tool;
 use crate::mcp::Era;
 use crate::upstream::health::Health;
@@ -28,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) credential: Option<Credential>,
     /// The same as long as the server is where it was, and has as many places.
     pub(crate) health: Arc<Health>,
+    /// What is looked for in its calls, and taken out of its answers.
+    pub(crate) inspections: Inspections,
 }
 
 /// A credential towards a server.

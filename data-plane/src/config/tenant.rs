@@ -10,7 +10,8 @@ use std::time::Duration;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
 use gantry_model::resource::{
-    self as model, AgentSpec, CredentialSpec, EndpointSpec, PolicySpec, ProviderSpec, ServerSpec, Transport,
+    self as model, AgentSpec, CredentialSpec, EndpointSpec, Inspection, PolicySpec, ProviderSpec, ServerSpec,
+    Transport,
 };
 use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, ProviderName, Secret, ServerName,
@@ -23,6 +24,7 @@ use crate::breaker::Breaker;
 use crate::config::access::Access;
 use crate::config::caller::{Agent, Callers, believed};
 use crate::config::endpoint::Endpoint;
+use crate::config::inspection::Inspections;
 use crate::config::live::Live;
 use crate::config::server::{Credential, Offer, Server, digest_of};
 use crate::config::shadow::Shadow;
@@ -100,6 +102,7 @@ struct Parts {
     fail_closed_after: Option<Duration>,
     breaker: Option<model::Breaker>,
     public_url: Option<String>,
+    inspection: Inspection,
     limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
 }
 
@@ -283,6 +286,7 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                         let seconds = spec.staleness.fail_closed_after_seconds;
                         parts.public_url = spec.public_url.clone();
                         parts.breaker.clone_from(&spec.breaker);
+                        parts.inspection = spec.inspection.clone();
                         parts.fail_closed_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
                     }
                     Spec::Agent(spec) => {
@@ -347,6 +351,7 @@ fn build_servers(
             offer,
             credential,
             health,
+            inspections: Inspections::compile(&parts.inspection, &spec.inspection),
         };
         servers.insert(name.clone(), Arc::new(server));
     }

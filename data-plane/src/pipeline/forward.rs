@@ -16,6 +16,7 @@ use super::credential::Credentialed;
 use super::discover::{Made, Subject};
 use super::{Caller, Front, Received};
 use crate::bridge;
+use crate::config::inspection::Rules;
 use crate::config::server::Server;
 use crate::gzip;
 use crate::mcp::Era;
@@ -33,6 +34,8 @@ pub(super) struct Forwarded {
     pub(super) deadline: Option<Instant>,
     /// Who answers: a server whose bytes pass, others, or nobody but the node.
     pub(super) source: Source,
+    /// By which rules the answer is redacted.
+    pub(super) rules: Option<Arc<Rules>>,
     _private: (),
 }
 
@@ -83,16 +86,19 @@ pub(super) async fn forward(
     let Credentialed { caller, received, subject, header: credential, .. } = credentialed;
     if let Subject::Here(made) = subject {
         let response = answer_here(&received, made);
-        return Ok(Forwarded { response, sent, deadline: None, source: Source::Here, _private: () });
+        let source = Source::Here;
+        return Ok(Forwarded { response, sent, deadline: None, source, rules: None, _private: () });
     }
     let decision_id = decision_id.to_owned();
     let outgoing = Outgoing { caller, received, subject, credential, decision_id };
+    let rules = outgoing.rules();
     let Some(Relayed { server, session }) = relayed(&outgoing)? else {
         let response = match place {
             Place::Anywhere => Box::pin(bridge::serve(node, outgoing)).await?,
             Place::Here => Box::pin(bridge::serve_here(node, outgoing)).await?,
         };
-        return Ok(Forwarded { response, sent, deadline: None, source: Source::Bridged, _private: () });
+        let source = Source::Bridged;
+        return Ok(Forwarded { response, sent, deadline: None, source, rules, _private: () });
     };
     let timeout = Duration::from_millis(u64::from(server.spec.timeout_ms));
     let deadline = (!is_stream(&outgoing.received)).then(|| sent + timeout);
@@ -100,7 +106,20 @@ pub(super) async fn forward(
     let (response, permit) = pass.judge(relay::relay(node, &server, session, &outgoing).await)?;
     // A stream that lives as long as its client listens keeps no call from the server.
     let response = if deadline.is_some() { response.map(|body| body.holding(permit)) } else { response };
-    Ok(Forwarded { response, sent, deadline, source: Source::Relayed(server), _private: () })
+    Ok(Forwarded { response, sent, deadline, source: Source::Relayed(server), rules, _private: () })
+}
+
+impl Outgoing {
+    /// The rules of the tool that is called, or of the server that is asked.
+    fn rules(&self) -> Option<Arc<Rules>> {
+        let (server, tool) = match &self.subject {
+            Subject::Tool(access) => (Some(&access.server), Some(&*access.tool.name)),
+            // A stream of an endpoint's one server may repeat the answers of its tools.
+            Subject::Protocol => (self.caller.endpoint.only(), None),
+            subject => (subject.server(), None),
+        };
+        server.map(|server| server.inspections.of(tool).clone())
+    }
 }
 
 /// The server to which the message passes as it is, with that server's own session; `None` when it is bridged.

@@ -4,7 +4,7 @@
 //! earlier one took is not given back in this release.
 
 use super::discover::Subject;
-use super::validate::Validated;
+use super::inspect::Inspected;
 use super::{Caller, Received};
 use crate::limiter::Usage;
 use crate::rejection::Rejection;
@@ -18,13 +18,13 @@ pub(super) struct Admitted {
 }
 
 /// A call that another node counted when it received it.
-pub(super) fn counted(validated: Validated) -> Admitted {
-    let Validated { caller, received, subject, .. } = validated;
+pub(super) fn counted(inspected: Inspected) -> Admitted {
+    let Inspected { caller, received, subject, .. } = inspected;
     Admitted { caller, received, subject, _private: () }
 }
 
-pub(super) fn limit(validated: Validated) -> Result<Admitted, Rejection> {
-    let Validated { caller, received, subject, .. } = validated;
+pub(super) fn limit(inspected: Inspected) -> Result<Admitted, Rejection> {
+    let Inspected { caller, received, subject, .. } = inspected;
     if let Subject::Tool(access) = &subject {
         let user = caller.user().map(ToString::to_string).unwrap_or_default();
         let usage = Usage {

@@ -1,5 +1,6 @@
 //! Redact: the last stage before the answer leaves. What the record keeps of the arguments is redacted as it is
-//! written ([`crate::audit::redaction`]); answers pass unchanged in this release.
+//! written ([`crate::audit::redaction`]); what a tenant, a server or a tool has taken out of answers is taken out as they
+//! pass, on the node that received the request.
 //!
 //! Always holds: the entry of a forwarded request is closed by the answer's body, at its end.
 
@@ -31,7 +32,7 @@ impl Redacted {
 
     /// The answer, which closes the entry when it ends.
     pub(super) fn respond(self, node: &Arc<Node>, mut entry: Entry) -> Response<Body> {
-        let Forwarded { response, sent, deadline, source, .. } = self.forwarded;
+        let Forwarded { response, sent, deadline, source, rules, .. } = self.forwarded;
         if matches!(source, Source::Here) {
             super::close(entry, &response, Outcome::Ok);
             return response;
@@ -42,6 +43,10 @@ impl Redacted {
             super::close(entry, &response, outcome);
             return response;
         }
+        let response = match rules.and_then(|rules| rules.answers.redactor()) {
+            Some(redactor) => response.map(|body| body.redacted(redactor)),
+            None => response,
+        };
         entry.facts.status = Some(response.status().as_u16());
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default();

@@ -17,6 +17,8 @@ pub(super) const DENIED: i32 = -31403;
 pub(super) const LIMITED: i32 = -31429;
 pub(super) const UPSTREAM: i32 = -31502;
 pub(super) const NOT_READY: i32 = -31503;
+/// As the status that says that the request is understood, and not fit to be served.
+pub(super) const INSPECTED: i32 = -31422;
 /// Not after a status: what the node knows of the tenant is too old.
 pub(super) const STALE: i32 = -31504;
 /// Not after a status either: an admin stopped the caller, or the server.

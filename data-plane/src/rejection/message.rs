@@ -68,6 +68,9 @@ impl Rejection {
             Rejection::Arguments { tool, problems } => {
                 format!("invalid arguments for tool {tool:?}: {}", problems.join("; "))
             }
+            Rejection::Inspected { what, findings } => {
+                format!("the arguments of {what:?} do not pass: {}", findings.join("; "))
+            }
             Rejection::Schema { tool } => {
                 format!("the input schema of tool {tool:?} cannot be used to check a call")
             }

@@ -20,6 +20,7 @@ mod authentication;
 mod breaker;
 mod check;
 mod endpoint;
+mod inspection;
 mod provider;
 mod server;
 
@@ -28,6 +29,7 @@ pub use breaker::{Breaker, Failures, Repeats};
 pub use endpoint::{
     ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
 };
+pub use inspection::{ARGUMENT_PLACES_MAX, Inspection, PLACE_STEPS_MAX};
 pub use provider::{
     AgentIdentity, CLAIM_PATHS_MAX, CLAIM_TAGS_MAX, CLOCK_SKEW_SECONDS_DEFAULT, CLOCK_SKEW_SECONDS_MAX,
     PROVIDER_TEXT_BYTES_MAX, PROVIDERS_MAX, ProviderClaims, ProviderSpec, SIGNATURE_ALGORITHMS,
@@ -221,6 +223,9 @@ pub struct TenantSpec {
     /// What stops an agent for a while; `None`: nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
+    /// What is looked for in all its calls, and taken out of all its answers.
+    #[serde(skip_serializing_if = "Inspection::is_default")]
+    pub inspection: Inspection,
 }
 
 /// What becomes of a tenant on a node that hears from no control plane, and so neither of revocations.

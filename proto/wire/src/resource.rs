@@ -6,6 +6,7 @@ use gantry_model::resource::{
 };
 
 mod endpoint;
+mod inspection;
 mod provider;
 mod server;
 mod tenant;

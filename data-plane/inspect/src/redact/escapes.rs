@@ -34,7 +34,8 @@ impl<'r> Unescaped<'r> {
         raw + (place - text)
     }
 
-    /// The last place at or before `wanted`, as it is written, that is between two letters.
+    /// The place between two letters that is nearest to `wanted`, as it is written: before it, or behind the escape that
+    /// it is within.
     pub(super) fn cut(&self, wanted: usize) -> usize {
         if wanted >= self.raw.len() {
             return self.raw.len();
@@ -43,10 +44,6 @@ impl<'r> Unescaped<'r> {
         let run = index.checked_sub(1).and_then(|index| self.runs.get(index)).copied().unwrap_or_default();
         let next = self.runs.get(index).map_or(self.text.len(), |(text, _)| *text);
         let mut place = (run.0 + (wanted - run.1)).min(next);
-        // An escape is one step: within it, it is cut before.
-        if place == next && self.raw(next) > wanted {
-            place = run.0;
-        }
         while !self.text.is_char_boundary(place) {
             place -= 1;
         }

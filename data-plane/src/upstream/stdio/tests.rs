@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_model::resource::{ServerSpec, Transport};
+use gantry_model::resource::{Inspection, ServerSpec, Transport};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::inspection::Inspections;
 use crate::mcp::message::Method;
 use crate::upstream::exchange::{Ask, Exchange};
 use crate::upstream::health::Health;
@@ -71,6 +72,7 @@ fn server(script: &str) -> Server {
         name,
         spec,
         spec_digest: [0; 32],
+        inspections: Inspections::compile(&Inspection::default(), &Inspection::default()),
         uri: None,
         offer: None,
         credential: None,

@@ -50,7 +50,8 @@ impl TenantSpec {
             }
             _ => {
                 self.public_url.as_deref().map_or(Ok(()), check_public_url)?;
-                self.breaker.as_ref().map_or(Ok(()), Breaker::check)
+                self.breaker.as_ref().map_or(Ok(()), Breaker::check)?;
+                self.inspection.check_without_tools()
             }
         }
     }

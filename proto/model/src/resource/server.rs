@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::SpecError;
 use super::check::error;
+use super::{Inspection, SpecError};
 use crate::name::CredentialName;
 
 /// How long a call may take when the server's specification is silent, in milliseconds.
@@ -47,6 +47,8 @@ pub struct ServerSpec {
     pub processes: u32,
     /// Address space of each process in MiB, where it is limited. Of a `command`; `None` for a `url`.
     pub memory_mb: Option<u32>,
+    /// What is looked for in its calls, and taken out of its answers.
+    pub inspection: Inspection,
 }
 
 /// How a server is reached.
@@ -88,6 +90,7 @@ impl ServerSpec {
             concurrency: CONCURRENCY_DEFAULT,
             processes: PROCESSES_DEFAULT,
             memory_mb: None,
+            inspection: Inspection::default(),
         }
     }
 
@@ -98,6 +101,7 @@ impl ServerSpec {
         if let Some(memory_mb) = self.memory_mb {
             in_range("memory_mb", memory_mb, MEMORY_MB_MIN, MEMORY_MB_MAX)?;
         }
+        self.inspection.check_of_server()?;
         match &self.transport {
             Transport::Http { url } => self.check_http(url),
             Transport::Stdio { command, environment } => self.check_stdio(command, environment),
@@ -172,6 +176,8 @@ pub(crate) struct ServerDocument {
     processes: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     memory_mb: Option<u32>,
+    #[serde(default, skip_serializing_if = "Inspection::is_default")]
+    inspection: Inspection,
 }
 
 fn default_timeout() -> u32 {
@@ -212,6 +218,7 @@ impl TryFrom<ServerDocument> for ServerSpec {
             concurrency: document.concurrency,
             processes: document.processes.unwrap_or(PROCESSES_DEFAULT),
             memory_mb: document.memory_mb,
+            inspection: document.inspection,
         })
     }
 }
@@ -232,6 +239,7 @@ impl From<&ServerSpec> for ServerDocument {
             concurrency: spec.concurrency,
             processes: (spec.processes != PROCESSES_DEFAULT).then_some(spec.processes),
             memory_mb: spec.memory_mb,
+            inspection: spec.inspection.clone(),
         }
     }
 }

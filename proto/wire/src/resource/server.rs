@@ -33,6 +33,7 @@ impl From<&ServerSpec> for wire::ServerSpec {
             concurrency: spec.concurrency,
             processes: spec.processes,
             memory_mb: spec.memory_mb.unwrap_or(0),
+            inspection: super::inspection::to_wire(&spec.inspection),
         }
     }
 }
@@ -69,6 +70,7 @@ impl TryFrom<&wire::ServerSpec> for ServerSpec {
             concurrency: or_default(spec.concurrency, CONCURRENCY_DEFAULT),
             processes: or_default(spec.processes, PROCESSES_DEFAULT),
             memory_mb: (spec.memory_mb != 0).then_some(spec.memory_mb),
+            inspection: super::inspection::from_wire(spec.inspection.as_ref())?,
         })
     }
 }

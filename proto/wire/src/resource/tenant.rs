@@ -13,6 +13,7 @@ impl From<&TenantSpec> for wire::TenantSpec {
             regions: spec.regions.iter().map(ToString::to_string).collect(),
             public_url: text_or_empty(spec.public_url.as_ref()),
             breaker: spec.breaker.as_ref().map(Into::into),
+            inspection: super::inspection::to_wire(&spec.inspection),
         }
     }
 }
@@ -28,6 +29,7 @@ impl TryFrom<&wire::TenantSpec> for TenantSpec {
             regions: spec.regions.iter().map(|text| name("regions", text)).collect::<Result<_, _>>()?,
             public_url: (!spec.public_url.is_empty()).then(|| spec.public_url.clone()),
             breaker: spec.breaker.as_ref().map(Into::into),
+            inspection: super::inspection::from_wire(spec.inspection.as_ref())?,
         })
     }
 }
