@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use gantry_model::resource as model;
 use serde_json::Value;
 
-/// Principals that are remembered: 10 MB at most. Beyond, those who did nothing for a window are forgotten, or else all.
+/// Principals of one tenant that are remembered: 10 MB at most. Beyond, those who did nothing for a window are forgotten, or else all.
 const PRINCIPALS_MAX: usize = 10_000;
 /// Different calls that are told apart, of one principal. A loop is of a few; what is called between more of them is
 /// work.
@@ -119,11 +119,13 @@ impl Breaker {
 }
 
 impl Watched {
-    /// Counts a call that begins, or refuses it.
-    pub(crate) fn begin(&self, tool: &str, arguments: Option<&Value>, now: Instant) -> Result<(), Tripped> {
+    /// Counts a call that begins, of a tool with arguments, or refuses it. `None`: one that goes on.
+    pub(crate) fn begin(&self, call: Option<(&str, Option<&Value>)>, now: Instant) -> Result<(), Tripped> {
         let Breaker { spec, hasher, .. } = self.breaker.as_ref();
-        let arguments = || arguments.map(|arguments| fingerprint(hasher, arguments));
-        let fingerprint = spec.repeats.map(|_| hasher.hash_one((tool, arguments())));
+        let digest = |(tool, arguments): (&str, Option<&Value>)| {
+            hasher.hash_one((tool, arguments.map(|arguments| fingerprint(hasher, arguments))))
+        };
+        let fingerprint = spec.repeats.and(call).map(digest);
         self.breaker.with(&self.principal, now, |habits| {
             habits.last = now;
             if let Some((trip, until)) = habits.open {

@@ -168,6 +168,49 @@ async fn a_policy_that_cannot_be_evaluated_denies_the_call_and_no_other() {
     }
 }
 
+/// The fixture, where the argument `path` of one tool is said to be of a form.
+fn declared(governed: &Governed, form: &str) -> String {
+    let tools = json!({"read_file": {"arguments": {"path": form}}});
+    let spec = json!({"url": governed.server().url(), "inspection": {"tools": tools}});
+    json!({"kind": "Server", "tenant": "dev", "name": "fixture", "spec": spec}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_reads_what_an_argument_means_where_it_is_declared() {
+    let governed = Governed::start().await;
+    let of_sql = r#"unless { context.facts.sql.kinds == ["select"] && ["orders"].containsAll(context.facts.sql.tables) }"#;
+    governed.apply(&format!("{}\n---\n{}", declared(&governed, "sql"), reading("forbid", of_sql))).await;
+    let mut agent = governed.connect(Protocol::Http2).await;
+    let mut ask =
+        async |path: &str| said(&mut agent, &governed.call("read_file", json!({"path": path}))).await;
+    for query in ["SELECT a FROM orders", "select 1; select b from Orders"] {
+        assert_eq!(ask(query).await, READ, "{query}");
+    }
+    for query in [
+        "SELECT a FROM users",
+        "DROP TABLE orders",
+        "SELECT 1; DELETE FROM orders",
+        "WITH gone AS (DELETE FROM orders RETURNING a) SELECT a FROM gone",
+        "what is in the orders",
+        "",
+    ] {
+        assert_eq!(ask(query).await, FORBIDDEN, "{query}");
+    }
+
+    // The same text as a path, and as no form at all.
+    let of_path = "unless { !context.facts.path.escapes && !context.facts.path.absolute && context.facts.size.longest < 9 }";
+    governed.apply(&format!("{}\n---\n{}", declared(&governed, "path"), reading("forbid", of_path))).await;
+    for (path, expected) in
+        [("a/../b", READ), ("a/../../b", FORBIDDEN), ("/a", FORBIDDEN), ("123456789", FORBIDDEN)]
+    {
+        assert_eq!(ask(path).await, expected, "{path}");
+    }
+    let server = json!({"url": governed.server().url()});
+    let server = json!({"kind": "Server", "tenant": "dev", "name": "fixture", "spec": server});
+    governed.apply(&format!("{server}\n---\n{}", reading("forbid", of_sql))).await;
+    assert_eq!(ask("SELECT a FROM orders").await, FORBIDDEN, "what is not declared has no kind");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_policy_says_that_is_not_enforced_is_recorded_and_changes_no_answer() {
     let governed = Governed::start().await;
@@ -246,6 +289,10 @@ async fn a_policy_that_reads_what_no_call_has_is_refused_on_apply_at_its_place()
         (
             r#"when { context.tme.hour == 1 }"#,
             r#"attribute `tme` in context for Action::"tools/call" not found (did you mean `time`?)"#,
+        ),
+        (
+            "when { context.facts.sql.verbs.isEmpty() }",
+            r#"attribute `facts.sql.verbs` in context for Action::"tools/call" not found (did you mean `kinds`?)"#,
         ),
         (
             r#"when { context.time.hour == "1" }"#,

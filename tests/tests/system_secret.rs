@@ -100,7 +100,6 @@ async fn sent_headers(governed: &Governed, of_client: &str) -> String {
     let mut agent = governed.connect(Protocol::Http1).await;
     let call = governed
         .call("show_request_headers", json!({}))
-        .with("x-api-key", of_client)
         .with("cookie", of_client)
         .with("proxy-authorization", of_client)
         .with("x-canary", of_client);

@@ -10,7 +10,7 @@ name: acme
 kind: Server
 tenant: acme
 name: files
-spec: {url: "http://127.0.0.1:9"}
+spec: {url: "http://127.0.0.1:9", inspection: {tools: {read_file: {arguments: {path: path}}}}}
 ---
 kind: Provider
 tenant: acme
@@ -36,6 +36,9 @@ spec:
     forbid(principal, action, resource) when { principal has user && principal.user == User::"corp/eve" };
     @id("night")
     forbid(principal, action, resource) when { context.time.hour < 6 };
+    @id("escape")
+    forbid(principal, action == Action::"tools/call", resource == Tool::"files/read_file")
+    when { context.facts.path.escapes };
 "#;
 
 /// What the server offers.
@@ -51,6 +54,7 @@ cases:
     expect: allow
     because: [files/ops]
   - {agent: bot, tool: files/read_file, arguments: {path: /etc/passwd}, expect: deny, because: [files/below-data]}
+  - {agent: bot, tool: files/read_file, arguments: {path: /data/../../a}, expect: deny, because: [files/escape]}
   - {agent: bot, tool: files/read_file, arguments: {path: 1}, expect: deny}
   - {agent: bot, user: corp/eve, prompt: files/summary, expect: deny, because: [files]}
   - {agent: bot, user: corp/ann, prompt: files/summary, expect: allow}
@@ -60,6 +64,7 @@ cases:
 const PASSED: &str = r#"set/files.test.yaml
   ok      below /data is read: allow (files/ops)
   ok      bot calls files/read_file: deny (files/below-data)
+  ok      bot calls files/read_file: deny (files/escape)
   ok      bot calls files/read_file: deny (it cannot be told: argument "path" is not of its type)
   ok      bot gets prompt files/summary: deny (files/eve)
   ok      bot gets prompt files/summary: allow (files/ops)
@@ -83,7 +88,7 @@ fn test(folder: &Folder) -> Seen {
 #[test]
 fn cases_beside_the_policies_are_decided_as_by_a_node_and_are_no_documents() {
     let folder = folder(CASES);
-    assert_eq!(test(&folder), seen(0, PASSED, "6 cases passed\n"));
+    assert_eq!(test(&folder), seen(0, PASSED, "7 cases passed\n"));
     let told = folder.run(&["policy", "test", "set/acme.yaml", "set/files.test.yaml", "-o", "json"]);
     let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
     let expected = json!({

@@ -4,6 +4,7 @@
 //! that `files` speaks of each element of a list of files.
 
 use gantry_model::inspection::Form;
+use gantry_model::resource::Inspection;
 
 /// Declared places of one tool: more arguments than any tool has.
 pub const DECLARED_MAX: usize = 64;
@@ -57,6 +58,17 @@ impl Declared {
         self.count += usize::from(node.form.is_none());
         node.form = Some(form);
         Ok(())
+    }
+
+    /// What several say of one tool's arguments, the last word counting; and the places for which there was no room.
+    pub fn of<'a>(layers: impl IntoIterator<Item = &'a Inspection>) -> (Declared, Vec<(String, PlaceError)>) {
+        let (mut declared, mut left_out) = (Declared::default(), Vec::new());
+        for (place, form) in layers.into_iter().flat_map(|layer| &layer.arguments) {
+            if let Err(error) = declared.add(place, *form) {
+                left_out.push((place.clone(), error));
+            }
+        }
+        (declared, left_out)
     }
 
     pub(crate) fn root(&self) -> &Node {

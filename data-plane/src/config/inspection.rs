@@ -48,20 +48,19 @@ impl Inspections {
 
 impl Rules {
     fn compile(layers: &[&Inspection]) -> Rules {
-        let (mut modes, mut declared) = (Modes::all(Mode::Report), Declared::default());
+        let mut modes = Modes::all(Mode::Report);
         let (mut detectors, mut fields) = (Detectors::default(), BTreeSet::new());
         for layer in layers {
             for (filter, mode) in &layer.filters {
                 modes = modes.with(*filter, *mode);
             }
-            for (place, form) in &layer.arguments {
-                // Each layer was checked; what there is no room for in all together is told, and read as any text.
-                if let Err(error) = declared.add(place, *form) {
-                    tracing::warn!(place, ?error, "an argument is not inspected as it is declared");
-                }
-            }
             detectors = layer.redact.iter().fold(detectors, |detectors, detector| detectors.with(*detector));
             fields.extend(layer.redact_fields.iter().cloned());
+        }
+        let (declared, left_out) = Declared::of(layers.iter().copied());
+        for (place, error) in left_out {
+            // Each layer was checked; what there is no room for in all together is told, and read as any text.
+            tracing::warn!(place, ?error, "an argument is not inspected as it is declared");
         }
         Rules {
             calls: gantry_inspect::Inspection { modes, declared, limits: Limits::default() },

@@ -229,7 +229,13 @@ fn what_comes_ahead_may_read_the_call() {
     let shape = Shape::from_schema(&json!({"type": "object", "properties": {"path": {"type": "string"}}}));
     let decide = |agent: &str, path: &str| {
         let (agent, given) = (&tenant.agents[agent], json!({"path": path}));
-        let call = Call { at_seconds: 0, era: "modern", revision: "", arguments: Some((&shape, &given)) };
+        let call = Call {
+            at_seconds: 0,
+            era: "modern",
+            revision: "",
+            arguments: Some((&shape, &given)),
+            facts: None,
+        };
         let decision = tenant.decide(agent, &target, &call);
         let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
         (matches!(tenant.standing(agent, &target), Standing::Open), decision.is_allow(), reasons.join(" "))

@@ -44,7 +44,9 @@ pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorise
         Subject::Tool(access) => {
             let target = target(access);
             let arguments = arguments(&received).unwrap_or(&NO_ARGUMENTS);
-            let call = Call { arguments: Some((&access.tool.shape, arguments)), ..call };
+            let declared = &access.server.inspections.of(Some(&access.tool.name)).calls.declared;
+            let read = || gantry_inspect::facts::of(declared, arguments).map_err(|error| error.to_string());
+            let call = Call { arguments: Some((&access.tool.shape, arguments)), facts: Some(&read), ..call };
             let decided;
             let decision = match access.standing.as_ref() {
                 Standing::Settled(decision) => decision,
@@ -99,6 +101,7 @@ fn call(received: &Received) -> Call<'_> {
         era: received.era.as_str(),
         revision: agreed.or(said).unwrap_or_default(),
         arguments: None,
+        facts: None,
     }
 }
 

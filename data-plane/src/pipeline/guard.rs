@@ -2,12 +2,13 @@
 //!
 //! Always holds: only calls of tools that there are count, each once, on the node that received it; before policy, so that
 //! an agent that goes on asking for what it is denied is stopped too. A call that was interrupted to ask the client
-//! goes on, and is not made again.
+//! (2026-07-28) goes on and is not made again, but whoever is stopped does not go on either.
 
 use std::time::Instant;
 
 use super::discover::{Discovered, Subject};
 use crate::audit::entry::Facts;
+use crate::mcp::Era;
 use crate::mcp::message::Kind;
 use crate::rejection::Rejection;
 
@@ -26,10 +27,11 @@ pub(super) fn guard(discovered: Discovered, facts: &Facts) -> Result<Guarded, Re
     let message = discovered.received.message.as_ref();
     if let (Some(watched), Subject::Tool(access), Some(Kind::Request { params, .. })) =
         (&facts.watched, &discovered.subject, message.map(|message| &message.kind))
-        && params.request_state.is_none()
     {
         let tool = format!("{}/{}", access.server.name, access.tool.name);
-        watched.begin(&tool, params.arguments.as_ref(), Instant::now()).map_err(Rejection::Tripped)?;
+        let goes_on = discovered.received.era == Era::Modern && params.request_state.is_some();
+        let call = (!goes_on).then_some((tool.as_str(), params.arguments.as_ref()));
+        watched.begin(call, Instant::now()).map_err(Rejection::Tripped)?;
     }
     Ok(Guarded(discovered))
 }

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod document;
 pub mod enrolment;
 pub mod exposed;
+pub mod facts;
 pub mod identity;
 pub mod inspection;
 pub mod key;

@@ -191,6 +191,7 @@ impl Requests {
             era: "modern",
             revision: "2026-07-28",
             arguments: Some((&self.shape, &self.arguments)),
+            facts: None,
         };
         let decide = |index| {
             let target = self.target(index);

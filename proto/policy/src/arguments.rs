@@ -59,6 +59,25 @@ impl Shape {
         }
     }
 
+    /// Whether what is reached by these names has a type.
+    pub(crate) fn has(&self, path: &[String]) -> bool {
+        let Some((name, rest)) = path.split_first() else { return true };
+        match self.0.get(name) {
+            Some(Property { kind: Kind::Record(inner), .. }) => inner.has(rest),
+            found => found.is_some() && rest.is_empty(),
+        }
+    }
+
+    /// Whether something is given there that has no type.
+    pub(crate) fn misses(&self, path: &[String], given: &Value) -> bool {
+        let Some((name, rest)) = path.split_first() else { return false };
+        let Some(value) = given.get(name).filter(|value| !value.is_null()) else { return false };
+        match self.0.get(name) {
+            Some(Property { kind: Kind::Record(inner), .. }) => inner.misses(rest, value),
+            found => found.is_none(),
+        }
+    }
+
     /// The type in Cedar's schema language.
     pub(crate) fn cedar(&self) -> String {
         let property = |(name, property): (&String, &Property)| {

@@ -7,11 +7,17 @@
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Context, Value};
+use gantry_model::facts::Facts;
 
 use crate::arguments::Shape;
+use crate::facts;
+
+/// Makes the facts of a call, or says why there are none. They cost more than the rest, so they are made where a statement in
+/// scope reads them.
+pub type MakeFacts<'a> = dyn Fn() -> Result<Facts, String> + 'a;
 
 /// The circumstances of one request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// Now, in seconds since 1970-01-01T00:00:00Z.
     pub at_seconds: u64,
@@ -21,13 +27,15 @@ pub struct Call<'a> {
     pub revision: &'a str,
     /// For `tools/call`: what the tool takes, and what it is given.
     pub arguments: Option<(&'a Shape, &'a serde_json::Value)>,
+    /// For `tools/call`: what parsers read in the arguments.
+    pub facts: Option<&'a MakeFacts<'a>>,
 }
 
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 impl Call<'_> {
-    /// The context; an error says which argument cannot be put to the policies.
-    pub(crate) fn context(&self) -> Result<Context, String> {
+    /// The context, with facts where they are read; an error says what cannot be put to the policies.
+    pub(crate) fn context(&self, reads_facts: bool) -> Result<Context, String> {
         let mut pairs = vec![
             ("time", time(self.at_seconds)),
             ("era", Value::from(self.era)),
@@ -35,6 +43,9 @@ impl Call<'_> {
         ];
         if let Some((shape, arguments)) = self.arguments {
             pairs.push(("arguments", shape.value(arguments)?));
+        }
+        if let (true, Some(facts)) = (reads_facts, self.facts) {
+            pairs.push(("facts", facts::value(&facts()?)));
         }
         let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value));
         Ok(Context::Value(Arc::new(pairs.collect())))

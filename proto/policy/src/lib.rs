@@ -47,15 +47,26 @@
 //! |---|---|---|
 //! | `time` | every request | `seconds` since 1970, `date` (such as 20261123), `hour`, `minute`, `weekday` (`"monday"`); UTC |
 //! | `era`, `revision` | every request | `"legacy"` or `"modern"`; the protocol's revision, empty where the client says none |
+//! | `facts` | `tools/call` | what parsers read in the arguments that are declared as SQL, paths, URLs or command lines, and how large all are |
 //! | `arguments` | `tools/call` | what the tool's `inputSchema` gives one type: strings, integers, booleans, arrays (sets) and objects of them |
 //!
 //! A statement that reads `arguments` is checked once for each tool that its scope covers, so name one there. An
 //! argument that need not be given is read after `context.arguments has path`. What a schema leaves open (unions,
-//! numbers that need not be whole) cannot be named, and an argument whose value is not of its type denies the call.
+//! numbers that need not be whole) cannot be named, also not after `has`. An argument whose value is not of its type denies the
+//! call, and so does one that is given and read, but has no type in the schema as it is by then.
 //!
 //! ```cedar
 //! forbid (principal, action == Action::"tools/call", resource == Tool::"files/write_file")
 //! unless { context.arguments.path like "/srv/*" && context.time.hour >= 8 };
+//! ```
+//!
+//! Which argument is SQL, a path, a URL or a command line says the server's `inspection`. Facts are of all such arguments
+//! together; what a parser cannot read is of the kind, scheme and host `unknown`, and what nobody declared has none. So say
+//! what may be, not what may not:
+//!
+//! ```cedar
+//! forbid (principal, action == Action::"tools/call", resource == Tool::"db/query")
+//! unless { context.facts.sql.kinds == ["select"] && ["orders", "items"].containsAll(context.facts.sql.tables) };
 //! ```
 //!
 //! A list shows a tool unless every call of it is denied ([`Standing`]); what depends on the call is decided then.
@@ -130,9 +141,11 @@ mod arguments;
 mod call;
 mod check;
 mod decision;
+mod facts;
 mod hints;
 mod known;
 mod problem;
+mod reads;
 mod schema;
 mod set;
 mod source;
@@ -140,7 +153,7 @@ mod statement;
 mod target;
 
 pub use arguments::Shape;
-pub use call::Call;
+pub use call::{Call, MakeFacts};
 pub use check::{Checked, check};
 pub use decision::{Decision, Failure, REASONS_MAX, Reason, Standing, Verdict};
 pub use hints::Hints;

@@ -187,11 +187,11 @@ impl PolicySet {
             Err(message) => return Standing::Settled(unasked(&message)),
         };
         let slice = self.slice(&asked);
-        if !slice.iter().any(|rule| rule.reads_call) {
+        if !slice.iter().any(|rule| rule.reads.is_any) {
             return Standing::Settled(asked.decide(&slice, Context::empty()));
         }
         let (by_call, settled): (Vec<&Rule>, Vec<&Rule>) =
-            slice.into_iter().partition(|rule| rule.reads_call);
+            slice.into_iter().partition(|rule| rule.reads.is_any);
         let said = asked.ask(&settled, Context::empty());
         let may_permit = !said.permits.is_empty() || by_call.iter().any(|rule| rule.permits);
         if may_permit && said.forbids.is_empty() && said.failures.is_empty() {
@@ -205,7 +205,7 @@ impl PolicySet {
     /// most [`REASONS_MAX`].
     pub fn readers(&self, principal: &Principal, target: &Target<'_>) -> Vec<Reason> {
         let Ok(asked) = Asked::of(principal, target) else { return Vec::new() };
-        let slice = self.slice(&asked).into_iter().filter(|rule| rule.reads_call);
+        let slice = self.slice(&asked).into_iter().filter(|rule| rule.reads.is_any);
         let mut readers: Vec<Reason> = slice.map(|rule| rule.reason.clone()).collect();
         readers.sort_unstable();
         readers.truncate(REASONS_MAX);
@@ -222,17 +222,20 @@ impl PolicySet {
     }
 
     /// Whether `principal` may have `target` by this call. An argument that has no value denies, unless no statement
-    /// that may match reads of the call.
+    /// that may match reads of the call; one that has no type, where a statement that may match reads it.
     pub fn decide_call(&self, principal: &Principal, target: &Target<'_>, call: &Call<'_>) -> Decision {
         let asked = match Asked::of(principal, target) {
             Ok(asked) => asked,
             Err(message) => return unasked(&message),
         };
         let slice = self.slice(&asked);
-        if !slice.iter().any(|rule| rule.reads_call) {
+        if !slice.iter().any(|rule| rule.reads.is_any) {
             return asked.decide(&slice, Context::empty());
         }
-        match call.context() {
+        if let Some(message) = untyped(&slice, call) {
+            return unasked(&message);
+        }
+        match call.context(slice.iter().any(|rule| rule.reads.facts)) {
             Ok(context) => asked.decide(&slice, context),
             Err(message) => unasked(&message),
         }
@@ -243,6 +246,14 @@ impl PolicySet {
         let numbers = asked.slice(&self.index);
         numbers.iter().filter_map(|number| self.rules.get(*number as usize)).map(Arc::as_ref).collect()
     }
+}
+
+/// What is given and read, and has no type: a statement would take it for absent.
+fn untyped(slice: &[&Rule], call: &Call<'_>) -> Option<String> {
+    let (shape, given) = call.arguments?;
+    let mut read = slice.iter().flat_map(|rule| &rule.reads.arguments);
+    let path = read.find(|path| shape.misses(path, given))?;
+    Some(format!("argument {:?} has no type that policies can read", path.join(".")))
 }
 
 /// The decision on what cannot be put to the policies.

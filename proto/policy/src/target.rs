@@ -217,11 +217,12 @@ fn entity(uid: &EntityUid, parent: Option<&EntityUid>, attributes: Vec<(&str, Va
 #[cfg(test)]
 mod tests {
     use cedar_policy::Request;
+    use gantry_model::facts::Facts;
     use serde_json::json;
 
     use super::*;
     use crate::arguments::Shape;
-    use crate::call::Call;
+    use crate::call::{Call, MakeFacts};
     use crate::schema::validator_of;
 
     #[test]
@@ -258,6 +259,8 @@ mod tests {
             "tags": {"type": "array", "items": {"type": "integer"}}}});
         let shape = Shape::from_schema(&input);
         let given = json!({"path": "/x", "tags": [1, 2]});
+        let mut facts = Facts::default();
+        facts.sql.kinds.insert("select".to_owned());
         let validator = validator_of(&shape).ok_or("a validator")?;
         let schema = validator.schema();
         Entities::from_entities(principal.entities.iter().cloned(), Some(schema))?;
@@ -267,8 +270,10 @@ mod tests {
             principal.entities.clone().add_entities([entity], Some(schema))?;
             let (principal, action) = (principal.uid.clone(), target.action().clone());
             let arguments = matches!(target, Target::Tool { .. }).then_some((&shape, &given));
-            let call = Call { at_seconds: 1, era: "modern", revision: "2026-07-28", arguments };
-            Request::new(principal, action, uid, call.context()?.into(), Some(schema))?;
+            let make: &MakeFacts<'_> = &|| Ok(facts.clone());
+            let facts = arguments.map(|_| make);
+            let call = Call { at_seconds: 1, era: "modern", revision: "2026-07-28", arguments, facts };
+            Request::new(principal, action, uid, call.context(true)?.into(), Some(schema))?;
         }
         Ok(())
     }

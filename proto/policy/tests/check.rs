@@ -143,7 +143,7 @@ fn an_unknown_attribute_action_or_type_is_refused_at_its_place() {
             1,
             52,
             r#"attribute `path` in context for Action::"tools/call" not found"#,
-            Some("did you mean `era`?"),
+            Some("did you mean `facts`?"),
         )],
     );
 }
@@ -443,6 +443,16 @@ fn an_argument_is_checked_against_the_schema_of_every_tool_that_the_scope_covers
             "\"github/get_issue\": attribute `arguments.path` in context for Action::\"tools/call\" not found"
         )
     );
+    let never = |name: &str| {
+        let message =
+            format!("line 2, column 8: no tool in scope has an argument `{name}` that policies can read");
+        vec![format!(
+            "{message} (a union, a map and a number that need not be whole have no type; or is it misspelt?)"
+        )]
+    };
+    let guarded = "context.arguments has pth && context.arguments.pth like \"/etc/*\"";
+    assert_eq!(refused(write, guarded), never("pth"));
+    assert_eq!(refused(server, guarded), never("pth"));
     let unchecked =
         "server `new` has no recorded catalog yet, so what is read of its tools' arguments is not checked";
     assert_eq!(

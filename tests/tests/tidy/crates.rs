@@ -78,6 +78,8 @@ const EDGES: [Edges; 12] = [
             "gantry-control-plane",
             "gantry-control-state",
             "gantry-data-plane",
+            // What policies are told of arguments, when they are tested offline.
+            "gantry-inspect",
             "gantry-model",
             "gantry-node",
             "gantry-policy",

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_inspect::Declared;
 use gantry_model::nearest::nearest;
-use gantry_model::resource::PolicySpec;
+use gantry_model::resource::{Inspection, PolicySpec};
 use gantry_model::{
     AgentName, Catalog, Definition, GroupName, PolicyName, ProviderName, ServerName, Spec, TenantName,
 };
 use gantry_policy::{
-    ActsFor, Call, Decision, Hints, Known, PolicySet, Principal, Shape, Shown, Target, check,
+    ActsFor, Call, Decision, Hints, Known, MakeFacts, PolicySet, Principal, Shape, Shown, Target, check,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +24,9 @@ pub(super) struct Offline {
     agents: BTreeMap<AgentName, Vec<GroupName>>,
     providers: BTreeSet<ProviderName>,
     servers: BTreeMap<ServerName, Option<Catalog>>,
+    /// What is said of the arguments of all tools, and by server.
+    of_tenant: Inspection,
+    inspections: BTreeMap<ServerName, Inspection>,
     policies: PolicySet,
 }
 
@@ -37,6 +41,8 @@ impl Offline {
             agents: BTreeMap::new(),
             providers: BTreeSet::new(),
             servers: BTreeMap::new(),
+            of_tenant: Inspection::default(),
+            inspections: BTreeMap::new(),
             policies: PolicySet::default(),
         };
         let mut texts: Vec<(PolicyName, &PolicySpec, &Document)> = Vec::new();
@@ -47,15 +53,18 @@ impl Offline {
                 Spec::Agent(agent) => {
                     offline.agents.insert(name.into(), agent.groups.clone());
                 }
-                Spec::Server(_) => {
-                    offline.servers.entry(name.into()).or_default();
+                Spec::Server(server) => {
+                    let name = ServerName::from(name);
+                    offline.inspections.insert(name.clone(), server.inspection.clone());
+                    offline.servers.entry(name).or_default();
                 }
+                Spec::Tenant(tenant) => offline.of_tenant = tenant.inspection.clone(),
                 Spec::Provider(_) => {
                     offline.providers.insert(name.into());
                 }
                 Spec::Endpoint(endpoint) if endpoint.anonymous => offline.add_anonymous(),
                 Spec::Policy(policy) => texts.push((name.into(), policy, document)),
-                Spec::Tenant(_) | Spec::Endpoint(_) | Spec::Limit(_) | Spec::Credential(_) => {}
+                Spec::Endpoint(_) | Spec::Limit(_) | Spec::Credential(_) => {}
             }
         }
         for (server, tools) in tools {
@@ -119,7 +128,16 @@ impl Offline {
             ));
         }
         let (at_seconds, era, revision) = (case.at_seconds()?, case.era.as_str(), case.revision());
-        let call = Call { at_seconds, era, revision, arguments };
+        let declared = self.declared(&asked);
+        let facts = || {
+            let arguments = arguments.map_or(&none, |(_, arguments)| arguments);
+            gantry_inspect::facts::of(&declared, arguments).map_err(|error| error.to_string())
+        };
+        let facts: Option<&MakeFacts<'_>> = match asked {
+            Asked::Tool(..) => Some(&facts),
+            _ => None,
+        };
+        let call = Call { at_seconds, era, revision, arguments, facts };
         Ok(self.policies.decide_call(&principal, &target, &call))
     }
 
@@ -147,6 +165,14 @@ impl Offline {
             tags: case.tags.clone(),
         };
         Ok(Principal::showing(&case.agent, &groups, &shown))
+    }
+
+    /// Which arguments of a tool are declared as what.
+    fn declared(&self, asked: &Asked) -> Declared {
+        let Asked::Tool(server, tool) = asked else { return Declared::default() };
+        let server = self.inspections.get(server);
+        let tool = server.and_then(|server| server.tools.get(tool.as_str()));
+        Declared::of([Some(&self.of_tenant), server, tool].into_iter().flatten()).0
     }
 
     /// The definition of a tool, where its server's are known.

@@ -114,6 +114,10 @@ impl Visitor for Reader<'_> {
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
         self.sql.kinds.insert(kind(statement));
+        // The parser takes these for names of anything.
+        if let Statement::Drop { names, .. } = statement {
+            names.iter().for_each(|name| Reader::name(&mut self.sql.tables, &mut self.sql.kinds, name));
+        }
         ControlFlow::Continue(())
     }
 

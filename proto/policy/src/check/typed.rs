@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{EntityUid, Policy, PolicySet, ResourceConstraint, ValidationMode};
-use cedar_policy_core::ast::{Expr, ExprKind, Var};
 
 use crate::arguments::Shape;
 use crate::known::Known;
 use crate::problem::Problem;
+use crate::reads::{Path, Reads};
 use crate::schema::{EntityKind, validator_of};
 use crate::statement::{PROBLEMS_MAX, Parsed};
 
 /// Most different arguments that the statements of one text may be about: a validator is made for each, in about a
 /// millisecond.
 const SHAPES_MAX: usize = 256;
+
+/// Why what a schema has may have no type here.
+const WITHOUT_TYPE: &str =
+    "a union, a map and a number that need not be whole have no type; or is it misspelt?";
 
 /// The statements of a text.
 pub(super) struct Typed {
@@ -26,6 +30,8 @@ pub(super) struct Typed {
     /// By arguments: a tool that takes these, and the statements that are about it.
     by_shape: BTreeMap<Shape, (String, PolicySet)>,
     too_many: bool,
+    /// Arguments of which it is asked whether they are there, and that no tool in scope has; with where in the text.
+    never: BTreeMap<Path, usize>,
     /// Servers of whose tools nothing is known yet.
     unknown: BTreeSet<String>,
 }
@@ -36,12 +42,14 @@ impl Typed {
             plain: PolicySet::new(),
             by_shape: BTreeMap::new(),
             too_many: false,
+            never: BTreeMap::new(),
             unknown: BTreeSet::new(),
         };
         // INVARIANT: the ids within a text differ, so adding never fails.
         let mut shapes = BTreeMap::new();
         for policy in parsed.statements.iter().map(|statement| &statement.policy) {
-            if !reads_arguments(policy) || !typed.add(policy, known, &mut shapes) {
+            let reads = reads(policy);
+            if reads.arguments.is_empty() || !typed.add(policy, reads, known, &mut shapes) {
                 let _ = typed.plain.add(policy.clone());
             }
         }
@@ -49,7 +57,13 @@ impl Typed {
     }
 
     /// Adds a statement to the shapes of its tools; whether there is anything to say of its tools.
-    fn add(&mut self, policy: &Policy, known: &Known<'_>, shapes: &mut BTreeMap<String, Shape>) -> bool {
+    fn add(
+        &mut self,
+        policy: &Policy,
+        reads: Reads,
+        known: &Known<'_>,
+        shapes: &mut BTreeMap<String, Shape>,
+    ) -> bool {
         let (server, tool) = match policy.resource_constraint() {
             ResourceConstraint::Any | ResourceConstraint::Is(_) => (None, None),
             ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => {
@@ -59,10 +73,11 @@ impl Typed {
                 }
             }
         };
-        let mut found = false;
+        let (mut found, mut never) = (false, reads.tested);
         for (server, definition) in known.tools(server.as_deref()) {
             let Some(definition) = definition else {
                 found = true;
+                never.clear();
                 self.unknown.insert(server.to_owned());
                 continue;
             };
@@ -73,6 +88,7 @@ impl Typed {
             let id = format!("{server}/{}", definition.name);
             let shape =
                 shapes.entry(id.clone()).or_insert_with(|| Shape::from_definition(&definition.json)).clone();
+            never.retain(|path, _| !shape.has(path));
             if self.by_shape.len() >= SHAPES_MAX && !self.by_shape.contains_key(&shape) {
                 self.too_many = true;
                 break;
@@ -82,11 +98,19 @@ impl Typed {
                 let _ = policies.add(policy.clone());
             }
         }
+        if found {
+            self.never.extend(never);
+        }
         found
     }
 
     /// What is wrong with them, with a tool for which it is.
     pub(super) fn problems(&self, cedar: &str) -> Vec<Problem> {
+        let never = |(path, offset): (&Path, &usize)| {
+            let message =
+                format!("no tool in scope has an argument `{}` that policies can read", path.join("."));
+            Problem::at(cedar, *offset, message, WITHOUT_TYPE.to_owned())
+        };
         let mut problems = BTreeMap::new();
         if self.too_many {
             let message = format!("the text reads arguments of tools of more than {SHAPES_MAX} kinds");
@@ -112,7 +136,7 @@ impl Typed {
                 break;
             }
         }
-        problems.into_values().collect()
+        self.never.iter().map(never).chain(problems.into_values()).collect()
     }
 
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
@@ -137,15 +161,7 @@ fn covered(uid: &EntityUid) -> Option<(Option<String>, Option<String>)> {
     }
 }
 
-fn reads_arguments(policy: &Policy) -> bool {
+fn reads(policy: &Policy) -> Reads {
     let policy: &cedar_policy_core::ast::Policy = policy.as_ref();
-    let of_context = |expr: &Expr| matches!(expr.expr_kind(), ExprKind::Var(Var::Context));
-    let reads = |part: &Expr| match part.expr_kind() {
-        ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => {
-            attr == "arguments" && of_context(expr)
-        }
-        ExprKind::ExtHasAttr { expr, attrs } => attrs.first() == "arguments" && of_context(expr),
-        _ => false,
-    };
-    policy.non_scope_constraints().is_some_and(|condition| condition.subexpressions().any(reads))
+    policy.non_scope_constraints().map(Reads::of).unwrap_or_default()
 }

@@ -8,12 +8,13 @@ use std::sync::{Arc, LazyLock};
 
 use cedar_policy_core::ast::{
     ActionConstraint, BinaryOp, EntityReference, EntityType, EntityUID, Expr, ExprKind, Literal, Policy,
-    PrincipalOrResourceConstraint, SlotEnv, UnaryOp, ValueKind, Var,
+    PrincipalOrResourceConstraint, SlotEnv, UnaryOp, ValueKind,
 };
 use cedar_policy_core::evaluator::Evaluator;
 use gantry_model::PolicyName;
 
 use crate::decision::Reason;
+use crate::reads::Reads;
 use crate::statement::Statement;
 
 /// No statement is a template, so none has a slot.
@@ -24,8 +25,8 @@ pub(super) struct Rule {
     pub(super) reason: Reason,
     pub(super) permits: bool,
     pub(super) scope: Scope,
-    /// Whether it may say one thing of one call and another of the next.
-    pub(super) reads_call: bool,
+    /// What it reads of a call: where that is nothing, it says the same of every one.
+    pub(super) reads: Reads,
     /// `None`: it applies wherever the index finds it.
     condition: Option<Expr>,
 }
@@ -53,13 +54,11 @@ impl Rule {
         let id = policy.annotation("id").map(Arc::from);
         let scope = Scope::of(policy.as_ref());
         let condition = condition(policy.as_ref());
-        let is_context = |part: &Expr| matches!(part.expr_kind(), ExprKind::Var(Var::Context));
+        let reads = condition.as_ref().map(Reads::of).unwrap_or_default();
         Rule {
             reason: Reason { policy: name.clone(), index: statement.index, id },
             permits: policy.effect() == cedar_policy::Effect::Permit,
-            reads_call: condition
-                .as_ref()
-                .is_some_and(|condition| condition.subexpressions().any(is_context)),
+            reads,
             condition,
             scope,
         }

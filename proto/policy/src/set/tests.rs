@@ -239,7 +239,7 @@ fn calls<'a>(shape: &'a Shape, given: &'a [serde_json::Value]) -> Vec<Call<'a>> 
     let arguments = given.iter().map(|given| Some((shape, given))).chain([None]);
     let at = |arguments| {
         [(0, "legacy", "2025-11-25"), (80_000, "modern", "2026-07-28"), (80_000, "legacy", "")]
-            .map(|(at_seconds, era, revision)| Call { at_seconds, era, revision, arguments })
+            .map(|(at_seconds, era, revision)| Call { at_seconds, era, revision, arguments, facts: None })
     };
     arguments.flat_map(at).collect()
 }
@@ -272,7 +272,7 @@ fn a_standing_is_what_every_call_gets_and_a_list_hides_what_every_call_is_denied
                 prop_assert_eq!(&settled, &decision);
             }
             prop_assert_eq!(is_settled, readers.is_empty());
-            let expected = match call.context() {
+            let expected = match call.context(true) {
                 Ok(context) => unsliced.decide(principal, target, context.into()),
                 Err(_) if is_settled => unsliced.decide(principal, target, Context::empty()),
                 Err(message) => unasked(&message),
@@ -289,6 +289,8 @@ fn an_argument_that_has_no_value_denies_where_a_statement_may_read_it_and_nowher
         "permit(principal, action, resource);",
         "forbid(principal, action, resource in Server::\"t\")
          when { context.arguments has n && context.arguments.n > 2 };",
+        // What has no type by now: to Cedar it is never there.
+        "forbid(principal, action, resource in Server::\"t\") when { context.arguments has m.o };",
     ]
     .map(str::to_owned);
     let set = compile(&PolicySet::default(), &texts);
@@ -297,7 +299,13 @@ fn an_argument_that_has_no_value_denies_where_a_statement_may_read_it_and_nowher
     let shape = Shape::from_schema(&json!({"type": "object", "properties": {"n": {"type": "integer"}}}));
     let decide = |server, given: &serde_json::Value| {
         let target = Target::Tool { server, name: "x", hints: Hints::default() };
-        let call = Call { at_seconds: 0, era: "modern", revision: "", arguments: Some((&shape, given)) };
+        let call = Call {
+            at_seconds: 0,
+            era: "modern",
+            revision: "",
+            arguments: Some((&shape, given)),
+            facts: None,
+        };
         let decision = set.decide_call(&principal, &target, &call);
         (decision.is_allow(), decision.failures.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
@@ -307,6 +315,11 @@ fn an_argument_that_has_no_value_denies_where_a_statement_may_read_it_and_nowher
     let failure = "argument \"n\" is not of its type".to_owned();
     assert_eq!(decide(&servers[1], &wrong), (false, vec![failure]));
     assert_eq!(decide(&servers[0], &wrong), (true, vec![]));
+    let (untyped, null) = (json!({"m": {"o": 1}, "n": 2}), json!({"m": null, "n": 2}));
+    let failure = "argument \"m.o\" has no type that policies can read".to_owned();
+    assert_eq!(decide(&servers[1], &untyped), (false, vec![failure]));
+    assert_eq!(decide(&servers[1], &null), (true, vec![]));
+    assert_eq!(decide(&servers[0], &untyped), (true, vec![]));
 
     // Where nothing permits, nothing that a call says can.
     let set = compile(&PolicySet::default(), &texts[1..]);
