@@ -55,7 +55,7 @@ cases:
     because: [files/ops]
   - {agent: bot, tool: files/read_file, arguments: {path: /etc/passwd}, expect: deny, because: [files/below-data]}
   - {agent: bot, tool: files/read_file, arguments: {path: /data/../../a}, expect: deny, because: [files/escape]}
-  - {agent: bot, tool: files/read_file, arguments: {path: 1}, expect: deny}
+  - {agent: bot, tool: files/read_file, arguments: {path: 1}, expect: error}
   - {agent: bot, user: corp/eve, prompt: files/summary, expect: deny, because: [files]}
   - {agent: bot, user: corp/ann, prompt: files/summary, expect: allow}
   - {name: at night, agent: bot, server: files, at: "2026-11-23T03:00:00Z", expect: deny}
@@ -65,7 +65,7 @@ const PASSED: &str = r#"set/files.test.yaml
   ok      below /data is read: allow (files/ops)
   ok      bot calls files/read_file: deny (files/below-data)
   ok      bot calls files/read_file: deny (files/escape)
-  ok      bot calls files/read_file: deny (it cannot be told: argument "path" is not of its type)
+  ok      bot calls files/read_file: error (denied, as it cannot be told: argument "path" is not of its type)
   ok      bot gets prompt files/summary: deny (files/eve)
   ok      bot gets prompt files/summary: allow (files/ops)
   ok      at night: deny (files/night)
@@ -118,6 +118,27 @@ fn a_case_that_comes_out_otherwise_is_told_with_what_decided_and_ends_with_1() {
   ok      fine: allow (files/ops)
 ";
     let told = "error: 3 of 4 cases failed
+next: correct the policies or the cases, then `gantry policy test set`
+";
+    assert_eq!(test(&folder(cases)), seen(1, expected, told));
+}
+
+#[test]
+fn a_denial_that_no_policy_meant_is_no_denial_that_was_expected() {
+    let cases = r#"tools: {files: files.tools}
+cases:
+  - {name: misspelt, agent: bot, tool: files/read_file, arguments: {pth: /etc/passwd}, expect: deny}
+  - {name: meant, agent: bot, tool: files/read_file, arguments: {pth: /etc/passwd}, expect: error}
+  - {name: unlike, agent: bot, tool: files/read_file, arguments: {path: /data/a}, expect: error}
+  - {name: both, agent: bot, tool: files/read_file, arguments: {}, at: "2026-11-23T03:00:00Z", expect: deny}
+"#;
+    let expected = r#"set/files.test.yaml
+  FAILED  misspelt: error (denied, as it cannot be told: files/below-data: record does not have the attribute `path`), expected deny: no policy denies it; correct the case, or write `expect: error` where that is meant
+  ok      meant: error (denied, as it cannot be told: files/below-data: record does not have the attribute `path`)
+  FAILED  unlike: allow (files/ops), expected error
+  ok      both: deny (files/night; also files/below-data: record does not have the attribute `path`)
+"#;
+    let told = "error: 2 of 4 cases failed
 next: correct the policies or the cases, then `gantry policy test set`
 ";
     assert_eq!(test(&folder(cases)), seen(1, expected, told));

@@ -44,8 +44,8 @@ pub(crate) struct Watched {
     marks: HashMap<NodeId, Mark>,
     /// What the stage needs to go on; empty: time.
     pub(crate) waits_for: String,
-    /// Calls of the nodes in the stage, since they have the change or this stage began; those who were turned away before
-    /// anybody knew them are among them.
+    /// Calls of the nodes in the stage, since they have the change or this stage began; where they are compared with those of
+    /// other nodes, those who were turned away before anybody knew them are among both.
     pub(crate) calls: Calls,
     pub(crate) compared: Calls,
     pub(crate) compared_with: Compared,
@@ -231,8 +231,13 @@ impl Watched {
         // Apart: whoever shows tokens that he made up is turned away everywhere, and shall hide no rise among those who are
         // known.
         let known = self.judge([calls, elsewhere, before], thresholds);
-        let [calls, elsewhere, before] = [calls, elsewhere, before].map(Calls::with_refused);
-        known.or_else(|| self.judge([calls, elsewhere, before], thresholds))
+        // Only other nodes at the same time tell how many strangers there are anyway: with what was before, whoever has no key
+        // could have any change taken back that all nodes have.
+        let [calls, elsewhere] = [calls, elsewhere].map(Calls::with_refused);
+        if known.is_some() || !elsewhere.are_enough(thresholds) {
+            return known;
+        }
+        self.judge([calls, elsewhere, Calls::default()], thresholds)
     }
 
     /// Whether more of the calls are rejected than elsewhere, or before, and that in words.

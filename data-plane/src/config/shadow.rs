@@ -46,7 +46,8 @@ impl Shadow {
         &self.all
     }
 
-    /// What a call would come to; `None` where what is not enforced says nothing of it.
+    /// What a call would come to; `None` where what is not enforced says nothing of it. `enforced` is what those of the
+    /// tenant's policies say that are.
     pub(crate) fn decide(
         &self,
         enforced: &Decision,

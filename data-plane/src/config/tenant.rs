@@ -225,7 +225,15 @@ impl Tenant {
         target: &Target<'_>,
         call: &Call<'_>,
     ) -> Option<Decision> {
-        self.shadow.as_ref()?.decide(enforced, agent, target, call)
+        let shadow = self.shadow.as_ref()?;
+        match &self.ahead {
+            // What came ahead of its update is no word of these policies.
+            Some(_) if !enforced.is_allow() => {
+                let own = self.policies.decide_call(&agent.principal, target, call);
+                shadow.decide(&own, agent, target, call)
+            }
+            _ => shadow.decide(enforced, agent, target, call),
+        }
     }
 
     /// What can be said of an agent and a target before there is a call. Lists rest on it.

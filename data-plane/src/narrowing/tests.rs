@@ -21,9 +21,11 @@ fn record(kind: &str, name: &str, spec: Value) -> Record {
     Record { revision: Revision(1), value: RecordValue::Resource(Arc::new(resource)) }
 }
 
+/// Of its policies those that are called `shadow` are not enforced.
 fn config(cluster_id: &str, revision: u64, policies: &[(&str, &str)]) -> Config {
     let agents = ["bot", "eve"].map(|name| record("Agent", name, json!({})));
-    let policies = policies.iter().map(|(name, cedar)| record("Policy", name, json!({"cedar": cedar})));
+    let spec = |name: &str, cedar: &str| json!({"cedar": cedar, "shadow": name == "shadow"});
+    let policies = policies.iter().map(|(name, cedar)| record("Policy", name, spec(name, cedar)));
     let mut records: Vec<_> = agents.into_iter().chain(policies).collect();
     records.push(record("Server", "files", json!({"url": "http://127.0.0.1:9"})));
     records.push(record("Endpoint", "all", json!({"servers": ["files"]})));
@@ -216,8 +218,11 @@ fn what_comes_ahead_knows_for_whom_an_agent_acts() {
 }
 
 #[test]
-fn what_comes_ahead_may_read_the_call() {
-    let (narrowings, served) = open();
+fn what_comes_ahead_may_read_the_call_and_is_not_what_a_policy_says_that_is_not_enforced() {
+    let shadow = r#"forbid(principal == Agent::"bot", action, resource)
+        when { context has arguments && context.arguments.path like "/data/*" };"#;
+    let narrowings = Narrowings::default();
+    let served = ArcSwap::from_pointee(config("c", 5, &[("open", PERMIT), ("shadow", shadow)]));
     let forbid = r#"forbid(principal == Agent::"bot", action, resource)
         when { context has arguments && context.arguments.path like "/etc/*" };"#;
     let came = narrowing(9, &["bot", "eve"], &[("open", PERMIT), ("not-etc", forbid)]);
@@ -238,9 +243,11 @@ fn what_comes_ahead_may_read_the_call() {
         };
         let decision = tenant.decide(agent, &target, &call);
         let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
-        (matches!(tenant.standing(agent, &target), Standing::Open), decision.is_allow(), reasons.join(" "))
+        let is_open = matches!(tenant.standing(agent, &target), Standing::Open);
+        let shadow = tenant.shadow(&decision, agent, &target, &call).map(|would| would.is_allow());
+        (is_open, decision.is_allow(), reasons.join(" "), shadow)
     };
-    assert_eq!(decide("bot", "/data/x"), (true, true, "open[0]".to_owned()));
-    assert_eq!(decide("bot", "/etc/x"), (true, false, "not-etc[0]".to_owned()));
-    assert_eq!(decide("eve", "/etc/x"), (false, true, "open[0]".to_owned()));
+    assert_eq!(decide("bot", "/data/x"), (true, true, "open[0]".to_owned(), Some(false)));
+    assert_eq!(decide("bot", "/etc/x"), (true, false, "not-etc[0]".to_owned(), None));
+    assert_eq!(decide("eve", "/etc/x"), (false, true, "open[0]".to_owned(), None));
 }

@@ -2,8 +2,10 @@
 //!
 //! Always holds: nothing that was taken back counts again before it has ended by itself; so a member that is behind, or a
 //! cluster that was put back, undoes nothing, and neither does a member that tells of very many: it has a room of its own
-//! ([`TOLD_BY_ONE_MAX`]), and what finds no place there is not taken, nor is anything beyond [`REVOCATIONS_MAX`]. What is kept
-//! is no secret; it is the owner's alone because whoever could write it could have the node refuse every member.
+//! ([`TOLD_BY_ONE_MAX`]), also after a restart, and what finds no place there is not taken, nor is anything beyond
+//! [`REVOCATIONS_MAX`]. All but members that were removed for ever, of whom there are at most [`FOR_EVER_MAX`], ends within
+//! [`HELD_MS_MAX`], so that there is room again whatever anybody said. What is kept is no secret; it is the owner's alone because whoever
+//! could write it could have the node refuse every member.
 //!
 //! A member that keeps its own revocation from its nodes is found out only when they go to another one.
 
@@ -12,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gantry_model::enrolment::Revocation;
+use gantry_model::enrolment::{Revocation, Revoked};
 use gantry_node::owner_only::{self, ReadError};
 use gantry_node::tls::{Revocations, Trust};
+use gantry_wire::resource_v1 as wire;
 use gantry_wire::sync_v1::Distrusted;
 use prost::Message;
 
@@ -28,8 +31,36 @@ const TOLD_BY_ONE_MAX: usize = 2_048;
 const REVOCATIONS_MAX: usize = 4 * TOLD_BY_ONE_MAX;
 /// Longest file in bytes: that many, of the longest names.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Who told what an earlier process kept is not known any more.
+/// Until when a member that was removed is refused: it has the authority's key, and so certificates of any length.
+const FOR_EVER: u64 = u64::MAX;
+/// Most such that one control plane may add: a cluster remembers 256, and they never end, so there is room for its next ones.
+const FOR_EVER_BY_ONE_MAX: usize = 512;
+/// Most such in all: a quarter, so that the rest of the room always comes back.
+const FOR_EVER_MAX: usize = REVOCATIONS_MAX / 4;
+/// For how long all else is refused at most, in milliseconds: a certificate that the authority gives counts for 24 hours, and the
+/// clocks of a cluster are minutes apart.
+const HELD_MS_MAX: u64 = 25 * 60 * 60 * 1_000;
+/// Who told what a build kept that did not say it.
 const KEPT: &str = "";
+
+/// The file: [`Distrusted`], with who told of what.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Kept {
+    #[prost(message, repeated, tag = "1")]
+    revocations: Vec<wire::Revocation>,
+    /// One after the other, each for the next so many; what is left is nobody's.
+    #[prost(message, repeated, tag = "2")]
+    tellers: Vec<Teller>,
+}
+
+/// Who told of so many.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Teller {
+    #[prost(string, tag = "1")]
+    by: String,
+    #[prost(uint64, tag = "2")]
+    count: u64,
+}
 
 /// What a node knows of it.
 #[derive(Debug, Clone)]
@@ -48,8 +79,8 @@ impl Distrust {
         let (file, is_kept) = (data_dir.join(FILE_NAME), Arc::new(AtomicBool::new(true)));
         let distrust = Distrust { trust, file, rooms: Arc::default(), is_kept };
         match owner_only::read(&distrust.file, FILE_BYTES_MAX) {
-            Ok(found) => match Distrusted::decode(found.contents.expose().as_slice()) {
-                Ok(kept) => drop(distrust.put_in_force(KEPT, &kept)),
+            Ok(found) => match Kept::decode(found.contents.expose().as_slice()) {
+                Ok(kept) => distrust.put_back(kept),
                 Err(error) => distrust.warn(&error),
             },
             Err(ReadError::Missing(_)) => {}
@@ -58,9 +89,18 @@ impl Distrust {
         distrust
     }
 
+    fn put_back(&self, kept: Kept) {
+        let mut revocations = kept.revocations.into_iter();
+        for Teller { by, count } in kept.tellers {
+            let told = revocations.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)).collect();
+            drop(self.put_in_force(&by, told));
+        }
+        drop(self.put_in_force(KEPT, revocations.collect()));
+    }
+
     /// Has what a control plane at an address says in force, and keeps it.
     pub(super) async fn take(&self, by: &str, told: Distrusted) {
-        let Some(all) = self.put_in_force(by, &told) else { return };
+        let Some(all) = self.put_in_force(by, told.revocations) else { return };
         tracing::warn!(count = all.revocations.len(), "certificates of the control plane were taken back");
         let (file, contents) = (self.file.clone(), all.encode_to_vec());
         let kept = tokio::task::spawn_blocking(move || owner_only::replace(&file, &contents)).await;
@@ -73,31 +113,32 @@ impl Distrust {
     }
 
     /// Returns all that is in force then; `None` when that is what was before, and kept.
-    fn put_in_force(&self, by: &str, told: &Distrusted) -> Option<Distrusted> {
-        let told = told.revocations.iter().filter_map(|revocation| match Revocation::try_from(revocation) {
-            Ok(revocation) => Some(revocation),
-            Err(error) => {
-                tracing::error!(%error, "a revocation of a certificate cannot be read");
-                None
-            }
-        });
+    fn put_in_force(&self, by: &str, told: Vec<wire::Revocation>) -> Option<Kept> {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, before) = (now_ms(), self.trust.revocations().borrow().clone());
+        let told = told.iter().filter_map(|revocation| read(revocation, now));
         rooms.values_mut().for_each(|room| room.forget(now));
         rooms.retain(|_, room| room.count() > 0);
         let mut after = before.as_ref().clone();
         after.forget(now);
         let room = rooms.entry(by.to_owned()).or_default();
-        let room_max = if by == KEPT { REVOCATIONS_MAX } else { TOLD_BY_ONE_MAX };
+        let [room_max, for_ever_max] = match by {
+            KEPT => [REVOCATIONS_MAX, FOR_EVER_MAX],
+            _ => [TOLD_BY_ONE_MAX, FOR_EVER_BY_ONE_MAX],
+        };
+        let [mut by_one, mut in_all] = [&*room, &after].map(for_ever);
         let mut refused: usize = 0;
         for revocation in told.filter(|revocation| revocation.until_ms > now) {
             if after.have(&revocation) {
                 continue;
             }
-            if room.count() >= room_max || after.count() >= REVOCATIONS_MAX {
+            let is_for_ever = revocation.until_ms == FOR_EVER;
+            let no_more = is_for_ever && (by_one >= for_ever_max || in_all >= FOR_EVER_MAX);
+            if no_more || room.count() >= room_max || after.count() >= REVOCATIONS_MAX {
                 refused += 1;
                 continue;
             }
+            (by_one, in_all) = (by_one + usize::from(is_for_ever), in_all + usize::from(is_for_ever));
             room.extend([revocation.clone()]);
             after.extend([revocation]);
         }
@@ -111,7 +152,7 @@ impl Distrust {
         if after == *before && self.is_kept.load(Ordering::Relaxed) {
             return None;
         }
-        let all = Distrusted { revocations: after.iter().map(|revocation| (&revocation).into()).collect() };
+        let all = Kept::of(&after, &rooms);
         self.trust.replace_revocations(after);
         Some(all)
     }
@@ -122,10 +163,43 @@ impl Distrust {
     }
 }
 
+/// What counts no more than it may; `None` and a line in the log where it cannot be read.
+fn read(revocation: &wire::Revocation, now_ms: u64) -> Option<Revocation> {
+    match Revocation::try_from(revocation) {
+        Ok(removed @ Revocation { subject: Revoked::Name(_), until_ms: FOR_EVER }) => Some(removed),
+        Ok(Revocation { subject, until_ms }) => {
+            Some(Revocation { subject, until_ms: until_ms.min(now_ms.saturating_add(HELD_MS_MAX)) })
+        }
+        Err(error) => {
+            tracing::error!(%error, "a revocation of a certificate cannot be read");
+            None
+        }
+    }
+}
+
+/// How many names are among them that never count again.
+fn for_ever(revocations: &Revocations) -> usize {
+    revocations.names.values().filter(|until_ms| **until_ms == FOR_EVER).count()
+}
+
+impl Kept {
+    /// All of these, with whose room each is in.
+    fn of(all: &Revocations, rooms: &BTreeMap<String, Revocations>) -> Kept {
+        let mut of: BTreeMap<&str, Vec<wire::Revocation>> = BTreeMap::new();
+        for revocation in all.iter() {
+            let by =
+                rooms.iter().find(|(_, room)| room.have(&revocation)).map_or(KEPT, |(by, _)| by.as_str());
+            of.entry(by).or_default().push((&revocation).into());
+        }
+        let teller = |(by, told): (&&str, &Vec<_>)| Teller { by: (*by).to_owned(), count: told.len() as u64 };
+        let tellers = of.iter().map(teller).collect();
+        Kept { revocations: of.into_values().flatten().collect(), tellers }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use gantry_node::tls::Fingerprint;
-    use gantry_wire::resource_v1 as wire;
 
     use super::*;
 
@@ -166,9 +240,9 @@ mod tests {
         let distrust = begin(directory.path());
         assert_eq!(known(&distrust), (vec![], 0));
         let later = now_ms() + 60_000;
-        let told = vec![named(1, 5), named(2, later), named(3, u64::MAX), serial(1, later), serial(2, 5)];
+        let told = vec![named(1, 5), named(2, later), named(3, later + 1), serial(1, later), serial(2, 5)];
         distrust.take(GOOD, Distrusted { revocations: told }).await;
-        let expected = (vec![member(2, later), member(3, u64::MAX)], 1);
+        let expected = (vec![member(2, later), member(3, later + 1)], 1);
         assert_eq!((known(&distrust), known(&begin(directory.path()))), (expected.clone(), expected));
         Ok(())
     }
@@ -190,11 +264,12 @@ mod tests {
     async fn whoever_tells_of_very_many_pushes_nothing_out_and_leaves_room_for_others() -> Tested {
         let directory = tempfile::tempdir()?;
         let distrust = begin(directory.path());
+        let later = now_ms() + 60_000;
+        let bad = later + 1;
         let many = |from: u64, count: usize| {
-            let members = (from..).take(count).map(|number| named(number, u64::MAX));
+            let members = (from..).take(count).map(|number| named(number, bad));
             Distrusted { revocations: members.collect() }
         };
-        let later = now_ms() + 60_000;
         let first = Distrusted { revocations: vec![named(1, later)] };
         distrust.take(GOOD, first).await;
         let from = |teller: u64| 100_000 * teller;
@@ -204,10 +279,10 @@ mod tests {
                 distrust.take(&format!("bad-{teller}:1"), told).await;
             }
             let names = known(&distrust).0;
-            let told = names.iter().filter(|(_, until_ms)| *until_ms == u64::MAX).count();
+            let told = names.iter().filter(|(_, until_ms)| *until_ms == bad).count();
             let good = names.len() - told;
             assert_eq!(told, (teller as usize * TOLD_BY_ONE_MAX).min(REVOCATIONS_MAX - good));
-            assert!(names.contains(&member(1, later)) && names.contains(&member(from(teller), u64::MAX)));
+            assert!(names.contains(&member(1, later)) && names.contains(&member(from(teller), bad)));
             if teller < 4 {
                 // Another is heard still, of what is new and of what counts for longer.
                 distrust.take(GOOD, Distrusted { revocations: vec![named(1 + teller, later)] }).await;
@@ -228,8 +303,79 @@ mod tests {
         owner_only::replace(&directory.path().join(FILE_NAME), b"\xff\xff")?;
         let distrust = begin(directory.path());
         assert_eq!(known(&distrust), (vec![], 0));
-        distrust.take(GOOD, Distrusted { revocations: vec![named(2, u64::MAX)] }).await;
-        assert_eq!(known(&begin(directory.path())).0, [member(2, u64::MAX)]);
+        let later = now_ms() + 60_000;
+        distrust.take(GOOD, Distrusted { revocations: vec![named(2, later)] }).await;
+        assert_eq!(known(&begin(directory.path())).0, [member(2, later)]);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_back_for_longer_than_a_certificate_lives() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let distrust = begin(directory.path());
+        let told = vec![named(1, u64::MAX - 1), named(2, now_ms() + HELD_MS_MAX / 2), serial(1, u64::MAX)];
+        distrust.take(GOOD, Distrusted { revocations: told }).await;
+        let ends_by = now_ms() + HELD_MS_MAX;
+        let revocations = distrust.trust.revocations().borrow().clone();
+        let times: Vec<u64> = revocations.iter().map(|revocation| revocation.until_ms).collect();
+        assert!(times.iter().all(|until_ms| *until_ms <= ends_by), "{times:?} end after {ends_by}");
+        // So there is room again.
+        let mut later = revocations.as_ref().clone();
+        later.forget(ends_by);
+        assert_eq!((times.len(), later.count()), (3, 0));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn removed_members_are_refused_for_ever_and_telling_of_very_many_takes_no_other_room() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let distrust = begin(directory.path());
+        distrust.take(GOOD, Distrusted { revocations: vec![named(1, FOR_EVER)] }).await;
+        for teller in 1..=6 {
+            let members = (10_000 * teller..).take(TOLD_BY_ONE_MAX).map(|number| named(number, FOR_EVER));
+            distrust.take(&format!("bad-{teller}:1"), Distrusted { revocations: members.collect() }).await;
+            let taken = 1 + FOR_EVER_BY_ONE_MAX * teller as usize;
+            assert_eq!(known(&distrust).0.len(), taken.min(FOR_EVER_MAX), "after {teller} tellers");
+        }
+        let later = now_ms() + 60_000;
+        distrust.take(GOOD, Distrusted { revocations: vec![named(2, later)] }).await;
+        for distrust in [distrust, begin(directory.path())] {
+            let names = known(&distrust).0;
+            assert_eq!(names.len(), FOR_EVER_MAX + 1);
+            assert!(names.contains(&member(1, FOR_EVER)) && names.contains(&member(2, later)));
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn whoever_tells_of_very_many_has_no_new_room_after_a_restart() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let later = now_ms() + 600_000;
+        for start in 0..5 {
+            let members = (100_000 * (start + 1)..).take(TOLD_BY_ONE_MAX).map(|number| named(number, later));
+            let distrust = begin(directory.path());
+            distrust.take("bad:1", Distrusted { revocations: members.collect() }).await;
+            assert_eq!(known(&distrust).0.len(), TOLD_BY_ONE_MAX, "after {start} restarts");
+        }
+        let distrust = begin(directory.path());
+        distrust.take(GOOD, Distrusted { revocations: vec![named(1, later)] }).await;
+        assert!(known(&distrust).0.contains(&member(1, later)));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_file_that_does_not_say_who_told_is_read_and_is_nobodys_room() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let later = now_ms() + 60_000;
+        let kept = Distrusted { revocations: vec![named(2, later), serial(7, later)] };
+        owner_only::replace(&directory.path().join(FILE_NAME), &kept.encode_to_vec())?;
+        let distrust = begin(directory.path());
+        assert_eq!(known(&distrust), (vec![member(2, later)], 1));
+        // And what is written is read by who knows revocations only.
+        distrust.take(GOOD, Distrusted { revocations: vec![named(3, later)] }).await;
+        let written = std::fs::read(directory.path().join(FILE_NAME))?;
+        assert_eq!(Distrusted::decode(written.as_slice())?.revocations.len(), 3);
+        assert_eq!(known(&begin(directory.path())), known(&distrust));
         Ok(())
     }
 }

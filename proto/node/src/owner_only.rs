@@ -2,8 +2,10 @@
 //!
 //! Always holds: one that others may read is refused, never repaired, since whoever wanted to has read it; a new one has
 //! its mode from its first byte on. What is made or replaced is not there, the old file or the new one, whole, also after a
-//! loss of power and when several do it at once: each writes to a file of its own beside it, `.NAME.RANDOM.tmp`. One that a
-//! process left that was interrupted is removed by who writes there an hour later. All of it blocks.
+//! loss of power and when several do it at once: each writes to a file of its own beside it, `.NAME.RANDOM.tmp`, which becomes the
+//! file and never has two names. One that a process left that was interrupted was never in use; it is removed by who writes there
+//! an hour later. Only where a file system cannot rename without replacing (NFS), what is made is written in its place, and may
+//! be cut short there by a loss of power. All of it blocks.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use gantry_model::Secret;
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 
 /// The owner may read and write; nobody else anything.
 const MODE: u32 = 0o600;
@@ -117,11 +121,33 @@ pub fn replace_by(
 
 /// Makes a file where there is none, and leaves one that is there as it is (`AlreadyExists`). Durable when this returns.
 pub fn make(path: &Path, contents: &[u8]) -> io::Result<()> {
+    make_by(path, contents, |beside| {
+        rustix::fs::renameat_with(CWD, beside, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from)
+    })
+}
+
+/// The same, by a way of renaming that replaces nothing.
+fn make_by(path: &Path, contents: &[u8], rename: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let beside = &beside(path)?;
-    // A second name for the file, which no other file may have.
-    write_beside(beside, |file| file.write_all(contents), || fs::hard_link(beside, path))?;
-    fs::remove_file(beside)?;
+    match write_beside(beside, |file| file.write_all(contents), || rename(beside)) {
+        Err(error) if is_unsupported(&error) => {
+            let mut file = create(path)?;
+            let written = file.write_all(contents).and_then(|()| file.sync_all());
+            if written.is_err() {
+                // It is ours: there was none. The first error is the one to tell.
+                let _ = fs::remove_file(path);
+            }
+            written?;
+        }
+        done => done?,
+    }
     sync_directory_of(path)
+}
+
+/// Whether the file system, or the system, has no such operation.
+fn is_unsupported(error: &io::Error) -> bool {
+    let unsupported = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|number| unsupported.contains(&number))
 }
 
 /// Writes a file, has it under its name, and leaves nothing where that fails.
@@ -283,6 +309,11 @@ mod tests {
                 assert!(is_whole(&fs::read(&path).expect("a file")), "half a file was put in place");
                 if let Ok(found) = fs::read(&made) {
                     assert!(is_whole(&found), "half a file was made");
+                    assert_eq!(
+                        fs::metadata(&made).map(|made| made.nlink()).ok(),
+                        Some(1),
+                        "it has two names"
+                    );
                 }
             }
             let ended = writers.into_iter().map(|writer| writer.join().expect("no panic"));
@@ -292,6 +323,27 @@ mod tests {
                 .count()
         });
         assert_eq!((wins, names(directory.path())?), (1, vec!["key".to_owned(), "made".to_owned()]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_made_also_where_renaming_always_replaces_and_never_over_another() -> Tested {
+        let directory = tempfile::tempdir()?;
+        let [one, other] = ["one", "other"].map(|name| directory.path().join(name));
+        make(&one, b"first")?;
+        make_by(&other, b"second", |_| Err(Errno::INVAL.into()))?;
+        assert_eq!((text(&one)?.as_str(), text(&other)?.as_str()), ("first", "second"));
+        assert_eq!(
+            (mode(&other)?, names(directory.path())?),
+            (MODE, vec!["one".to_owned(), "other".to_owned()])
+        );
+        for unsupported in [Errno::NOSYS, Errno::OPNOTSUPP, Errno::PERM] {
+            let again = make_by(&other, b"third", |_| Err(unsupported.into())).map_err(|error| error.kind());
+            assert_eq!((again, text(&other)?.as_str()), (Err(io::ErrorKind::AlreadyExists), "second"));
+        }
+        let full = make_by(&directory.path().join("third"), b"third", |_| Err(Errno::NOSPC.into()));
+        assert_eq!(full.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+        assert_eq!(names(directory.path())?, ["one", "other"]);
         Ok(())
     }
 

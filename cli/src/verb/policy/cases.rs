@@ -80,7 +80,10 @@ pub(super) struct Case {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Expected {
     Allow,
+    /// A policy denies it, or none permits it.
     Deny,
+    /// Denied, as a node would, only because a policy cannot be evaluated.
+    Error,
 }
 
 /// The era of the protocol.
@@ -165,6 +168,7 @@ impl Expected {
         match self {
             Expected::Allow => "allow",
             Expected::Deny => "deny",
+            Expected::Error => "error",
         }
     }
 }

@@ -165,7 +165,14 @@ fn read_tools(file: &CaseFile, tools: &Tools) -> Result<Vec<Definition>, String>
 
 impl Outcome {
     fn of(file: &CaseFile, case: &Case, decision: &Decision) -> Outcome {
-        let verdict = if decision.is_allow() { Expected::Allow } else { Expected::Deny };
+        let verdict = match decision {
+            _ if decision.is_allow() => Expected::Allow,
+            // A misspelt argument is denied too, and nobody meant that.
+            Decision { reasons, failures, .. } if reasons.is_empty() && !failures.is_empty() => {
+                Expected::Error
+            }
+            _ => Expected::Deny,
+        };
         let named = |because: &&String| {
             let reasons = decision
                 .reasons
@@ -192,7 +199,7 @@ impl Outcome {
     fn because(&self) -> String {
         match (self.policies.as_slice(), self.failures.as_slice()) {
             ([], []) => "no policy permits it".to_owned(),
-            ([], failures) => format!("it cannot be told: {}", failures.join("; ")),
+            ([], failures) => format!("denied, as it cannot be told: {}", failures.join("; ")),
             (policies, []) => policies.join(", "),
             (policies, failures) => format!("{}; also {}", policies.join(", "), failures.join("; ")),
         }
@@ -213,6 +220,11 @@ fn lines(outcomes: &[Outcome], paint: Paint) -> String {
         text.push_str(&format!("  {word}  {case}: {} ({because})", outcome.verdict));
         if outcome.verdict != outcome.expected {
             text.push_str(&format!(", expected {}", outcome.expected));
+            if (outcome.expected, outcome.verdict) == (Expected::Deny.as_str(), Expected::Error.as_str()) {
+                text.push_str(
+                    ": no policy denies it; correct the case, or write `expect: error` where that is meant",
+                );
+            }
         } else if !outcome.missing.is_empty() {
             text.push_str(&format!(", expected because of {}", visible(&outcome.missing.join(", "))));
         }

@@ -266,3 +266,24 @@ async fn callers_whom_nobody_knows_any_more_stop_it_and_those_who_are_unknown_ev
     let hidden = [refusing(50_500, counted(canary(AT), 160, 60)), refusing(50_000, counted(other(), 160, 0))];
     assert_eq!(member.look(&hidden), Advice::Stop(reason.to_owned()));
 }
+
+#[tokio::test]
+async fn strangers_have_no_change_taken_back_where_no_other_node_tells_how_many_there_are_anyway() {
+    let in_stage = |refused, calls, rejected| refusing(refused, counted(canary(AT), calls, rejected));
+    let quiet = |calls| counted(other(), calls, 0);
+    // A stage that has all nodes, and one whose other nodes have too few calls.
+    for others in [[vec![], vec![]], [vec![quiet(100)], vec![quiet(110)]]] {
+        let member = Member::new();
+        let [at_first, later] = others;
+        let look = |node, others: &[NodeView]| member.look(&[&[node][..], others].concat());
+        assert_eq!(look(in_stage(0, 1_000, 0), &at_first), Advice::Wait);
+        assert_eq!(look(in_stage(5_000, 1_100, 0), &later), Advice::Wait);
+        let watched = member.watched();
+        let seen = (watched.calls.calls, watched.calls.rejected, watched.compared_with);
+        assert_eq!(seen, (100, 0, Compared::Before));
+        // A rise among those who are known counts as before.
+        let reason =
+            "50 of 150 calls were rejected on nodes with the change, and 0 of 1000 of the same nodes before";
+        assert_eq!(look(in_stage(9_000, 1_150, 50), &later), Advice::Stop(reason.to_owned()));
+    }
+}
