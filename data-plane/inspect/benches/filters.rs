@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use corpus::rates::{self, Rate};
-use gantry_inspect::{Detectors, Inspection, Limits, Modes, Redactor};
+use gantry_inspect::{Detectors, Inspection, Limits, Modes, Redactor, Written};
 use gantry_model::inspection::{Detector, Filter, Mode};
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ fn redaction() -> f64 {
     let mut best = f64::MAX;
     for _ in 0..10 {
         let began = Instant::now();
-        let (mut redactor, mut out) = (Redactor::new(detectors, &[]), Vec::new());
+        let (mut redactor, mut out) = (Redactor::new(detectors, &[], Written::Json), Vec::new());
         for part in answer.as_bytes().chunks(16 * 1024) {
             redactor.push(part, &mut out);
         }

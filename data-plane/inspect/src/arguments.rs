@@ -138,8 +138,9 @@ impl Pass<'_> {
         if context.depth == self.inspection.limits.depth + 1 {
             self.found(Filter::Limits, "depth", &context.place);
         }
-        let is_on = self.mode(Filter::Limits) != Mode::Off;
-        context.depth > DEPTH_MAX || (is_on && context.depth > self.inspection.limits.depth)
+        // Only what stops the call spares looking deeper.
+        let is_stopped = self.mode(Filter::Limits) == Mode::Block;
+        context.depth > DEPTH_MAX || (is_stopped && context.depth > self.inspection.limits.depth)
     }
 
     fn text(&mut self, text: &str, form: Option<Form>, place: &Place<'_>) {
@@ -154,10 +155,14 @@ impl Pass<'_> {
             Some(Form::Shell) => self.look(Filter::Shell, place, || shell::metacharacter(text)),
             Some(Form::Path) => self.look(Filter::Traversal, place, || path::traversal(text)),
             Some(Form::Url) => self.look(Filter::Ssrf, place, || target::forbidden(text)),
-            None => {
-                self.look(Filter::Traversal, place, || path::hidden_traversal(text));
-                self.look(Filter::Ssrf, place, || target::forbidden_in_any(text));
-            }
+            None => {}
+        }
+        // What is looked for in any text, where its form has it not looked for already.
+        if form != Some(Form::Path) {
+            self.look(Filter::Traversal, place, || path::hidden_traversal(text));
+        }
+        if form != Some(Form::Url) {
+            self.look(Filter::Ssrf, place, || target::forbidden_in_any(text));
         }
     }
 

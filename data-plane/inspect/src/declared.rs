@@ -4,10 +4,10 @@
 //! that `files` speaks of each element of a list of files.
 
 use gantry_model::inspection::Form;
-use gantry_model::resource::Inspection;
+use gantry_model::resource::{ARGUMENT_PLACES_MAX, Inspection};
 
-/// Declared places of one tool: more arguments than any tool has.
-pub const DECLARED_MAX: usize = 64;
+/// Declared places of one tool: as many as its tenant, its server and itself may have together.
+pub const DECLARED_MAX: usize = 3 * ARGUMENT_PLACES_MAX;
 /// Most steps of a place.
 const STEPS_MAX: usize = 16;
 
@@ -51,7 +51,8 @@ impl Declared {
         if steps.len() > STEPS_MAX {
             return Err(PlaceError::Depth);
         }
-        if self.count == DECLARED_MAX {
+        let known = steps.iter().try_fold(&self.root, |node, step| node.named(step));
+        if self.count == DECLARED_MAX && known.and_then(Node::form).is_none() {
             return Err(PlaceError::Full);
         }
         let node = steps.into_iter().fold(&mut self.root, Node::below_or_new);
@@ -92,8 +93,11 @@ impl Node {
 
     /// What is declared of a field, or, with `*`, of elements. Few are declared, so the search is along them.
     pub(crate) fn below(&self, step: &str) -> Option<&Node> {
-        let named = |wanted: &str| self.fields.iter().find(|(name, _)| name == wanted).map(|(_, node)| node);
-        named(step).or_else(|| named("*"))
+        self.named(step).or_else(|| self.named("*"))
+    }
+
+    fn named(&self, wanted: &str) -> Option<&Node> {
+        self.fields.iter().find(|(name, _)| name == wanted).map(|(_, node)| node)
     }
 }
 
@@ -134,5 +138,8 @@ mod tests {
             assert_eq!(declared.add(&format!("a{index}"), Form::Sql), Ok(()));
         }
         assert_eq!(declared.add("more", Form::Sql), Err(PlaceError::Full));
+        // The last word on a place counts, full or not.
+        assert_eq!(declared.add("a1", Form::Path), Ok(()));
+        assert_eq!(declared.root().below("a1").and_then(Node::form), Some(Form::Path));
     }
 }

@@ -45,6 +45,17 @@ impl Detectors {
         self
     }
 
+    /// With all that are on in another.
+    #[must_use]
+    pub fn and(self, other: Detectors) -> Detectors {
+        Detectors {
+            keys: self.keys || other.keys,
+            emails: self.emails || other.emails,
+            cards: self.cards || other.cards,
+            ibans: self.ibans || other.ibans,
+        }
+    }
+
     /// Whether none is on.
     pub fn is_empty(&self) -> bool {
         *self == Detectors::default()

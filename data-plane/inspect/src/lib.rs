@@ -24,4 +24,4 @@ pub use arguments::{Inspection, Limits, Modes};
 pub use declared::{DECLARED_MAX, Declared, PlaceError};
 pub use detect::{Detectors, Match};
 pub use finding::{FINDINGS_MAX, Finding, Findings};
-pub use redact::{HELD_BYTES_MAX, Redactor, redact};
+pub use redact::{HELD_BYTES_MAX, Redactor, Written, redact};

@@ -2,13 +2,18 @@
 //!
 //! Always holds: what is not taken out passes byte for byte. An answer is read as it comes: of it at most one text of
 //! JSON is held, up to [`HELD_BYTES_MAX`]; of a longer one, its last part. A text is given out once it ends, so that an
-//! event of a stream is never held beyond its line.
+//! event of a stream is never held beyond its line. An event is read as clients read it, whose message may have several
+//! lines; one that is cut leaves nothing to the next. What is neither JSON nor events is one text.
 
 mod escapes;
+mod events;
 
 use std::borrow::Cow;
 
 use escapes::Unescaped;
+pub use events::Written;
+use gantry_model::inspection::Detector;
+use gantry_model::resource::PLACE_BYTES_MAX;
 
 use crate::detect::{Detectors, Match};
 
@@ -16,8 +21,8 @@ use crate::detect::{Detectors, Match};
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
 /// How much of a longer text is held back for what may begin in it: more than any key but the longest private ones.
 const OVERLAP_BYTES: usize = 8 * 1024;
-/// Longest name of a field that is known by its name.
-const NAME_BYTES_MAX: usize = 128;
+/// Longest name of a field that is known by its name, where each of its letters is an escape.
+const NAME_BYTES_MAX: usize = PLACE_BYTES_MAX * 6;
 
 /// A text without what the detectors find.
 pub fn redact<'t>(text: &'t str, detectors: &Detectors) -> Cow<'t, str> {
@@ -36,8 +41,6 @@ pub fn redact<'t>(text: &'t str, detectors: &Detectors) -> Cow<'t, str> {
     Cow::Owned(redacted)
 }
 
-use gantry_model::inspection::Detector;
-
 /// What stands in place of what was taken out. Nothing in it needs an escape.
 fn mark(detector: Option<Detector>) -> &'static str {
     match detector {
@@ -51,14 +54,19 @@ fn mark(detector: Option<Detector>) -> &'static str {
 
 /// Takes out of JSON, or of events that carry JSON, what detectors find in its texts, and the values of named fields.
 ///
-/// The id of a message and a progress token pass as they are: they are what the client said. Numbers outside of texts pass
+/// Of an event, only the lines of its message are read. The id of a message and a progress token pass as they are: they are what the client said. Numbers outside of texts pass
 /// too, except as values of named fields.
 #[derive(Debug)]
 pub struct Redactor {
     detectors: Detectors,
     /// Names of fields, without what [`plain_name`] leaves out.
     fields: Vec<String>,
+    written: Written,
     state: State,
+    /// What is known of the name of a line under way.
+    line: Vec<u8>,
+    /// The last line ended at a `\r`, of which a `\n` may be the other half.
+    after_return: bool,
     depth: u32,
     /// The text under way, without its quotes, as it came.
     held: Vec<u8>,
@@ -73,6 +81,10 @@ pub struct Redactor {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// In the name of a line of an event.
+    LineName,
+    /// In a line that passes.
+    LinePassing,
     /// Between texts.
     Outside,
     /// In a text that is held.
@@ -88,11 +100,14 @@ enum State {
 impl Redactor {
     /// Looks with `detectors`, and takes out the values of `fields`, whatever they are; their names count without regard
     /// to case, `_` and `-`.
-    pub fn new(detectors: Detectors, fields: &[String]) -> Redactor {
+    pub fn new(detectors: Detectors, fields: &[String], written: Written) -> Redactor {
         Redactor {
             detectors,
-            fields: fields.iter().map(|name| plain_name(name.as_bytes())).collect(),
-            state: State::Outside,
+            fields: fields.iter().map(|name| plain_name(name)).collect(),
+            written,
+            state: written.begin(),
+            line: Vec::new(),
+            after_return: false,
             depth: 0,
             held: Vec::new(),
             name: None,
@@ -112,6 +127,8 @@ impl Redactor {
         let mut rest = bytes;
         while !rest.is_empty() {
             let step = match self.state {
+                State::LineName => self.line_name(rest, out),
+                State::LinePassing => self.line_passing(rest, out),
                 State::Outside => self.outside(rest, out),
                 State::Held | State::Passing | State::Dropped => self.text(rest, out),
                 State::DroppedWord => self.word(rest),
@@ -125,7 +142,7 @@ impl Redactor {
         if self.state == State::Held {
             self.release(out);
         }
-        self.state = State::Outside;
+        self.state = self.written.begin();
     }
 
     /// Reads what is between texts; says how far.
@@ -147,8 +164,12 @@ impl Redactor {
                 }
                 b',' => self.end_value(),
                 b':' => self.begin_value(),
-                b'\n' => self.name = None,
-                b' ' | b'\t' | b'\r' => {}
+                b'\n' | b'\r' if self.is_line_end(byte) => {
+                    self.end_line(byte);
+                    out.extend_from_slice(rest.get(..=index).unwrap_or_default());
+                    return index + 1;
+                }
+                b' ' | b'\t' | b'\r' | b'\n' => {}
                 _ if self.within.is_some() => {
                     out.extend_from_slice(rest.get(..index).unwrap_or_default());
                     out.extend_from_slice(b"null");
@@ -179,8 +200,10 @@ impl Redactor {
     /// A `:` makes the text before it the name of a field.
     fn begin_value(&mut self) {
         let Some(name) = self.name.take() else { return };
-        self.passes = (name == b"id" && self.depth == 1) || name == b"progressToken";
-        if self.within.is_none() && !self.fields.is_empty() && self.fields.contains(&plain_name(&name)) {
+        let name = Unescaped::new(&name);
+        let name = name.as_str();
+        self.passes = (name == "id" && self.depth == 1) || name == "progressToken";
+        if self.within.is_none() && !self.fields.is_empty() && self.fields.contains(&plain_name(name)) {
             self.within = Some(self.depth);
         }
     }
@@ -199,7 +222,12 @@ impl Redactor {
         let part = rest.get(..room.min(rest.len())).unwrap_or_default();
         let mut at = 0;
         let end = loop {
-            let offset = memchr::memchr2(b'"', b'\n', part.get(at..).unwrap_or_default());
+            let rest = part.get(at..).unwrap_or_default();
+            let offset = match self.written {
+                Written::Json => memchr::memchr2(b'"', b'\n', rest),
+                Written::Events => memchr::memchr3(b'"', b'\n', b'\r', rest),
+                Written::Text => None,
+            };
             match offset.map(|offset| at + offset) {
                 // An escaped quote has an odd number of `\` before it.
                 Some(found) if part[found] == b'"' && self.is_escaped(part, found) => at = found + 1,
@@ -211,7 +239,7 @@ impl Redactor {
             State::Passing => out.extend_from_slice(body),
             State::Held => self.held.extend_from_slice(body),
             // Enough to know whether its end is escaped.
-            State::Dropped | State::Outside | State::DroppedWord => self.keep_escapes(body),
+            _ => self.keep_escapes(body),
         }
         if self.state == State::Passing {
             self.keep_escapes(body);
@@ -254,6 +282,9 @@ impl Redactor {
         }
         out.push(end);
         self.state = State::Outside;
+        if self.is_line_end(end) {
+            self.end_line(end);
+        }
     }
 
     fn word(&mut self, rest: &[u8]) -> usize {
@@ -310,11 +341,8 @@ impl Redactor {
 }
 
 /// A name without regard to case, `_` and `-`.
-fn plain_name(name: &[u8]) -> String {
-    name.iter()
-        .filter(|byte| !matches!(byte, b'_' | b'-'))
-        .map(|byte| byte.to_ascii_lowercase() as char)
-        .collect()
+fn plain_name(name: &str) -> String {
+    name.chars().filter(|letter| !matches!(letter, '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! Whether a text that is said to be SQL has a second statement behind the first.
 //!
 //! Always holds: the text is read as the dialects read it that differ in what ends a string or a comment (MySQL takes `\`
-//! in strings, `#` and `/*! */` for what others do not; PostgreSQL has `$tag$` and comments in comments), and a second
-//! statement in either reading is one. A text without `;` costs one search for it.
+//! in strings, `#` and `/*! */` for what others do not, and `--` only before a blank; PostgreSQL has `$tag$`, `E'\''` and
+//! comments in comments; SQL Server and SQLite have names in `[]`), and a second statement in any reading is one. A text
+//! without `;` and quotes costs one search for them.
 //!
 //! It does not parse ([`crate::facts`] does), and does not find what needs no `;`: T-SQL takes two statements without one,
 //! and a single statement may do enough harm.
 
 /// Says that there is a second statement.
 pub(crate) fn stacked(text: &str) -> Option<&'static str> {
-    memchr::memchr(b';', text.as_bytes())?;
+    memchr::memchr3(b';', b'\'', b'"', text.as_bytes()).or_else(|| memchr::memchr(b'`', text.as_bytes()))?;
     let read = Reading::ALL.map(|reading| Scan::new(text, reading).run());
     if read.contains(&Found::Stacked) {
         return Some("stacked statement");
@@ -27,12 +28,14 @@ enum Found {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    Standard,
+    Postgres,
     MySql,
+    /// SQL Server, SQLite and what else has names in brackets.
+    Brackets,
 }
 
 impl Reading {
-    const ALL: [Reading; 2] = [Reading::Standard, Reading::MySql];
+    const ALL: [Reading; 3] = [Reading::Postgres, Reading::MySql, Reading::Brackets];
 }
 
 /// Tags that may begin no quote: each is searched for to the end of the text. Beyond, `$` begins none, so that what may
@@ -44,11 +47,13 @@ struct Scan<'t> {
     at: usize,
     reading: Reading,
     open_tags: u32,
+    /// No `]` is left.
+    has_no_bracket: bool,
 }
 
 impl<'t> Scan<'t> {
     fn new(text: &'t str, reading: Reading) -> Scan<'t> {
-        Scan { text: text.as_bytes(), at: 0, reading, open_tags: 0 }
+        Scan { text: text.as_bytes(), at: 0, reading, open_tags: 0, has_no_bracket: false }
     }
 
     fn run(mut self) -> Found {
@@ -56,7 +61,7 @@ impl<'t> Scan<'t> {
         while let Some(byte) = self.peek(0) {
             match (byte, self.peek(1)) {
                 (b' ' | b'\t' | b'\n' | b'\r' | 0x0c, _) => self.at += 1,
-                (b'-', Some(b'-')) => self.line(),
+                (b'-', Some(b'-')) if self.is_comment() => self.line(),
                 (b'#', _) if self.reading == Reading::MySql => self.line(),
                 (b'/', Some(b'*')) if !self.is_executed() => self.comment(),
                 (b'/', Some(b'*')) => self.at += 3,
@@ -67,11 +72,19 @@ impl<'t> Scan<'t> {
                     self.at += 1;
                 }
                 _ if has_ended => return Found::Stacked,
-                (b'\'' | b'"' | b'`', _) if !self.quoted(byte) => return Found::OpenQuote,
+                (b'\'' | b'"' | b'`', _) if !self.quoted(byte, false) => return Found::OpenQuote,
                 (b'\'' | b'"' | b'`', _) => {}
-                (b'$', _) if self.reading == Reading::Standard && self.open_tags < OPEN_TAGS_MAX => {
+                (b'$', _) if self.reading == Reading::Postgres && self.open_tags < OPEN_TAGS_MAX => {
                     self.dollar()
                 }
+                (b'[', _) if self.reading == Reading::Brackets => self.bracketed(),
+                (b'e' | b'E', Some(b'\'')) if self.reading == Reading::Postgres => {
+                    self.at += 1;
+                    if !self.quoted(b'\'', true) {
+                        return Found::OpenQuote;
+                    }
+                }
+                _ if is_letter(byte) => self.name(),
                 _ => self.at += 1,
             }
         }
@@ -92,12 +105,37 @@ impl<'t> Scan<'t> {
         self.reading == Reading::MySql && matches!(ahead, (Some(b'!'), _) | (Some(b'M'), Some(b'!')))
     }
 
+    /// Whether `--` begins a comment.
+    fn is_comment(&self) -> bool {
+        self.reading != Reading::MySql || self.peek(2).is_none_or(|byte| byte <= b' ' || byte == 0x7f)
+    }
+
     fn line(&mut self) {
-        self.at = memchr::memchr(b'\n', self.rest()).map_or(self.text.len(), |offset| self.at + offset + 1);
+        let end = match self.reading {
+            Reading::Postgres => memchr::memchr2(b'\n', b'\r', self.rest()),
+            Reading::MySql | Reading::Brackets => memchr::memchr(b'\n', self.rest()),
+        };
+        self.at = end.map_or(self.text.len(), |offset| self.at + offset + 1);
+    }
+
+    /// A name or a word, in which `$` is a letter.
+    fn name(&mut self) {
+        let is_end = |byte: &u8| !(is_letter(*byte) || byte.is_ascii_digit() || *byte == b'$');
+        self.at += self.rest().iter().position(is_end).unwrap_or(self.rest().len());
+    }
+
+    /// A name in brackets; a `[` that nothing closes is a letter.
+    fn bracketed(&mut self) {
+        let end = match self.has_no_bracket {
+            true => None,
+            false => memchr::memchr(b']', self.rest()),
+        };
+        self.has_no_bracket = end.is_none();
+        self.at += end.map_or(1, |offset| offset + 1);
     }
 
     fn comment(&mut self) {
-        let nests = self.reading == Reading::Standard;
+        let nests = self.reading == Reading::Postgres;
         let mut depth = 0_usize;
         while let Some(offset) = memchr::memchr2(b'*', b'/', self.rest()) {
             self.at += offset;
@@ -120,9 +158,9 @@ impl<'t> Scan<'t> {
     }
 
     /// Whether the string ends. A quote that is doubled ends one and begins the next, which comes to the same.
-    fn quoted(&mut self, quote: u8) -> bool {
+    fn quoted(&mut self, quote: u8, escapes: bool) -> bool {
         self.at += 1;
-        let escapes = self.reading == Reading::MySql && quote != b'`';
+        let escapes = escapes || (self.reading == Reading::MySql && quote != b'`');
         while let Some(byte) = self.peek(0) {
             match byte {
                 b'\\' if escapes => self.at += 2,
@@ -139,7 +177,7 @@ impl<'t> Scan<'t> {
     /// `$tag$ ... $tag$`; a `$` that begins none is a letter.
     fn dollar(&mut self) {
         let rest = self.rest();
-        let end = rest.iter().skip(1).position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+        let end = rest.iter().skip(1).position(|byte| !(is_letter(*byte) || byte.is_ascii_digit()));
         let Some(end) = end.map(|offset| offset + 1).filter(|end| rest.get(*end) == Some(&b'$')) else {
             self.at += 1;
             return;
@@ -158,6 +196,11 @@ impl<'t> Scan<'t> {
     }
 }
 
+/// What names and tags begin with.
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +215,9 @@ mod tests {
             "SELECT 'it''s; fine' /* one; two */ FROM t",
             "SELECT $$a b$$, $x$c d$x$;",
             "SELECT 1 -- a; b\n + 2;",
+            "SELECT a[1], ARRAY['b;c'], E'it\\'s fine' FROM t;",
+            "SELECT 1 -- it's; fine",
+            "SELECT 1 -- it's",
             "",
             ";",
         ] {
@@ -194,6 +240,17 @@ mod tests {
             "SELECT $a$ x; DELETE FROM t",
             // A quote to PostgreSQL, and a name to MySQL.
             "SELECT 1 AS $$; DROP TABLE t -- $$",
+            // A comment to all but MySQL, which wants a blank behind it.
+            "SELECT 1--1; DROP TABLE t",
+            // A comment of PostgreSQL ends here.
+            "SELECT 1;--\rDROP TABLE t",
+            "SELECT 1 --\r'\n; DROP TABLE t -- '",
+            // What `#` begins is a comment to MySQL only.
+            "SELECT E'\\'', 1 # 2; DROP TABLE t -- '",
+            "SELECT 1 # 1 AS a$$; DROP TABLE t -- $$",
+            "SELECT $é$'$é$ # 1; DROP TABLE t --'",
+            // A name of SQL Server and SQLite.
+            "SELECT [']; DROP TABLE t --']",
         ] {
             assert_eq!(stacked(text), Some("stacked statement"), "{text}");
         }
@@ -201,14 +258,14 @@ mod tests {
 
     #[test]
     fn a_quote_that_no_dialect_can_end_is_found() {
-        for text in ["x'; DROP TABLE t; --", "1\" ; DELETE FROM t #"] {
+        for text in ["x'; DROP TABLE t; --", "1\" ; DELETE FROM t #", "x' OR 1=1 --"] {
             assert_eq!(stacked(text), Some("open quote"), "{text}");
         }
     }
 
     #[test]
     fn what_never_ends_costs_no_more_than_its_length() {
-        for part in ["'", "$a$", "$", "/*", "--", "\\", "`", "$a", "*/", ";", "\"'"] {
+        for part in ["'", "$a$", "$", "/*", "--", "\\", "`", "$a", "*/", ";", "\"'", "[", "E'"] {
             let text = format!(";{}", part.repeat(200_000));
             let began = std::time::Instant::now();
             stacked(&text);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use gantry_inspect::{Declared, Detectors, Limits, Modes, Redactor};
+use gantry_inspect::{Declared, Detectors, Limits, Modes, Redactor, Written};
 use gantry_model::inspection::Mode;
 use gantry_model::resource::Inspection;
 
@@ -14,6 +14,9 @@ use gantry_model::resource::Inspection;
 pub(crate) struct Inspections {
     /// Of tools that are not named.
     any: Arc<Rules>,
+    /// Of what is no tool, such as a stream: calls as of any tool, answers as of all that are named together, because the
+    /// answer of each may come that way.
+    whole: Arc<Rules>,
     named: HashMap<String, Arc<Rules>>,
 }
 
@@ -26,7 +29,7 @@ pub(crate) struct Rules {
 /// What is taken out of answers.
 pub(crate) struct Answers {
     detectors: Detectors,
-    fields: Vec<String>,
+    fields: BTreeSet<String>,
 }
 
 impl Inspections {
@@ -37,12 +40,17 @@ impl Inspections {
             Arc::new(Rules::compile(&layers))
         };
         let named = server.tools.iter().map(|(name, tool)| (name.clone(), rules(Some(tool))));
-        Inspections { any: rules(None), named: named.collect() }
+        let named: HashMap<String, Arc<Rules>> = named.collect();
+        let mut whole = Rules::compile(&[tenant, server]);
+        for rules in named.values() {
+            whole.answers.take(&rules.answers);
+        }
+        Inspections { any: rules(None), whole: Arc::new(whole), named }
     }
 
     /// Of a tool; `None`: of whatever is no tool.
     pub(crate) fn of(&self, tool: Option<&str>) -> &Arc<Rules> {
-        tool.and_then(|tool| self.named.get(tool)).unwrap_or(&self.any)
+        tool.map_or(&self.whole, |tool| self.named.get(tool).unwrap_or(&self.any))
     }
 }
 
@@ -64,16 +72,22 @@ impl Rules {
         }
         Rules {
             calls: gantry_inspect::Inspection { modes, declared, limits: Limits::default() },
-            answers: Answers { detectors, fields: fields.into_iter().collect() },
+            answers: Answers { detectors, fields },
         }
     }
 }
 
 impl Answers {
-    /// What takes it out of one answer; `None`: nothing is to be taken out.
-    pub(crate) fn redactor(&self) -> Option<Redactor> {
+    /// What takes it out of one answer of a media type; `None`: nothing is to be taken out.
+    pub(crate) fn redactor(&self, content_type: &str) -> Option<Redactor> {
         let is_idle = self.detectors.is_empty() && self.fields.is_empty();
-        (!is_idle).then(|| Redactor::new(self.detectors, &self.fields))
+        let fields = || self.fields.iter().cloned().collect::<Vec<_>>();
+        (!is_idle).then(|| Redactor::new(self.detectors, &fields(), Written::of(content_type)))
+    }
+
+    fn take(&mut self, other: &Answers) {
+        self.detectors = self.detectors.and(other.detectors);
+        self.fields.extend(other.fields.iter().cloned());
     }
 }
 
@@ -109,9 +123,18 @@ mod tests {
             findings.as_slice().iter().map(|finding| finding.filter).collect::<Vec<_>>()
         };
         assert_eq!((found("query"), found("other")), (vec![Filter::Sql], vec![]));
-        assert_eq!(inspections.of(Some("query")).answers.fields, ["ssn"]);
-        assert!(inspections.of(None).answers.redactor().is_some());
+        let redacted = |tool| {
+            let redactor = inspections.of(tool).answers.redactor("application/json");
+            let (mut redactor, mut out) = (redactor.expect("there is something to take out"), Vec::new());
+            redactor.push(br#"{"ssn":1,"a":"AKIAIOSFODNN7EXAMPLE"}"#, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        let whole = r#"{"ssn":null,"a":"[redacted: key]"}"#;
+        assert_eq!(redacted(Some("query")), whole);
+        assert_eq!(redacted(Some("other")), r#"{"ssn":1,"a":"[redacted: key]"}"#);
+        // Of which tool the answer is that comes on a stream, nobody says.
+        assert_eq!(redacted(None), whole);
         let nothing = Inspections::compile(&Inspection::default(), &Inspection::default());
-        assert!(nothing.of(None).answers.redactor().is_none());
+        assert!(nothing.of(None).answers.redactor("application/json").is_none());
     }
 }

@@ -43,14 +43,14 @@ impl Redacted {
             super::close(entry, &response, outcome);
             return response;
         }
-        let response = match rules.and_then(|rules| rules.answers.redactor()) {
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        let response = match rules.and_then(|rules| rules.answers.redactor(&content_type)) {
             Some(redactor) => response.map(|body| body.redacted(redactor)),
             None => response,
         };
         entry.facts.status = Some(response.status().as_u16());
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let content_type = content_type.unwrap_or_default();
-        let mut watch = Watch::new(entry, content_type, sent, deadline);
+        let mut watch = Watch::new(entry, &content_type, sent, deadline);
         if let (Source::Relayed(server), true) = (source, content_type.starts_with("text/event-stream")) {
             let node = node.clone();
             watch = watch.on_event(Box::new(move |data| node.notice(&server, data)));

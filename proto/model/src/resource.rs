@@ -29,7 +29,7 @@ pub use breaker::{Breaker, Failures, Repeats};
 pub use endpoint::{
     ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
 };
-pub use inspection::{ARGUMENT_PLACES_MAX, Inspection, PLACE_STEPS_MAX};
+pub use inspection::{ARGUMENT_PLACES_MAX, Inspection, PLACE_BYTES_MAX, PLACE_STEPS_MAX};
 pub use provider::{
     AgentIdentity, CLAIM_PATHS_MAX, CLAIM_TAGS_MAX, CLOCK_SKEW_SECONDS_DEFAULT, CLOCK_SKEW_SECONDS_MAX,
     PROVIDER_TEXT_BYTES_MAX, PROVIDERS_MAX, ProviderClaims, ProviderSpec, SIGNATURE_ALGORITHMS,

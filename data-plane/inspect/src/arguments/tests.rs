@@ -54,6 +54,24 @@ fn what_is_declared_of_no_text_is_only_read_as_any_text_is() -> Result<(), Place
 }
 
 #[test]
+fn what_is_declared_is_read_as_any_text_is_besides() -> Result<(), PlaceError> {
+    let arguments = json!({
+        "query": "http://169.254.169.254/",
+        "files": ["http://10.0.0.1/"],
+        "options": {"target": "https://example.com/?file=%2e%2e%2f%2e%2e%2fetc/passwd"},
+        "command": "cat %2e%2e/%2e%2e/etc/passwd",
+    });
+    let expected = [
+        "ssrf: link-local or metadata address at /query",
+        "ssrf: private address at /files/0",
+        "traversal: encoded climb at /options/target",
+        "traversal: encoded climb at /command",
+    ];
+    assert_eq!(told(&inspection(Mode::Block)?.inspect(&arguments)), expected);
+    Ok(())
+}
+
+#[test]
 fn a_filter_that_is_off_finds_nothing_and_one_that_reports_does_not_block() -> Result<(), PlaceError> {
     let arguments = json!({"query": "a; b", "note": "AKIAIOSFODNN7EXAMPLE"});
     let mut inspection = inspection(Mode::Off)?;
@@ -79,8 +97,12 @@ fn what_is_too_large_too_many_or_too_deep_is_found() -> Result<(), PlaceError> {
     assert_eq!(told(&inspection.inspect(&beyond)), expected);
     inspection.modes = inspection.modes.with(Filter::Limits, Mode::Off);
     assert_eq!(inspection.inspect(&beyond), Findings::default());
-    // What is not counted is still looked into.
+    // What is not counted, or not kept out, is still looked into.
     let deep = json!({"a": [[["AKIAIOSFODNN7EXAMPLE"]]]});
     assert_eq!(told(&inspection.inspect(&deep)), ["secrets: key of AWS at /a/0/0/0"]);
+    inspection.modes = inspection.modes.with(Filter::Limits, Mode::Report);
+    inspection.limits = Limits { depth: 2, ..Limits::default() };
+    let expected = ["limits: depth at /a/0", "secrets: key of AWS at /a/0/0/0"];
+    assert_eq!(told(&inspection.inspect(&deep)), expected);
     Ok(())
 }

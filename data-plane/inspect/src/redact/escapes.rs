@@ -53,13 +53,15 @@ impl<'r> Unescaped<'r> {
     fn decode(raw: &'r [u8]) -> Unescaped<'r> {
         let (mut text, mut runs, mut at) = (String::with_capacity(raw.len()), Vec::new(), 0);
         while at < raw.len() {
-            let rest = raw.get(at..).unwrap_or_default();
-            let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
-            if plain > 0 {
-                at += push_plain(&mut text, &mut runs, rest.get(..plain).unwrap_or_default(), at);
-                continue;
+            let escaped = memchr::memchr(b'\\', &raw[at..]).map_or(raw.len(), |offset| at + offset);
+            // Searched for once, however often it is no UTF-8 up to there.
+            while at < escaped {
+                at += push_plain(&mut text, &mut runs, &raw[at..escaped], at);
             }
-            let (letter, length) = escape(rest);
+            if at == raw.len() {
+                break;
+            }
+            let (letter, length) = escape(&raw[at..]);
             runs.push((text.len(), at));
             text.push(letter);
             at += length;

@@ -13,7 +13,7 @@ fn detectors() -> Detectors {
 /// The answer in parts of a size, and how much was taken out.
 fn redacted(answer: &[u8], part: usize, fields: &[&str]) -> (String, u64) {
     let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
-    let mut redactor = Redactor::new(detectors(), &fields);
+    let mut redactor = Redactor::new(detectors(), &fields, Written::Json);
     let mut out = Vec::new();
     for bytes in answer.chunks(part) {
         redactor.push(bytes, &mut out);
@@ -50,7 +50,6 @@ fn what_has_nothing_in_it_passes_byte_for_byte() {
     for answer in [
         r#"{"a":"\u00e9\ud83d\ude00\\\"","b":[1,2.5e3,true,null],"c":{}}"#,
         "{ \"a\" : \"b\" ,\n \"c\\\\\" : \"\" }",
-        "event: message\nid: \"5\ndata: {\"a\":\"b\"}\n\n: a \"comment\n\n",
         "\"not closed \\",
         "",
     ] {
@@ -60,13 +59,98 @@ fn what_has_nothing_in_it_passes_byte_for_byte() {
 
 #[test]
 fn events_are_redacted_as_answers_are_and_never_held_beyond_their_line() {
-    let mut redactor = Redactor::new(detectors(), &[]);
+    let stream = "event: message\nid: \"5\ndata: {\"a\":\"b\"}\n\n: a \"comment\n\n";
+    assert_eq!(of_events(stream, &["a b"]), (stream.to_owned(), 0));
+    let mut redactor = Redactor::new(detectors(), &[], Written::Events);
     let mut out = Vec::new();
     redactor.push(b": it's \"odd\nevent: message\ndata: {\"t\":\"ann@example.com\"}\n\n", &mut out);
     assert_eq!(
         String::from_utf8_lossy(&out),
         ": it's \"odd\nevent: message\ndata: {\"t\":\"[redacted: e-mail]\"}\n\n"
     );
+}
+
+/// The same of events.
+fn of_events(stream: &str, fields: &[&str]) -> (String, u64) {
+    let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+    let in_parts = |part: usize| {
+        let mut redactor = Redactor::new(detectors(), &fields, Written::Events);
+        let mut out = Vec::new();
+        stream.as_bytes().chunks(part).for_each(|bytes| redactor.push(bytes, &mut out));
+        redactor.finish(&mut out);
+        (String::from_utf8_lossy(&out).into_owned(), redactor.taken())
+    };
+    let whole = in_parts(stream.len().max(1));
+    for part in [1, 2, 3, 7, 64] {
+        assert_eq!(in_parts(part), whole, "in parts of {part}");
+    }
+    whole
+}
+
+#[test]
+fn a_message_may_have_several_lines_of_an_event() {
+    for end in ["\n", "\r", "\r\n"] {
+        let lines = |lines: &[&str]| lines.join(end) + end + end;
+        let stream = lines(&[
+            "event: message",
+            "data: {\"secret\":",
+            "data: {\"a\":",
+            "data:[1,",
+            "data:\"b\"],",
+            "data",
+            "data: \"c\": true}, \"name\"",
+            "data: : \"x\"}",
+        ]);
+        let expected = lines(&[
+            "event: message",
+            "data: {\"secret\":",
+            "data: {\"[redacted]\":",
+            "data:[null,",
+            "data:\"[redacted]\"],",
+            "data",
+            "data: \"[redacted]\": null}, \"name\"",
+            "data: : \"[redacted]\"}",
+        ]);
+        assert_eq!(of_events(&stream, &["secret", "name"]), (expected, 6), "{end:?}");
+    }
+}
+
+#[test]
+fn an_event_that_is_cut_leaves_nothing_to_the_next() {
+    for end in ["\n\n", "\r\r", "\r\n\r\n"] {
+        let next = "id: \"7\ndata: {\"id\":\"ann@example.com\",\"a\":5}\n\n";
+        for cut in ["data: {\"a\":{\"secret\":{\"b\":1", "data: {\"a\":[\"not closed", "data: [[[["] {
+            let (out, _) = of_events(&format!("{cut}{end}{next}"), &["secret"]);
+            assert!(out.ends_with(next), "{out:?}");
+        }
+    }
+    let marked = "\u{feff}data: {\"t\":\"ann@example.com\"}\n\n";
+    assert_eq!(of_events(marked, &[]).1, 1);
+}
+
+#[test]
+fn a_text_that_is_no_json_is_searched_as_a_whole() {
+    let text = "<p>mail \"ann@example.com\n or bob@example.com";
+    let mut redactor = Redactor::new(detectors(), &[], Written::Text);
+    let mut out = Vec::new();
+    text.as_bytes().chunks(5).for_each(|bytes| redactor.push(bytes, &mut out));
+    redactor.finish(&mut out);
+    let expected = "<p>mail \"[redacted: e-mail]\n or [redacted: e-mail]";
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+}
+
+#[test]
+fn a_name_is_the_same_however_it_is_written_and_however_long() {
+    let long = "x".repeat(256);
+    let escaped: String = long.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let answer = format!(
+        r#"{{"p\u0061ssword":"a","sch\u00dcssel":"b","SCHÜSSEL":"c","{long}":"d","{escaped}":"e","pass\u005fword"
+        : "f"}}"#
+    );
+    let expected = ["a", "b", "c", "d", "e", "f"]
+        .iter()
+        .fold(answer.clone(), |answer, value| answer.replace(&format!("\"{value}\""), "\"[redacted]\""));
+    assert_eq!(in_all_parts(&answer, &["password", "schüssel", &long]), (expected, 6));
 }
 
 #[test]
@@ -98,7 +182,7 @@ fn a_long_text_is_not_held_whole_and_what_is_where_it_is_cut_is_found() {
         assert_eq!(taken, 1, "{before}");
         assert_eq!(out, answer.replace(card, "[redacted: card]"), "{before}");
     }
-    let mut redactor = Redactor::new(detectors(), &[]);
+    let mut redactor = Redactor::new(detectors(), &[], Written::Json);
     let (mut out, mut given) = (Vec::new(), 0);
     redactor.push(b"{\"t\":\"", &mut out);
     for _ in 0..1_000 {
@@ -113,8 +197,33 @@ fn a_long_text_is_not_held_whole_and_what_is_where_it_is_cut_is_found() {
 #[test]
 fn what_is_no_utf_8_passes_and_hides_nothing() {
     let answer = b"{\"t\":\"\xff ann@example.com \xc3\"}";
-    let mut redactor = Redactor::new(detectors(), &[]);
+    let mut redactor = Redactor::new(detectors(), &[], Written::Json);
     let mut out = Vec::new();
     redactor.push(answer, &mut out);
     assert_eq!(out, b"{\"t\":\"\xff [redacted: e-mail] \xc3\"}");
+}
+
+#[test]
+fn what_is_no_utf_8_costs_no_more_than_its_length() {
+    let mut redactor = Redactor::new(detectors(), &[], Written::Json);
+    let (mut out, began) = (Vec::new(), std::time::Instant::now());
+    let answer = [b"{\"t\":\"".as_slice(), &[0xff].repeat(2 * 1024 * 1024), b"\\n\"}"].concat();
+    redactor.push(&answer, &mut out);
+    assert_eq!(out, answer);
+    assert!(began.elapsed().as_secs() < 30);
+}
+
+#[test]
+fn how_an_answer_is_written_is_told_by_its_media_type() {
+    for (content_type, written) in [
+        ("application/json", Written::Json),
+        ("Application/JSON; charset=utf-8", Written::Json),
+        ("application/problem+json", Written::Json),
+        ("text/event-stream;charset=utf-8", Written::Events),
+        ("text/html", Written::Text),
+        ("application/jsonx", Written::Text),
+        ("", Written::Text),
+    ] {
+        assert_eq!(Written::of(content_type), written, "{content_type}");
+    }
 }

@@ -15,7 +15,11 @@ pub(crate) fn attack(index: usize, rng: &mut Rng) -> Case {
         4 => (Filter::Secrets, None, in_prose(rng, secret)),
         5 => (Filter::Unicode, None, unicode(rng)),
         6 => (Filter::Traversal, None, encoded_path(rng)),
-        7 => (Filter::Ssrf, None, format!("http://{}/{}", address(rng), word(rng))),
+        7 => (
+            Filter::Ssrf,
+            None,
+            format!("http://{}/{}{}", address(rng), word(rng), rng.one(&["", " ", " x", "#a b\n"])),
+        ),
         _ => (Filter::Limits, None, "a long text ".repeat(22_000 + rng.below(1_000))),
     };
     Case { label: Label::Attack(filter), form, text }
@@ -111,7 +115,7 @@ fn sql(rng: &mut Rng) -> String {
         "SELECT pg_sleep(10)",
         "COPY t TO PROGRAM 'sh'",
     ]);
-    match rng.below(8) {
+    match rng.below(11) {
         0 => format!("{first}; {second}"),
         1 => format!("{first};{second};"),
         2 => format!("{first};/* nothing to see */ {second} --"),
@@ -119,6 +123,9 @@ fn sql(rng: &mut Rng) -> String {
         4 => format!("SELECT '\\'; {second}; -- '"),
         5 => format!("x'; {second}; --"),
         6 => format!("{first}; /*!50000 {second} */"),
+        7 => format!("SELECT 1--1; {second}"),
+        8 => format!("SELECT 1;--\r{second}"),
+        9 => format!("SELECT E'\\'', 1 # 2; {second} -- '"),
         _ => format!("SELECT $a$ text $a$; {second}"),
     }
 }

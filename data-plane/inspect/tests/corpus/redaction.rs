@@ -2,7 +2,7 @@
 //!
 //! A failing case prints its seed; it is the same every time.
 
-use gantry_inspect::{Detectors, Redactor, redact};
+use gantry_inspect::{Detectors, Redactor, Written, redact};
 use gantry_model::inspection::Detector;
 use serde_json::{Map, Value};
 
@@ -71,7 +71,7 @@ fn an_answer_in_parts_is_redacted_as_its_texts_are_one_by_one() {
         let mut rng = Rng::new(seed);
         let answer = value(&mut rng, 4);
         let text = written(&answer, seed % 2 == 1);
-        let (mut redactor, mut out, mut at) = (Redactor::new(detectors(), &[]), Vec::new(), 0);
+        let (mut redactor, mut out, mut at) = (Redactor::new(detectors(), &[], Written::Json), Vec::new(), 0);
         while at < text.len() {
             let end = text.len().min(at + 1 + rng.below(40));
             redactor.push(&text.as_bytes()[at..end], &mut out);

@@ -16,7 +16,7 @@ use crate::name::TOOL_NAME_BYTES_MAX;
 /// Places of arguments that are declared together: more than a tool has arguments.
 pub const ARGUMENT_PLACES_MAX: usize = 64;
 /// Longest place of an argument, and name of a field, in bytes.
-const PLACE_BYTES_MAX: usize = 256;
+pub const PLACE_BYTES_MAX: usize = 256;
 /// Most steps of a place.
 pub const PLACE_STEPS_MAX: usize = 16;
 
@@ -88,6 +88,12 @@ impl Inspection {
             );
             return Err(error(format!("{path}.arguments"), message));
         }
+        if let Some(place) = self.arguments.keys().find(|place| has_number(place)) {
+            let message = format!(
+                "{place:?}: elements of a list have no numbers here; `*` is every element, as in `/files/*/path`"
+            );
+            return Err(error(format!("{path}.arguments"), message));
+        }
         let is_name = |name: &String| (1..=PLACE_BYTES_MAX).contains(&name.len());
         match self.redact_fields.iter().find(|name| !is_name(name)) {
             Some(name) => {
@@ -97,6 +103,12 @@ impl Inspection {
             None => Ok(()),
         }
     }
+}
+
+/// A number says which element of a list is meant, and a tool may get it in another order.
+fn has_number(place: &str) -> bool {
+    let is_number = |step: &str| step.bytes().all(|byte| byte.is_ascii_digit());
+    place.strip_prefix('/').is_some_and(|pointer| pointer.split('/').any(is_number))
 }
 
 fn is_place(place: &str) -> bool {
@@ -147,6 +159,12 @@ mod tests {
             "inspection.tools.a.arguments: \"/x//y\": an argument is named, or is a JSON pointer of at most 16 steps, \
              such as `/files/*/path`"
         );
+        assert_eq!(
+            refused(read(r#"{"arguments": {"/rows/0": "sql"}}"#).check_without_tools()),
+            "inspection.arguments: \"/rows/0\": elements of a list have no numbers here; `*` is every element, as in \
+             `/files/*/path`"
+        );
+        assert_eq!(read(r#"{"arguments": {"0": "sql", "/rows/a0": "sql"}}"#).check_without_tools(), Ok(()));
         assert_eq!(
             refused(read(r#"{"redact_fields": [""]}"#).check_without_tools()),
             "inspection.redact_fields: \"\": a field's name has 1 to 256 bytes"
