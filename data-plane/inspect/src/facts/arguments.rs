@@ -152,7 +152,10 @@ mod tests {
         );
         assert_eq!(facts.url.schemes, set(&["https", "unknown"]));
         assert_eq!((facts.url.hosts, facts.url.is_private), (set(&["example.com", "unknown"]), true));
-        assert_eq!((facts.shell.commands, facts.shell.metacharacters), (set(&["ls", "rm"]), set(&[";"])));
+        assert_eq!(
+            (facts.shell.commands, facts.shell.metacharacters),
+            (set(&["ls", "rm"]), set(&["separator"]))
+        );
         assert_eq!(facts.size, super::super::size(&arguments));
         Ok(())
     }
