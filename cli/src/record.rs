@@ -2,6 +2,8 @@
 //!
 //! Always holds: what a record shows on a terminal cannot steer it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -40,6 +42,8 @@ pub(crate) struct AuditRecord {
     pub(crate) user: Option<String>,
     /// Who acted for that user before it.
     pub(crate) actors: Vec<String>,
+    /// What else a token said that policies may ask for; absent where none was shown, and from builds that do not tell it.
+    pub(crate) token: Option<Token>,
     /// What names its session, when it had one.
     pub(crate) session: Option<String>,
     /// The server that the call was for.
@@ -48,6 +52,10 @@ pub(crate) struct AuditRecord {
     pub(crate) method: Option<String>,
     /// The tool, prompt or resource.
     pub(crate) tool: Option<String>,
+    /// The era of the protocol that the agent spoke.
+    pub(crate) era: Option<String>,
+    /// What policies were asked, where they were; builds before do not tell it.
+    pub(crate) asked: Option<Asked>,
     /// The arguments, redacted.
     pub(crate) arguments: Option<Value>,
     /// How it ended.
@@ -72,6 +80,36 @@ pub(crate) struct AuditRecord {
     pub(crate) upstream_us: Option<u64>,
     /// The HTTP status that the caller got.
     pub(crate) status: Option<u16>,
+}
+
+/// What a token said.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Token {
+    /// In which groups its user is.
+    pub(crate) groups: BTreeSet<String>,
+    /// What it is for.
+    pub(crate) scopes: BTreeSet<String>,
+    /// Claims, by the names that the provider's specification gives them.
+    pub(crate) tags: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What policies were asked, besides who asks and with which arguments.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Asked {
+    /// The method that is the action.
+    pub(crate) action: String,
+    /// `Tool`, `Prompt`, `Resource` or `Server`.
+    pub(crate) kind: String,
+    /// The server, and with `/` before it what the server calls it.
+    pub(crate) resource: String,
+    /// When, in seconds since 1970.
+    pub(crate) at: u64,
+    /// The revision of the protocol.
+    pub(crate) protocol: String,
+    /// Whether something else was asked before.
+    pub(crate) more: bool,
 }
 
 /// What it would have come to with the policies that are not enforced.
@@ -185,6 +223,16 @@ impl AuditRecord {
             text(&self.decision_id)
         )
     }
+}
+
+/// What stands where the data plane took something out of a record.
+const REDACTED: &str = "[redacted";
+/// How what it cut ends.
+const CUT_ENDS: [&str; 2] = [" bytes]", " more]"];
+
+/// Whether something was taken out of a text, or it was cut. One that a client wrote so is taken for that too.
+pub(crate) fn is_cut(text: &str) -> bool {
+    text.contains(REDACTED) || CUT_ENDS.iter().any(|end| text.ends_with(end))
 }
 
 /// A field as it may be shown; `-` when it is absent.

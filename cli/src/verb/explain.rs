@@ -3,6 +3,7 @@
 //! Always holds: for a call that no policy permitted, the suggested policy permits exactly that agent and that
 //! resource, nothing more.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gantry_model::document::{self, Document};
@@ -19,7 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::moment;
 use crate::name::sanitised;
 use crate::output::{self, Paint, visible};
-use crate::record::{AuditRecord, Decider, Failed, Shadow, text};
+use crate::record::{AuditRecord, Decider, Failed, Shadow, is_cut, text};
 
 /// How far back `last` looks for a denial.
 const RECORDS_SEARCHED: u32 = 1_000;
@@ -139,6 +140,19 @@ fn who(record: &AuditRecord) -> String {
     if let Some(user) = &record.user {
         who.push_str(&format!(", for user {}", visible(user)));
     }
+    if let Some(token) = &record.token {
+        let listed =
+            |words: &BTreeSet<String>| words.iter().map(|word| visible(word)).collect::<Vec<_>>().join(", ");
+        if !token.groups.is_empty() {
+            who.push_str(&format!(", in groups {}", listed(&token.groups)));
+        }
+        if !token.scopes.is_empty() {
+            who.push_str(&format!(", with scopes {}", listed(&token.scopes)));
+        }
+        for (name, values) in &token.tags {
+            who.push_str(&format!(", with {} {}", visible(name), listed(values)));
+        }
+    }
     if !record.actors.is_empty() {
         let actors: Vec<String> = record.actors.iter().map(|actor| visible(actor)).collect();
         who.push_str(&format!(" by way of {}", actors.join(", ")));
@@ -158,6 +172,12 @@ fn what(record: &AuditRecord) -> String {
         what.push_str(&format!(" of server {}", text(&record.server)));
     }
     what.push_str(&format!(", through endpoint {}", text(&record.endpoint)));
+    // What agents call it is not always what policies do.
+    if let (Some(asked), Some(server), Some(tool)) = (&record.asked, &record.server, &record.tool)
+        && asked.resource != format!("{server}/{tool}")
+    {
+        what.push_str(&format!(", to policies {} {}", visible(&asked.kind), visible(&asked.resource)));
+    }
     what
 }
 
@@ -234,24 +254,39 @@ fn next(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> String 
 /// A policy document that permits this agent this call and nothing else.
 fn suggestion(record: &AuditRecord) -> Option<String> {
     let (tenant, agent) = (record.tenant.as_deref()?, record.agent.as_deref()?);
-    let (server, tool, method) =
-        (record.server.as_deref()?, record.tool.as_deref()?, record.method.as_deref()?);
-    let entity = match method {
-        "tools/call" => "Tool",
-        "prompts/get" => "Prompt",
-        "resources/read" | "resources/subscribe" => "Resource",
-        _ => return None,
-    };
+    let (method, entity, resource) = permissible(record)?;
+    let name = resource.split_once('/').map_or(resource.as_str(), |(_, name)| name);
     let cedar = format!(
         "permit(\n  principal == Agent::{},\n  action == Action::{},\n  resource == {entity}::{}\n);\n",
         quoted(agent),
-        quoted(method),
-        quoted(&format!("{server}/{tool}")),
+        quoted(&method),
+        quoted(&resource),
     );
-    let name = sanitised(&format!("permit-{agent}-{tool}"))?;
+    let name = sanitised(&format!("permit-{agent}-{name}"))?;
     let value = json!({"kind": "Policy", "tenant": tenant, "name": name, "spec": {"cedar": cedar}});
     let resource = document::parse(value).ok()?;
     Some(output::yaml(&Document::from(&resource)))
+}
+
+/// The action, and the resource with its type; `None` where the record does not tell them whole.
+fn permissible(record: &AuditRecord) -> Option<(String, &str, String)> {
+    let told = match &record.asked {
+        Some(asked) => (asked.action.clone(), asked.kind.as_str(), asked.resource.clone()),
+        // A record of an earlier build has what the agent called it.
+        None => {
+            let (server, tool, method) =
+                (record.server.as_deref()?, record.tool.as_deref()?, record.method.clone()?);
+            let entity = match method.as_str() {
+                "tools/call" => "Tool",
+                "prompts/get" => "Prompt",
+                "resources/read" | "resources/subscribe" => "Resource",
+                _ => return None,
+            };
+            (method, entity, format!("{server}/{tool}"))
+        }
+    };
+    let is_known = ["Tool", "Prompt", "Resource", "Server"].contains(&told.1);
+    (is_known && !is_cut(&told.2)).then_some(told)
 }
 
 /// A Cedar string literal.

@@ -2,6 +2,7 @@
 //!
 //! Always holds: closing happens exactly once; an entry that is dropped unclosed was left by its client and says so.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -49,6 +50,8 @@ pub(crate) struct Facts {
     /// The tool, prompt, resource or task that the request is about.
     pub(crate) target: Option<String>,
     pub(crate) arguments: Option<Value>,
+    /// What policies were asked, where they were.
+    pub(crate) asked: Option<Asked>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) reasons: Vec<Reason>,
     /// What could not be evaluated.
@@ -68,6 +71,24 @@ pub(crate) struct Facts {
     pub(crate) tally: Option<Arc<Tally>>,
     /// The caller as its tenant's breaker knows it.
     pub(crate) watched: Option<Watched>,
+}
+
+/// What policies were asked, besides who asks and with which arguments: all that it takes to ask them again.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Asked {
+    /// The method that is the action.
+    pub(crate) action: &'static str,
+    /// What sort of thing the resource is: `Tool`, `Prompt`, `Resource` or `Server`.
+    pub(crate) kind: &'static str,
+    /// The server, and with `/` before it what the server calls it; not what agents call it.
+    pub(crate) resource: String,
+    /// When, in seconds since 1970.
+    pub(crate) at: u64,
+    /// The revision of the protocol.
+    pub(crate) protocol: String,
+    /// Whether something else was asked before, which was let through.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) more: bool,
 }
 
 /// How a request ended that was not rejected.
@@ -102,12 +123,17 @@ struct Line<'a> {
     user: Option<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     actors: &'a [String],
+    /// What else a token said that policies may ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenLine>,
     session: Option<String>,
     server: Option<&'a str>,
     era: Option<&'a str>,
     method: Option<&'a str>,
     tool: Option<&'a str>,
     arguments: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Asked>,
     outcome: &'a str,
     verdict: Option<&'a str>,
     policies: Vec<PolicyLine<'a>>,
@@ -132,6 +158,14 @@ fn is_none(count: &u64) -> bool {
 }
 
 #[derive(Serialize)]
+struct TokenLine {
+    groups: BTreeSet<String>,
+    scopes: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Serialize)]
 struct PolicyLine<'a> {
     policy: &'a str,
     id: Option<&'a str>,
@@ -153,6 +187,17 @@ struct ShadowLine<'a> {
 enum FailureLine<'a> {
     Statement(PolicyLine<'a>),
     Request { message: &'a str },
+}
+
+impl From<&Identity> for TokenLine {
+    fn from(identity: &Identity) -> TokenLine {
+        let told = |words: &BTreeSet<String>| words.iter().map(|word| redaction::redact_text(word)).collect();
+        TokenLine {
+            groups: told(&identity.groups),
+            scopes: told(&identity.scopes),
+            tags: identity.tags.iter().map(|(name, values)| (name.clone(), told(values))).collect(),
+        }
+    }
 }
 
 impl<'a> From<&'a Reason> for PolicyLine<'a> {
@@ -224,6 +269,15 @@ impl Drop for Entry {
     }
 }
 
+impl Asked {
+    /// What clients wrote may be anything.
+    fn redacted(&self) -> Asked {
+        let Asked { action, kind, at, more, .. } = *self;
+        let told = redaction::redact_text;
+        Asked { action, kind, resource: told(&self.resource), at, protocol: told(&self.protocol), more }
+    }
+}
+
 impl Outcome {
     fn as_str(self) -> &'static str {
         match self {
@@ -268,12 +322,14 @@ impl Facts {
             client: identity.map(|identity| identity.client.as_str()),
             user: identity.and_then(|identity| identity.user.as_ref()).map(ToString::to_string),
             actors: identity.map_or(&[], |identity| &identity.actors),
+            token: identity.map(TokenLine::from),
             session: self.session.map(|session| session.to_string()),
             server: self.server.as_deref(),
             era: self.era.map(Era::as_str),
             method: method.as_deref(),
             tool: target.as_deref(),
             arguments: arguments.as_deref(),
+            asked: self.asked.as_ref().map(Asked::redacted),
             outcome,
             verdict: self.verdict.map(word),
             policies: self.reasons.iter().map(PolicyLine::from).collect(),

@@ -12,8 +12,10 @@ use super::authenticate::demand_scopes;
 use super::discover::{Discovered, Subject};
 use super::guard::Guarded;
 use super::{Caller, Received, now_seconds};
-use crate::audit::entry::Facts;
+use crate::audit::entry::{Asked, Facts};
+use crate::config::caller::Agent;
 use crate::config::endpoint::Named;
+use crate::config::tenant::Tenant;
 use crate::config::view::ToolAccess;
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
 use crate::mcp::message::Kind;
@@ -42,20 +44,10 @@ pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorise
         // A list holds only what was permitted when it was made.
         Subject::Protocol | Subject::Here(_) => {}
         Subject::Tool(access) => {
-            let target = target(access);
             let arguments = arguments(&received).unwrap_or(&NO_ARGUMENTS);
-            let declared = &access.server.inspections.of(Some(&access.tool.name)).calls.declared;
-            let read = || gantry_inspect::facts::of(declared, arguments).map_err(|error| error.to_string());
-            let call = Call { arguments: Some((&access.tool.shape, arguments)), facts: Some(&read), ..call };
-            let decided;
-            let decision = match access.standing.as_ref() {
-                Standing::Settled(decision) => decision,
-                Standing::Refused | Standing::Open => {
-                    decided = caller.tenant.decide(&caller.agent, &target, &call);
-                    &decided
-                }
-            };
-            permit(decision, &caller, (&target, &call), &access.tool.name, facts)?;
+            decide_tool(&caller.tenant, &caller.agent, access, (&call, arguments), |decision, asked| {
+                permit(decision, &caller, asked, &access.tool.name, facts)
+            })?;
             demand_scopes(&caller.endpoint, caller.identity.as_deref(), received.called())?;
         }
         Subject::Prompt(Named { server, name }) => {
@@ -82,8 +74,23 @@ pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorise
     Ok(Authorised { caller, received, subject, _private: () })
 }
 
-fn target(access: &ToolAccess) -> Target<'_> {
-    Target::Tool { server: &access.server.name, name: &access.tool.name, hints: access.tool.hints }
+/// What policy says of a call of a tool, with what it was asked: as its place in a list was settled, or by the call.
+fn decide_tool<R>(
+    tenant: &Tenant,
+    agent: &Agent,
+    access: &ToolAccess,
+    (call, arguments): (&Call<'_>, &Value),
+    then: impl FnOnce(&Decision, (&Target<'_>, &Call<'_>)) -> R,
+) -> R {
+    let ToolAccess { server, tool, standing } = access;
+    let target = Target::Tool { server: &server.name, name: &tool.name, hints: tool.hints };
+    let declared = &server.inspections.of(Some(&tool.name)).calls.declared;
+    let read = || gantry_inspect::facts::of(declared, arguments).map_err(|error| error.to_string());
+    let call = Call { arguments: Some((&tool.shape, arguments)), facts: Some(&read), ..*call };
+    match standing.as_ref() {
+        Standing::Settled(decision) => then(decision, (&target, &call)),
+        Standing::Refused | Standing::Open => then(&tenant.decide(agent, &target, &call), (&target, &call)),
+    }
 }
 
 /// What policies may read of a request besides who asks for what.
@@ -112,6 +119,16 @@ fn arguments(received: &Received) -> Option<&Value> {
     }
 }
 
+fn asked(target: &Target<'_>, call: &Call<'_>, more: bool) -> Asked {
+    let server = target.server().as_str();
+    let resource = match target.name() {
+        Some(name) => [server, "/", name].concat(),
+        None => server.to_owned(),
+    };
+    let (action, kind, protocol) = (target.method(), target.kind(), call.revision.to_owned());
+    Asked { action, kind, resource, at: call.at_seconds, protocol, more }
+}
+
 fn permit(
     decision: &Decision,
     caller: &Caller,
@@ -123,6 +140,7 @@ fn permit(
     if facts.shadow.is_none() {
         facts.shadow = caller.tenant.shadow(decision, &caller.agent, target, call);
     }
+    facts.asked = Some(asked(target, call, facts.asked.is_some()));
     facts.verdict = Some(decision.verdict);
     facts.reasons.clone_from(&decision.reasons);
     facts.failures.clone_from(&decision.failures);

@@ -163,6 +163,44 @@ impl Target<'_> {
         }
     }
 
+    /// The method that it is asked for by, which is its action.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Target::Tool { .. } => "tools/call",
+            Target::Prompt { .. } => "prompts/get",
+            Target::Resource { .. } => "resources/read",
+            Target::Subscribe { .. } => "resources/subscribe",
+            Target::CompletePrompt { .. } | Target::CompleteResource { .. } => "completion/complete",
+            Target::Server { .. } => "server/use",
+        }
+    }
+
+    /// The type of its entity.
+    pub fn kind(&self) -> &'static str {
+        let kind = match self {
+            Target::Tool { .. } => EntityKind::Tool,
+            Target::Prompt { .. } | Target::CompletePrompt { .. } => EntityKind::Prompt,
+            Target::Resource { .. } | Target::Subscribe { .. } | Target::CompleteResource { .. } => {
+                EntityKind::Resource
+            }
+            Target::Server { .. } => EntityKind::Server,
+        };
+        kind.as_str()
+    }
+
+    /// What its server calls it; `None`: it is the server.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Target::Tool { name, .. } | Target::Prompt { name, .. } | Target::CompletePrompt { name, .. } => {
+                Some(name)
+            }
+            Target::Resource { uri, .. }
+            | Target::Subscribe { uri, .. }
+            | Target::CompleteResource { uri, .. } => Some(uri),
+            Target::Server { .. } => None,
+        }
+    }
+
     pub(crate) fn action(&self) -> &'static EntityUid {
         match self {
             Target::Tool { .. } => &VOCABULARY.tools_call,
