@@ -154,3 +154,6 @@ fn permit(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;
