@@ -160,6 +160,6 @@ pub use hints::Hints;
 pub use known::Known;
 pub use problem::Problem;
 pub use schema::SCHEMA;
-pub use set::{CompileError, PolicySet, STATEMENTS_MAX};
+pub use set::{CompileError, Gaps, PolicySet, STATEMENTS_MAX, Unsure};
 pub use statement::STATEMENT_ID_BYTES_MAX;
 pub use target::{ActsFor, Principal, Shown, Target};

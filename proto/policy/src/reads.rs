@@ -22,13 +22,22 @@ pub(crate) struct Reads {
     /// Arguments of which it is asked whether they are there, with where in the text. Of one that there never is, Cedar says
     /// so without looking at what follows.
     pub(crate) tested: BTreeMap<Path, usize>,
+    /// All of the context of which it takes the value, as narrow as it says: `context.facts.sql.kinds` is not all facts.
+    pub(crate) values: BTreeSet<Path>,
+    /// All of the context of which it asks whether it is there.
+    pub(crate) presences: BTreeSet<Path>,
 }
 
 impl Reads {
     /// What a condition reads.
     pub(crate) fn of(condition: &Expr) -> Reads {
         let (mut reads, mut uses, mut named) = (Reads::default(), 0, 0);
+        // Of each place, how often it is written less how often that only leads to a place within it.
+        let mut whole: BTreeMap<Path, isize> = BTreeMap::new();
         for part in condition.subexpressions() {
+            if let Some(path) = path_of(part) {
+                *whole.entry(path).or_default() += 1;
+            }
             let (of, attributes, is_test) = match part.expr_kind() {
                 ExprKind::Var(Var::Context) => {
                     uses += 1;
@@ -43,11 +52,16 @@ impl Reads {
             };
             let Some(mut path) = path_of(of) else { continue };
             named += usize::from(path.is_empty());
+            *whole.entry(path.clone()).or_default() -= 1;
             path.extend(attributes);
+            if is_test {
+                reads.presences.insert(path.clone());
+            }
             reads.note(&path, is_test.then(|| part.source_loc().map_or(0, |place| place.start())));
         }
         reads.is_any = uses > 0;
         reads.facts |= uses > named;
+        reads.values.extend(whole.into_iter().filter(|(_, count)| *count > 0).map(|(path, _)| path));
         reads
     }
 

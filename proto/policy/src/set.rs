@@ -7,6 +7,7 @@
 //! It does not know schema or catalog: [`crate::check`] does, before a policy is stored.
 
 mod index;
+mod recorded;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use crate::set::index::{Index, Side};
 use crate::set::rule::Rule;
 use crate::statement::parse;
 use crate::target::{ActsFor, Principal, Shown, Target};
+
+pub use recorded::{Gaps, Unsure};
 
 /// Most statements of one tenant: ten thousand policies, with room to change them. So many took 0.34 s to compile and
 /// 22 MB (measured); where no scope tells them apart, a decision looks at each of them, at 0.2 us.

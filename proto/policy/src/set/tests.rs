@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use cedar_policy::{AuthorizationError, Authorizer, Context, PolicyId, Request};
+use gantry_model::facts::Facts;
 use gantry_model::{AgentName, GroupName, PolicyName, ServerName};
 use proptest::prelude::*;
 use proptest::sample::{Index as Choice, select};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::json;
 
-use super::{Asked, PolicySet, parse, unasked};
+use super::{Asked, Gaps, PolicySet, parse, unasked};
 use crate::arguments::Shape;
-use crate::call::Call;
+use crate::call::{Call, MakeFacts};
 use crate::decision::{Decision, Failure, Reason, Standing};
 use crate::hints::Hints;
 use crate::problem::shorten;
@@ -56,7 +57,7 @@ const RESOURCES: [&str; 10] = [
     "resource in Tool::\"t/y\"",
     "resource == Resource::\"s/x\"",
 ];
-const CONDITIONS: [&str; 18] = [
+const CONDITIONS: [&str; 22] = [
     "",
     "when { principal has user && principal.user in Group::\"g\" }",
     "unless { principal.user == User::\"corp/u\" }",
@@ -75,6 +76,10 @@ const CONDITIONS: [&str; 18] = [
     "when { context.arguments.tags.contains(\"x\") || principal in Group::\"g\" }",
     "unless { context.arguments.o.b }",
     "when { context.arguments has n && context.arguments.n + 9223372036854775807 > 0 }",
+    "when { context.facts.sql.kinds == [\"select\"] }",
+    "unless { context has facts && context.facts.path.escapes }",
+    "when { context has facts && context.facts.size.bytes > 5 && context.facts.shell.words.isEmpty() }",
+    "unless { context has arguments && context.arguments has tags && context.arguments.tags.isEmpty() }",
 ];
 
 fn statement() -> impl Strategy<Value = String> {
@@ -234,12 +239,31 @@ fn given() -> Vec<serde_json::Value> {
     ]
 }
 
+/// Facts of a statement, and of a path that leaves.
+fn facts() -> Result<Facts, String> {
+    let mut facts = Facts::default();
+    facts.sql.kinds.insert("select".to_owned());
+    (facts.path.escapes, facts.size.bytes) = (true, 9);
+    Ok(facts)
+}
+
 /// Calls of every kind.
 fn calls<'a>(shape: &'a Shape, given: &'a [serde_json::Value]) -> Vec<Call<'a>> {
     let arguments = given.iter().map(|given| Some((shape, given))).chain([None]);
     let at = |arguments| {
-        [(0, "legacy", "2025-11-25"), (80_000, "modern", "2026-07-28"), (80_000, "legacy", "")]
-            .map(|(at_seconds, era, revision)| Call { at_seconds, era, revision, arguments, facts: None })
+        let (none, some): (&MakeFacts<'_>, &MakeFacts<'_>) = (&|| Ok(Facts::default()), &facts);
+        [
+            (0, "legacy", "2025-11-25", none),
+            (80_000, "modern", "2026-07-28", some),
+            (80_000, "legacy", "", none),
+        ]
+        .map(|(at_seconds, era, revision, facts)| Call {
+            at_seconds,
+            era,
+            revision,
+            arguments,
+            facts: arguments.is_some().then_some(facts),
+        })
     };
     arguments.flat_map(at).collect()
 }
@@ -248,10 +272,7 @@ fn calls<'a>(shape: &'a Shape, given: &'a [serde_json::Value]) -> Vec<Call<'a>> 
 fn a_standing_is_what_every_call_gets_and_a_list_hides_what_every_call_is_denied() {
     let (servers, principals): ([ServerName; 2], _) = (["s", "t"].map(name), principals());
     let targets = targets(&servers);
-    let shape = Shape::from_schema(&json!({"type": "object", "properties": {
-        "n": {"type": "integer"}, "path": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
-        "o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}));
-    let given = given();
+    let (shape, given) = (shape(), given());
     let calls = calls(&shape, &given);
     over_policies(|texts, requests| {
         let set = compile(&PolicySet::default(), texts);
@@ -281,6 +302,96 @@ fn a_standing_is_what_every_call_gets_and_a_list_hides_what_every_call_is_denied
         }
         Ok(())
     });
+}
+
+/// The shape of what calls are given, but for what has no type.
+fn shape() -> Shape {
+    Shape::from_schema(&json!({"type": "object", "properties": {
+        "n": {"type": "integer"}, "path": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
+        "o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}))
+}
+
+#[test]
+fn what_is_decided_with_gaps_is_decided_so_whatever_stands_in_them() {
+    let (servers, principals): ([ServerName; 2], _) = (["s", "t"].map(name), principals());
+    let targets = targets(&servers);
+    let (shape, given) = (shape(), given());
+    let calls = calls(&shape, &given);
+    let (told, all) = (std::cell::Cell::new(0_usize), std::cell::Cell::new(0_usize));
+    over_policies(|texts, requests| {
+        let set = compile(&PolicySet::default(), texts);
+        for (who, what, how) in requests {
+            let (principal, target, call) = (who.get(&principals), what.get(&targets), how.get(&calls));
+            let Some((_, serde_json::Value::Object(whole))) = call.arguments else { continue };
+            for gap in ["n", "path", "tags", "o"] {
+                let mut known = whole.clone();
+                known.remove(gap);
+                let mut gaps = Gaps::default();
+                gaps.add(["arguments", gap]);
+                gaps.add(["facts"]);
+                gaps.may_be_untyped();
+                let known = serde_json::Value::Object(known);
+                let call = Call { arguments: Some((&shape, &known)), ..*call };
+                let decided = set.decide_recorded(principal, target, &call, &gaps);
+                all.set(all.get() + 1);
+                let Ok(decided) = decided else { continue };
+                told.set(told.get() + 1);
+                for filling in given.iter().filter_map(|given| given.get(gap)) {
+                    let mut filled = known.clone();
+                    filled[gap] = filling.clone();
+                    for facts in [call.facts, Some(&facts as &MakeFacts<'_>)] {
+                        let call = Call { arguments: Some((&shape, &filled)), facts, ..call };
+                        let whole = set.decide_call(principal, target, &call);
+                        prop_assert_eq!(
+                            decided.verdict,
+                            whole.verdict,
+                            "{}: {:?} {:?}",
+                            &filled,
+                            decided,
+                            whole
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+    println!("{} of {} are decided in spite of a gap", told.get(), all.get());
+    assert!(told.get() > all.get() / 4, "a gap that nobody reads is none");
+}
+
+#[test]
+fn a_gap_concerns_statements_that_read_it_and_no_others() {
+    let decide = |cedar: &str, gaps: &[&[&str]]| {
+        let set = compile(
+            &PolicySet::default(),
+            &[cedar.to_owned(), "permit(principal, action, resource);".to_owned()],
+        );
+        let (agent, server, shape, given) = (name("a"), name("s"), shape(), json!({"o": {}}));
+        let (facts, target): (&MakeFacts<'_>, _) =
+            (&facts, Target::Tool { server: &server, name: "x", hints: Hints::default() });
+        let arguments = Some((&shape, &given));
+        let call = Call { at_seconds: 0, era: "modern", revision: "", arguments, facts: Some(facts) };
+        let mut unknown = Gaps::default();
+        gaps.iter().for_each(|gap| unknown.add(gap.iter().copied()));
+        let decided = set.decide_recorded(&Principal::new(&agent, &[]), &target, &call, &unknown);
+        decided.map(|decision| decision.is_allow()).map_err(|unsure| unsure.statements.len())
+    };
+    let forbid = |condition: &str| format!("forbid(principal, action, resource) when {{ {condition} }};");
+    let of_path = forbid("context.arguments has path && context.arguments.path == \"x\"");
+    assert_eq!(decide(&of_path, &[&["arguments", "n"], &["facts"]]), Ok(true));
+    assert_eq!(decide(&of_path, &[&["arguments", "path"]]), Err(1));
+    assert_eq!(decide(&of_path, &[&["arguments"]]), Err(1));
+    let deep = forbid("context.arguments has o && context.arguments.o has b && context.arguments.o.b");
+    assert_eq!(decide(&deep, &[&["arguments", "o", "c"]]), Ok(true));
+    assert_eq!(decide(&deep, &[&["arguments", "o"]]), Err(1));
+    let of_facts = forbid("context.facts.url.private || context.revision == \"x\"");
+    assert_eq!(decide(&of_facts, &[&["facts", "sql"], &["facts", "size"], &["time"]]), Ok(true));
+    assert_eq!(decide(&of_facts, &[&["revision"]]), Err(1));
+    let whole = forbid("context.arguments.o == context.arguments.o");
+    assert_eq!(decide(&whole, &[&["arguments", "o", "c"]]), Err(1));
+    // What is forbidden by what is known is forbidden.
+    assert_eq!(decide(&forbid("context.era == \"modern\""), &[&["arguments"]]), Ok(false));
 }
 
 #[test]
