@@ -36,10 +36,17 @@ pub(crate) struct OptionalFileFlag {
     files: Vec<String>,
 }
 
+impl FileFlag {
+    /// What these name; `None` where there is nothing.
+    pub(crate) fn of(files: &[String]) -> Option<FileFlag> {
+        (!files.is_empty()).then(|| FileFlag { files: files.to_vec() })
+    }
+}
+
 impl OptionalFileFlag {
     /// The flag, when it was given.
     pub(crate) fn as_required(&self) -> Option<FileFlag> {
-        (!self.files.is_empty()).then(|| FileFlag { files: self.files.clone() })
+        FileFlag::of(&self.files)
     }
 }
 

@@ -67,6 +67,7 @@ impl List {
             tenant: access.tenant_or(self.tenant.as_deref())?,
             server: self.server.clone().unwrap_or_default(),
             agent: self.agent.clone().unwrap_or_default(),
+            definitions: false,
         };
         let admin = Admin::connect(&access).await?;
         let answer =

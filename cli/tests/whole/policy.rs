@@ -1,4 +1,4 @@
-//! Cases beside policies, decided without a control plane.
+//! What needs no control plane: cases beside policies, and what arguments seem to be made of.
 
 use serde_json::{Value, json};
 
@@ -204,4 +204,55 @@ next: correct it, then `gantry policy test set`
 next: write cases into a file NAME.test.yaml; README.md of Gantry shows one
 ";
     assert_eq!(test(&folder), seen(1, "", told));
+}
+
+#[test]
+fn what_arguments_seem_to_be_is_proposed_from_a_file_with_reasons_and_nothing_is_asked() {
+    let folder = Folder::new();
+    let tools = json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": [
+        {"name": "run_query", "description": "Runs a query against the Postgres database", "inputSchema": {"type": "object",
+            "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}, "notes": {"type": "string"}}}},
+        {"name": "fetch", "inputSchema": {"type": "object", "properties": {
+            "page": {"type": "string", "format": "uri"},
+            "save": {"type": "string", "description": "a folder, if any"}}}},
+    ]}});
+    folder.write("tools.json", &tools.to_string());
+    let yaml = "# What the arguments of the server seem to be made of, and why:
+#   fetch: page is url (sure): its format is uri
+#   run_query: query is sql (likely): it is named query, and its tool tells of a database
+# What filters find in them is reported; `filters: {sql: block}` beside `tools` would refuse it.
+# Perhaps, and not proposed:
+#   fetch: save is path (perhaps): its description says \"folder\"
+inspection:
+  tools:
+    fetch:
+      arguments:
+        page: url
+    run_query:
+      arguments:
+        query: sql
+";
+    let said = "2 tools: 2 declarations proposed, 1 more that only sound so; nothing was changed. Look at each; \
+                `gantry apply -f FILE` declares them\n";
+    assert_eq!(folder.run(&["policy", "suggest", "--tools", "tools.json"]), seen(0, yaml, said));
+    let told = folder.run(&["policy", "suggest", "--tools", "tools.json", "-o", "json"]);
+    let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let expected = json!({"tool": "fetch", "place": "page", "form": "url", "trust": "sure", "reasons": ["its format is uri"]});
+    assert_eq!(told[0], expected);
+    folder.write("tools.json", "{}");
+    let refused = "error: tools.json: neither a list of tools nor an object with `tools`
+next: name a JSON file with a list of tools, or with an object that has `tools`, as a server answers `tools/list`
+";
+    assert_eq!(folder.run(&["policy", "suggest", "--tools", "tools.json"]), seen(1, "", refused));
+}
+
+#[test]
+fn a_replay_of_nothing_is_a_mistake_of_the_command_line() {
+    let folder = Folder::new();
+    let told = "error: there is nothing to compare with
+next: name documents with -f, or a policy with --without
+";
+    assert_eq!(folder.run(&["policy", "check", "--replay"]), seen(2, "", told));
+    let refused = folder.run(&["policy", "check", "-f", "a.cedar", "--traffic", "b.jsonl"]);
+    assert_eq!(refused.code, Some(2));
 }

@@ -9,11 +9,13 @@ use gantry_model::record::RecordValue;
 use gantry_model::{AgentName, Catalog, Definition, GroupName, ResourceId, ServerName, Spec, TenantName};
 use gantry_policy::{Hints, PolicySet, Principal, Standing, Target};
 use gantry_wire::admin_v1::{ListToolsRequest, ListToolsResponse, ToolInfo, Verdict};
+use prost::Message;
 use serde::Deserialize;
 use tonic::Status;
 
 use super::call::Call;
 use super::policy::{policies, told};
+use super::read::ANSWER_BYTES_MAX;
 use super::rejection::{broken_off, parse, parse_or_every, require, require_tenant};
 
 /// Longest description in an answer, in characters; lists of tools with essays are common.
@@ -71,11 +73,18 @@ pub(super) async fn list(call: &Call, request: ListToolsRequest) -> Result<ListT
         };
         let catalogs = servers.iter().filter_map(|server| state.catalog(&tenant, server));
         let tools: Vec<ToolInfo> = catalogs
-            .flat_map(|catalog| catalog.tools.iter().map(|tool| info(catalog, tool, judge.as_ref())))
+            .flat_map(|catalog| catalog.tools.iter().map(move |tool| (catalog, tool)))
+            .map(|(catalog, tool)| ToolInfo {
+                definition: if request.definitions { tool.json.to_string() } else { String::new() },
+                ..info(catalog, tool, judge.as_ref())
+            })
             .collect();
         (tools, warning)
     };
     let (tools, warning) = tokio::task::spawn_blocking(work).await.map_err(|_| broken_off())?;
+    if tools.iter().map(|tool| tool.encoded_len() + 8).sum::<usize>() > ANSWER_BYTES_MAX {
+        return Err(Status::resource_exhausted("the answer would be too long; ask for one server"));
+    }
     warnings.extend(warning);
     Ok(ListToolsResponse { tools, warnings })
 }
@@ -148,5 +157,6 @@ fn info(catalog: &Catalog, tool: &Definition, judge: Option<&Judge>) -> ToolInfo
         hash: tool.hash.to_vec(),
         verdict: verdict.into(),
         policies,
+        definition: String::new(),
     }
 }

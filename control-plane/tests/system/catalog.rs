@@ -74,7 +74,7 @@ async fn a_changed_tool_of_a_pinned_server_waits_for_an_admin_who_saw_it() -> Re
     assert_eq!(kinds, [(DefinitionKind::Tool, true), (DefinitionKind::Tool, false)]);
     let status = harness.status().await?;
     assert_eq!((status.servers[0].tool_count, status.servers[0].quarantined_count), (1, 2));
-    let request = ListToolsRequest { tenant: "acme".into(), server: "files".into(), agent: String::new() };
+    let request = ListToolsRequest { tenant: "acme".into(), server: "files".into(), ..Default::default() };
     assert_eq!(
         harness.admin.list_tools(request).await?.into_inner().warnings,
         [

@@ -134,7 +134,7 @@ async fn tools_are_listed_with_the_verdict_for_an_agent() -> Result {
         "@id(\"read\") permit(principal in Group::\"ops\", action, resource == Tool::\"files/read_file\");";
     harness.apply(&[policy("readers", cedar)]).await?;
     let request =
-        |agent: &str| ListToolsRequest { tenant: "acme".into(), server: String::new(), agent: agent.into() };
+        |agent: &str| ListToolsRequest { tenant: "acme".into(), agent: agent.into(), ..Default::default() };
     let listed = harness.admin.list_tools(request("bot")).await?.into_inner();
     let told: Vec<_> = listed
         .tools

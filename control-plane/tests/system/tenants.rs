@@ -106,7 +106,12 @@ async fn about(admin: &mut Admin, tenant: &str) -> Result<String> {
     for agent in ["", "one", "onee"] {
         let keys = ListKeysRequest { tenant: of.clone(), agent: agent.into() };
         text += &told(admin.list_keys(keys).await);
-        let tools = ListToolsRequest { tenant: of.clone(), server: none.clone(), agent: agent.into() };
+        let tools = ListToolsRequest {
+            tenant: of.clone(),
+            server: none.clone(),
+            agent: agent.into(),
+            definitions: true,
+        };
         text += &told(admin.list_tools(tools).await);
         let waiting = ListQuarantineRequest { tenant: of.clone(), server: agent.into() };
         text += &told(admin.list_quarantine(waiting).await);

@@ -79,6 +79,18 @@ pub enum Form {
     Shell,
 }
 
+impl Form {
+    /// The word for it, as in documents and in what policies read of it (`context.facts`).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Form::Sql => "sql",
+            Form::Path => "path",
+            Form::Url => "url",
+            Form::Shell => "shell",
+        }
+    }
+}
+
 /// What is looked for in answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

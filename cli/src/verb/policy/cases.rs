@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use gantry_model::{AgentName, GroupName, ProviderName, ServerName, TenantName, UserId};
+use gantry_policy::{Hints, Target};
 use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -96,11 +97,14 @@ pub(super) enum Era {
 }
 
 /// What is asked for: the kind, the server, and what the server calls it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asked {
     Tool(ServerName, String),
     Prompt(ServerName, String),
     Resource(ServerName, String),
+    Subscribe(ServerName, String),
+    CompletePrompt(ServerName, String),
+    CompleteResource(ServerName, String),
     Server(ServerName),
 }
 
@@ -180,7 +184,23 @@ impl Asked {
             Asked::Tool(server, _)
             | Asked::Prompt(server, _)
             | Asked::Resource(server, _)
+            | Asked::Subscribe(server, _)
+            | Asked::CompletePrompt(server, _)
+            | Asked::CompleteResource(server, _)
             | Asked::Server(server) => server,
+        }
+    }
+
+    /// What the evaluator is asked; a tool with what its server claims of it.
+    pub(super) fn target(&self, hints: Hints) -> Target<'_> {
+        match self {
+            Asked::Tool(server, name) => Target::Tool { server, name, hints },
+            Asked::Prompt(server, name) => Target::Prompt { server, name },
+            Asked::Resource(server, uri) => Target::Resource { server, uri },
+            Asked::Subscribe(server, uri) => Target::Subscribe { server, uri },
+            Asked::CompletePrompt(server, name) => Target::CompletePrompt { server, name },
+            Asked::CompleteResource(server, uri) => Target::CompleteResource { server, uri },
+            Asked::Server(server) => Target::Server { server },
         }
     }
 }
@@ -191,6 +211,9 @@ impl fmt::Display for Asked {
             Asked::Tool(server, name) => write!(formatter, "calls {server}/{name}"),
             Asked::Prompt(server, name) => write!(formatter, "gets prompt {server}/{name}"),
             Asked::Resource(server, uri) => write!(formatter, "reads {server}/{uri}"),
+            Asked::Subscribe(server, uri) => write!(formatter, "subscribes to {server}/{uri}"),
+            Asked::CompletePrompt(server, name) => write!(formatter, "completes prompt {server}/{name}"),
+            Asked::CompleteResource(server, uri) => write!(formatter, "completes {server}/{uri}"),
             Asked::Server(server) => write!(formatter, "uses server {server}"),
         }
     }
