@@ -11,7 +11,10 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use corpus::definitions;
 use corpus::rates::{self, Rate};
+use corpus::rng::Rng;
+use gantry_inspect::definition::Scan;
 use gantry_inspect::{Detectors, Inspection, Limits, Modes, Redactor, Written};
 use gantry_model::inspection::{Detector, Filter, Mode};
 use serde_json::{Value, json};
@@ -48,6 +51,13 @@ fn main() -> ExitCode {
     for (detector, rate) in rates::detectors(seed, CASES, &mut odd) {
         print(detector.as_str(), &rate);
     }
+    println!("\n| in definitions | attacks | found | innocent | found in them |\n|---|---|---|---|---|");
+    for (what, rate) in definitions::rates(seed, CASES, &mut odd) {
+        print(what, &rate);
+        if rate.detection() < DETECTION_MIN || rate.false_positive() > FALSE_POSITIVE_MAX {
+            missed.push(format!("rates of {what}"));
+        }
+    }
     println!("\n| all filters on, arguments of | us, median | p99 |\n|---|---|---|");
     for (name, bytes, arguments) in objects() {
         let (median, p99) = time(&arguments, Modes::all(Mode::Report));
@@ -57,11 +67,13 @@ fn main() -> ExitCode {
         }
     }
     println!("\n| one filter on, prose | us, median |\n|---|---|");
-    for filter in Filter::ALL {
+    for filter in Filter::OF_CALLS {
         let (median, _) = time(&objects()[0].2, Modes::all(Mode::Off).with(filter, Mode::Report));
         println!("| {} | {median:.2} |", filter.as_str());
     }
     println!("\nredaction of an answer by all detectors: {:.0} MB/s", redaction());
+    let (per_tool, speed) = scan();
+    println!("scan of 300 definitions: {per_tool:.1} us each, {speed:.0} MB/s");
     if missed.is_empty() || !has("--check") {
         return ExitCode::SUCCESS;
     }
@@ -141,4 +153,26 @@ fn redaction() -> f64 {
         best = best.min(began.elapsed().as_secs_f64());
     }
     answer.len() as f64 / best / 1e6
+}
+
+/// Microseconds for a definition of a large catalog, and bytes of it per microsecond.
+fn scan() -> (f64, f64) {
+    const TOOLS: usize = 300;
+    let mut rng = Rng::new(SEED);
+    let tools: Vec<Value> = (0..TOOLS)
+        .map(|index| {
+            let mut tool = definitions::tool(index, &mut rng);
+            tool["name"] = format!("tool_{index}").into();
+            tool
+        })
+        .collect();
+    let bytes: usize = tools.iter().map(|tool| tool.to_string().len()).sum();
+    let catalog = definitions::catalog(&tools);
+    let mut best = f64::MAX;
+    for _ in 0..10 {
+        let began = Instant::now();
+        black_box(Scan::of(black_box(&catalog)));
+        best = best.min(began.elapsed().as_secs_f64());
+    }
+    (best / TOOLS as f64 * 1e6, bytes as f64 / best / 1e6)
 }

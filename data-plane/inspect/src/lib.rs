@@ -9,6 +9,7 @@
 
 mod arguments;
 mod declared;
+pub mod definition;
 mod detect;
 pub mod facts;
 mod finding;

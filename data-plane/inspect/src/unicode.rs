@@ -33,7 +33,7 @@ struct Scan<'t> {
     letters: usize,
 }
 
-const CONTROL: &str = "control character";
+pub(crate) const CONTROL: &str = "control character";
 const DIRECTION: &str = "direction";
 const INVISIBLE: &str = "invisible character";
 const TAG: &str = "tag character";
@@ -177,7 +177,7 @@ fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{202a}'..='\u{202e}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-fn is_right_to_left(letter: char) -> bool {
+pub(crate) fn is_right_to_left(letter: char) -> bool {
     matches!(letter, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
         && letter != '\u{61c}'
 }

@@ -40,3 +40,18 @@ fn detectors_take_out_what_they_are_for_and_let_other_numbers_be() {
         }
     }
 }
+
+#[test]
+fn definitions_that_speak_behind_the_users_back_are_found_and_innocent_ones_are_not() {
+    for seed in SEEDS {
+        let mut odd = Vec::new();
+        let rates = corpus::definitions::rates(seed, CASES, &mut |what, text| {
+            odd.push(format!("{what}: {:?}", text.chars().take(600).collect::<String>()));
+        });
+        for (what, rate) in rates {
+            assert!(rate.attacks >= CASES / 20, "{what}: {rate:?}");
+            let is_good = rate.detection() >= BOUNDS.0 && rate.false_positive() <= BOUNDS.1;
+            assert!(is_good, "seed {seed}, {what}: {rate:?}\n{}", odd.join("\n"));
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is looked for in the arguments of a call.
+/// What is looked for in the arguments of a call, and in the definitions of servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
@@ -23,13 +23,26 @@ pub enum Filter {
     Unicode,
     /// Size, number and depth.
     Limits,
+    /// What servers say of their tools to models alone: of definitions, not of calls.
+    Definitions,
 }
 
 impl Filter {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All of them.
     pub const ALL: [Filter; Filter::COUNT] = [
+        Filter::Shell,
+        Filter::Traversal,
+        Filter::Sql,
+        Filter::Ssrf,
+        Filter::Secrets,
+        Filter::Unicode,
+        Filter::Limits,
+        Filter::Definitions,
+    ];
+    /// Those that look at calls.
+    pub const OF_CALLS: [Filter; Filter::COUNT - 1] = [
         Filter::Shell,
         Filter::Traversal,
         Filter::Sql,
@@ -49,6 +62,7 @@ impl Filter {
             Filter::Secrets => "secrets",
             Filter::Unicode => "unicode",
             Filter::Limits => "limits",
+            Filter::Definitions => "definitions",
         }
     }
 }

@@ -7,6 +7,8 @@
 pub(crate) mod answers;
 #[path = "attacks.rs"]
 pub(crate) mod attacks;
+#[path = "definitions.rs"]
+pub(crate) mod definitions;
 #[path = "innocent.rs"]
 pub(crate) mod innocent;
 #[path = "rates.rs"]

@@ -34,7 +34,7 @@ fn percent(part: usize, whole: usize) -> f64 {
 /// `odd`.
 pub(crate) fn filters(seed: u64, count: usize, odd: &mut dyn FnMut(&str, &str)) -> Vec<(Filter, Rate)> {
     let (inspection, mut rng) = (inspection(), Rng::new(seed));
-    let mut rates: Vec<(Filter, Rate)> = Filter::ALL.map(|filter| (filter, Rate::default())).into();
+    let mut rates: Vec<(Filter, Rate)> = Filter::OF_CALLS.map(|filter| (filter, Rate::default())).into();
     for index in 0..count {
         let case = attacks::attack(index, &mut rng);
         let findings = inspection.inspect(&case.arguments());

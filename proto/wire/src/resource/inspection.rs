@@ -71,6 +71,7 @@ fn filter_number(filter: Filter) -> wire::Filter {
         Filter::Secrets => wire::Filter::Secrets,
         Filter::Unicode => wire::Filter::Unicode,
         Filter::Limits => wire::Filter::Limits,
+        Filter::Definitions => wire::Filter::Definitions,
     }
 }
 
