@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod caller;
+pub(crate) mod definitions;
 pub(crate) mod endpoint;
 pub(crate) mod greeting;
 pub(crate) mod holdings;

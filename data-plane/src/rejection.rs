@@ -13,13 +13,14 @@ mod upstream;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_model::LimitName;
+use gantry_model::{DefinitionKind, LimitName};
 use gantry_policy::Reason;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use crate::breaker::Tripped;
+use crate::config::server::Withheld;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
@@ -77,12 +78,16 @@ pub(crate) enum Rejection {
         /// The nearest tool that the agent may call.
         nearest: Option<String>,
     },
-    /// The tool's definition changed and waits for an admin's approval.
+    /// The definition is withheld.
     Withheld {
-        /// The tool.
-        tool: String,
+        /// What sort of thing it defines.
+        kind: DefinitionKind,
+        /// Its name in the request.
+        name: String,
         /// Its server.
         server: String,
+        /// Why.
+        why: Withheld,
     },
     /// No server of the endpoint can have the resource.
     UnknownResource {
@@ -169,11 +174,12 @@ impl Rejection {
             | Rejection::Method(_)
             | Rejection::SessionGone
             | Rejection::UnknownTool { .. }
-            | Rejection::Withheld { .. }
+            | Rejection::Withheld { why: Withheld::Waits, .. }
             | Rejection::UnknownResource { .. }
             | Rejection::NothingWaits
             | Rejection::Arguments { .. }
             | Rejection::Schema { .. } => "invalid",
+            Rejection::Withheld { why: Withheld::Odd(_), .. } => "denied",
             Rejection::Denied { .. } | Rejection::Inspected { .. } => "denied",
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => "limited",
             Rejection::Unserved(unserved) => unserved.outcome(),
@@ -255,7 +261,8 @@ impl Rejection {
             | Rejection::UnknownResource { era: Era::Modern, .. }
             | Rejection::Arguments { .. } => code::INVALID_PARAMS,
             Rejection::UnknownResource { era: Era::Legacy, .. } => code::RESOURCE_NOT_FOUND,
-            Rejection::Withheld { .. } => code::DENIED,
+            Rejection::Withheld { why: Withheld::Waits, .. } => code::DENIED,
+            Rejection::Withheld { why: Withheld::Odd(_), .. } => code::INSPECTED,
             Rejection::Headers(HeaderError::Mismatch(_)) => code::HEADER_MISMATCH,
             Rejection::Headers(HeaderError::Version(_)) => code::UNSUPPORTED_VERSION,
             Rejection::Extension(_) => code::MISSING_CAPABILITY,

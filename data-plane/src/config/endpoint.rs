@@ -14,7 +14,7 @@ use gantry_model::{Definition, EndpointName};
 
 use crate::config::access::Access;
 use crate::config::greeting::Greeting;
-use crate::config::server::Server;
+use crate::config::server::{Server, Withheld};
 use crate::config::tool::Tool;
 use crate::config::view::Shared;
 use crate::mcp::Era;
@@ -107,7 +107,8 @@ impl Endpoint {
 
     fn add(&mut self, server: &Arc<Server>, spec: &EndpointSpec) {
         let Some(offer) = &server.offer else { return };
-        for tool in &offer.tools {
+        let is_offered = |kind, name: &str| server.oddities.withheld(kind, name).is_none();
+        for tool in offer.tools.iter().filter(|tool| is_offered(DefinitionKind::Tool, &tool.name)) {
             let names = names_of(spec, server, &AliasTarget::Tool(tool.name.to_string()), &tool.name);
             for name in names {
                 let json = self.definition(&tool.json, &tool.name, &name, server);
@@ -115,7 +116,8 @@ impl Endpoint {
                 self.tools.push(ExposedTool { name, server, tool, json });
             }
         }
-        for prompt in &offer.catalog.prompts {
+        let prompts = offer.catalog.prompts.iter();
+        for prompt in prompts.filter(|prompt| is_offered(DefinitionKind::Prompt, &prompt.name)) {
             let names = names_of(spec, server, &AliasTarget::Prompt(prompt.name.to_string()), &prompt.name);
             for name in names {
                 let json = self.definition(&prompt.json, &prompt.name, &name, server);
@@ -130,9 +132,13 @@ impl Endpoint {
                 false => renamed(&definition.json, member, &self.expose_uri(server, &definition.name)),
             },
         };
-        let resources: Vec<_> = offer.catalog.resources.iter().map(|found| exposed(found, URI)).collect();
-        let templates: Vec<_> =
-            offer.catalog.resource_templates.iter().map(|found| exposed(found, TEMPLATE)).collect();
+        let offered = |kind, member| {
+            let found = offer.catalog.definitions(kind).iter();
+            let found = found.filter(|found| is_offered(kind, &found.name));
+            found.map(|found| exposed(found, member)).collect::<Vec<_>>()
+        };
+        let resources = offered(DefinitionKind::Resource, URI);
+        let templates = offered(DefinitionKind::ResourceTemplate, TEMPLATE);
         self.resources.extend(resources);
         self.templates.extend(templates);
     }
@@ -178,9 +184,11 @@ impl Endpoint {
         }
     }
 
-    /// The server whose messages may pass as they are for clients of an era.
+    /// The server whose messages may pass as they are for clients of an era. Its own answer to `initialize` has its
+    /// instructions in it.
     pub(crate) fn relays(&self, era: Era) -> Option<&Arc<Server>> {
-        self.only().filter(|server| server.streams(era) && server.speaks(era))
+        let passes = |server: &&Arc<Server>| !server.oddities.withholds_instructions();
+        self.only().filter(|server| server.streams(era) && server.speaks(era)).filter(passes)
     }
 
     /// A server by its name.
@@ -188,19 +196,19 @@ impl Endpoint {
         self.servers.iter().find(|server| server.name.as_str() == name)
     }
 
-    /// The server whose tool of this name waits for approval.
-    pub(crate) fn withheld(&self, name: &str) -> Option<&Arc<Server>> {
-        let waits = |server: &&Arc<Server>| {
-            let quarantined = server.offer.iter().flat_map(|offer| &offer.catalog.quarantined);
-            let mut tools = quarantined.filter(|waiting| waiting.kind == DefinitionKind::Tool);
-            tools.any(|waiting| match self.naming {
-                Naming::Bare => *waiting.definition.name == *name,
-                Naming::Prefixed | Naming::Aliased => {
-                    exposed_name(&server.name, &waiting.definition.name) == name
-                }
-            })
+    /// The server whose tool of this name is withheld, and why.
+    pub(crate) fn withheld(&self, name: &str) -> Option<(&Arc<Server>, Withheld)> {
+        let is_called = |server: &Server, inner: &str| match self.naming {
+            Naming::Bare => inner == name,
+            Naming::Prefixed | Naming::Aliased => exposed_name(&server.name, inner) == name,
         };
-        self.servers.iter().find(waits)
+        self.servers.iter().find_map(|server| {
+            let catalog = &server.offer.as_ref()?.catalog;
+            let waiting = catalog.quarantined.iter().filter(|waiting| waiting.kind == DefinitionKind::Tool);
+            let tools = waiting.map(|waiting| &waiting.definition).chain(&catalog.tools);
+            let mut names = tools.map(|tool| &*tool.name).filter(|inner| is_called(server, inner));
+            names.find_map(|inner| Some((server, server.withheld(DefinitionKind::Tool, inner)?)))
+        })
     }
 
     /// A prompt by the name that agents use. A bare endpoint passes on names that it does not know.

@@ -95,7 +95,10 @@ impl Said {
             (None, Some(initialized)) => (initialized, false),
             (None, None) => return None,
         };
-        let Ok(Value::Object(result)) = serde_json::from_str(text) else { return None };
+        let Ok(Value::Object(mut result)) = serde_json::from_str(text) else { return None };
+        if server.oddities.withholds_instructions() {
+            result.remove("instructions");
+        }
         Some(Said { server: server.name.to_string(), result, is_modern })
     }
 

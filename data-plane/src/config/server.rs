@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
-use gantry_model::catalog::SessionCarrier;
+use gantry_inspect::definition::Scan;
+use gantry_model::catalog::{DefinitionKind, SessionCarrier};
 use gantry_model::resource::ServerSpec;
 use gantry_model::{Catalog, CredentialName, Secret, ServerName, TenantName};
 use http::{HeaderName, Uri};
 
+use crate::config::definitions::Oddities;
 use crate::config::inspection::Inspections;
 use crate::config::tool::Tool;
 use crate::mcp::Era;
@@ -31,6 +33,17 @@ pub(crate) struct Server {
     pub(crate) health: Arc<Health>,
     /// What is looked for in its calls, and taken out of its answers.
     pub(crate) inspections: Inspections,
+    /// What is odd about what it offers.
+    pub(crate) oddities: Oddities,
+}
+
+/// Why a definition is neither listed nor callable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    /// It changed, and waits for an admin's approval.
+    Waits,
+    /// It says to models what does not pass; each with its place.
+    Odd(Vec<String>),
 }
 
 /// A credential towards a server.
@@ -45,6 +58,8 @@ pub(crate) struct Credential {
 pub(crate) struct Offer {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) tools: Vec<Arc<Tool>>,
+    /// What it says to models alone.
+    pub(crate) scan: Scan,
 }
 
 impl Server {
@@ -58,6 +73,15 @@ impl Server {
     pub(crate) fn streams(&self, era: Era) -> bool {
         let carrier = self.offer.as_ref().map(|offer| offer.catalog.carrier).unwrap_or_default();
         self.uri.is_some() && (era == Era::Modern || carrier == SessionCarrier::StreamableHttp)
+    }
+
+    /// Why a definition of it is withheld, by the server's own name for it; `None`: it is not.
+    pub(crate) fn withheld(&self, kind: DefinitionKind, name: &str) -> Option<Withheld> {
+        let waits = self.offer.as_ref().is_some_and(|offer| offer.catalog.quarantined(kind, name).is_some());
+        if waits {
+            return Some(Withheld::Waits);
+        }
+        self.oddities.withheld(kind, name).map(Withheld::Odd)
     }
 
     /// The era in which it is asked for a client of an era: the same where it can be, because nothing is lost then.
@@ -83,6 +107,7 @@ impl Offer {
             }
         };
         let tools = catalog.tools.iter().filter_map(compile).collect();
-        Offer { catalog, tools }
+        let scan = Scan::of(&catalog);
+        Offer { catalog, tools, scan }
     }
 }

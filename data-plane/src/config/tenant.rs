@@ -23,10 +23,11 @@ use http::{HeaderName, HeaderValue, Uri};
 use crate::breaker::Breaker;
 use crate::config::access::Access;
 use crate::config::caller::{Agent, Callers, believed};
+use crate::config::definitions::Offers;
 use crate::config::endpoint::Endpoint;
 use crate::config::inspection::Inspections;
 use crate::config::live::Live;
-use crate::config::server::{Credential, Offer, Server, digest_of};
+use crate::config::server::{Credential, Server, digest_of};
 use crate::config::shadow::Shadow;
 use crate::config::site::Site;
 use crate::config::tally::Tally;
@@ -334,14 +335,13 @@ fn build_servers(
     before: Option<&Tenant>,
 ) -> Result<HashMap<ServerName, Arc<Server>>, TenantError> {
     let mut servers = HashMap::with_capacity(parts.servers.len());
+    let offers = Offers::compile(&parts.catalogs, before.map(|before| &before.servers));
     for (name, spec) in &parts.servers {
         let kept = before.and_then(|before| before.servers.get(name));
         let health = kept.map(|server| &server.health).filter(|health| health.is_of(spec));
         let health = health.cloned().unwrap_or_else(|| Arc::new(Health::new(name, spec)));
-        let offer = parts.catalogs.get(name).map(|catalog| match kept.and_then(|kept| kept.offer.as_ref()) {
-            Some(kept) if kept.catalog.as_ref() == catalog.as_ref() => kept.clone(),
-            _ => Arc::new(Offer::compile(catalog.clone())),
-        });
+        let oddities = offers.oddities(name, &parts.inspection, &spec.inspection);
+        oddities.tell(tenant, name, kept.map(|kept| &kept.oddities));
         let credential =
             spec.credential.as_ref().map(|name| build_credential(name, parts, secrets)).transpose()?;
         let uri = match &spec.transport {
@@ -356,10 +356,11 @@ fn build_servers(
             name: name.clone(),
             spec: spec.clone(),
             spec_digest: digest_of(spec),
-            offer,
+            offer: offers.of(name),
             credential,
             health,
             inspections: Inspections::compile(&parts.inspection, &spec.inspection),
+            oddities,
         };
         servers.insert(name.clone(), Arc::new(server));
     }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_model::ServerName;
 use gantry_model::nearest::nearest;
+use gantry_model::{DefinitionKind, ServerName};
 use serde_json::value::RawValue;
 
 use super::authenticate::Authenticated;
@@ -15,7 +15,7 @@ use super::{Caller, Received, now_seconds};
 use crate::audit::entry::Facts;
 use crate::bans::Who;
 use crate::config::endpoint::Named;
-use crate::config::server::Server;
+use crate::config::server::{Server, Withheld};
 use crate::config::view::{LIST_TTL_MS, List, Page, ToolAccess, View};
 use crate::mcp::Era;
 use crate::mcp::json;
@@ -182,10 +182,7 @@ fn find(
             let access = view.tool(name).ok_or_else(|| unknown_tool(caller, &view, name))?;
             Subject::Tool(access.clone())
         }
-        Method::PromptsGet => {
-            let name = required("name", &params.name)?;
-            Subject::Prompt(caller.endpoint.prompt(name).ok_or_else(|| unknown_prompt(name))?)
-        }
+        Method::PromptsGet => Subject::Prompt(prompt(caller, required("name", &params.name)?)?),
         Method::ResourcesRead => Subject::Resource(resource(caller, era, required("uri", &params.uri)?)?),
         Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
             Subject::Subscribe(vec![resource(caller, era, required("uri", &params.uri)?)?])
@@ -267,12 +264,29 @@ fn page(caller: &Caller, era: Era, list: &List, params: &Params) -> Result<Made,
 
 fn unknown_tool(caller: &Caller, view: &View, name: &str) -> Rejection {
     match caller.endpoint.withheld(name) {
-        Some(server) => Rejection::Withheld { tool: name.to_owned(), server: server.name.to_string() },
+        Some((server, why)) => withheld(DefinitionKind::Tool, name, server, why),
         None => Rejection::UnknownTool {
             name: name.to_owned(),
             nearest: nearest(name, view.allowed_tools()).map(str::to_owned),
         },
     }
+}
+
+fn withheld(kind: DefinitionKind, name: &str, server: &Server, why: Withheld) -> Rejection {
+    Rejection::Withheld { kind, name: name.to_owned(), server: server.name.to_string(), why }
+}
+
+/// What its server offers under the name is not withheld.
+fn released(named: Named, kind: DefinitionKind, asked: &str) -> Result<Named, Rejection> {
+    match named.server.withheld(kind, &named.name) {
+        Some(why) => Err(withheld(kind, asked, &named.server, why)),
+        None => Ok(named),
+    }
+}
+
+fn prompt(caller: &Caller, name: &str) -> Result<Named, Rejection> {
+    let named = caller.endpoint.prompt(name).ok_or_else(|| unknown_prompt(name))?;
+    released(named, DefinitionKind::Prompt, name)
 }
 
 fn unknown_prompt(name: &str) -> Rejection {
@@ -281,7 +295,7 @@ fn unknown_prompt(name: &str) -> Rejection {
 
 fn resource(caller: &Caller, era: Era, uri: &str) -> Result<Named, Rejection> {
     let unknown = || Rejection::UnknownResource { uri: uri.to_owned(), era };
-    caller.endpoint.resource(uri).ok_or_else(unknown)
+    released(caller.endpoint.resource(uri).ok_or_else(unknown)?, DefinitionKind::Resource, uri)
 }
 
 /// The extension that the methods of tasks belong to.
@@ -316,10 +330,7 @@ fn completion(caller: &Caller, era: Era, params: &Params) -> Result<Subject, Rej
     let [kind, name, uri] = json::fields(text, &["type", "name", "uri"]).map_err(|_| invalid())?;
     let string = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
     match (string(kind).as_deref(), string(name), string(uri)) {
-        (Some("ref/prompt"), Some(name), _) => {
-            let prompt = caller.endpoint.prompt(&name).ok_or_else(|| unknown_prompt(&name))?;
-            Ok(Subject::CompletePrompt(prompt))
-        }
+        (Some("ref/prompt"), Some(name), _) => Ok(Subject::CompletePrompt(prompt(caller, &name)?)),
         (Some("ref/resource"), _, Some(uri)) => Ok(Subject::CompleteResource(resource(caller, era, &uri)?)),
         _ => Err(invalid()),
     }

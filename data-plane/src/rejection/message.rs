@@ -6,6 +6,7 @@ use gantry_policy::Reason;
 
 use super::{Rejection, seconds};
 use crate::breaker::{Trip, Tripped};
+use crate::config::server::Withheld;
 
 /// Longest message in characters.
 const MESSAGE_CHARS_MAX: usize = 1_000;
@@ -53,9 +54,14 @@ impl Rejection {
                 format!("unknown tool {name:?}; the nearest is {nearest:?}")
             }
             Rejection::UnknownTool { name, nearest: None } => format!("unknown tool {name:?}"),
-            Rejection::Withheld { tool, server } => format!(
-                "tool {tool:?} is withheld: its definition changed at server {server:?} and waits for approval \
+            Rejection::Withheld { kind, name, server, why: Withheld::Waits } => format!(
+                "{kind} {name:?} is withheld: its definition changed at server {server:?} and waits for approval \
                  (`gantry catalog diff {server}`)"
+            ),
+            Rejection::Withheld { kind, name, server, why: Withheld::Odd(found) } => format!(
+                "{kind} {name:?} is withheld: its definition at server {server:?} has what does not pass: {} \
+                 (`gantry catalog scan {server}`)",
+                found.join("; ")
             ),
             Rejection::UnknownResource { uri, .. } => format!("resource {uri:?} is not found"),
             Rejection::NothingWaits => {
