@@ -46,6 +46,8 @@ const EDGES: [Edges; 12] = [
         folder: "control-plane",
         code: &[
             "gantry-control-state",
+            // What nodes find odd about definitions, for admins to see.
+            "gantry-inspect",
             "gantry-model",
             "gantry-node",
             "gantry-policy",
