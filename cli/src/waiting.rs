@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::output::{self, Paint};
+use crate::verb::catalog::scan::OddityView;
 use crate::verb::diff::unified;
 
 /// A definition that waits, and whose it is.
@@ -15,6 +16,8 @@ use crate::verb::diff::unified;
 pub(crate) struct Waiting {
     pub(crate) server: String,
     pub(crate) held: Quarantined,
+    /// What is odd about it.
+    pub(crate) odd: Vec<OddityView>,
 }
 
 /// The same as data.
@@ -28,10 +31,12 @@ pub(crate) struct WaitingView {
     definition: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     approved: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    odd: Vec<String>,
 }
 
 impl Waiting {
-    /// A unified diff of the definition against the one that was in force.
+    /// A unified diff of the definition against the one that was in force, and what is odd about it.
     pub(crate) fn text(&self, paint: Paint) -> String {
         let title = format!("{} {}/{}", self.held.kind, self.server, self.held.definition.name);
         let title = output::visible(&title).replace('\n', " ");
@@ -40,13 +45,18 @@ impl Waiting {
         let before_label =
             if approved.is_some() { format!("{title} (approved)") } else { "/dev/null".to_owned() };
         let now = form(&self.held.definition);
-        unified(&before, &now, &before_label, &format!("{title} (offered)"), paint)
+        let mut text = unified(&before, &now, &before_label, &format!("{title} (offered)"), paint);
+        for odd in &self.odd {
+            text.push_str(&paint.yellow(&format!("! {}", odd.line())));
+            text.push('\n');
+        }
+        text
     }
 }
 
 impl From<&Waiting> for WaitingView {
     fn from(waiting: &Waiting) -> WaitingView {
-        let Waiting { server, held } = waiting;
+        let Waiting { server, held, odd } = waiting;
         let approved = held.approved();
         WaitingView {
             server: server.clone(),
@@ -56,6 +66,7 @@ impl From<&Waiting> for WaitingView {
             hash: held.definition.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             definition: value(&held.definition),
             approved: approved.map(value),
+            odd: odd.iter().map(OddityView::line).collect(),
         }
     }
 }
@@ -81,6 +92,7 @@ mod tests {
         Waiting {
             server: "files".to_owned(),
             held: Quarantined { kind: DefinitionKind::Tool, definition, reason },
+            odd: Vec::new(),
         }
     }
 

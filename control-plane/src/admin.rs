@@ -26,6 +26,7 @@ mod records;
 mod rejection;
 mod revoke;
 mod rollout;
+mod scan;
 mod status;
 mod subject;
 mod tools;
@@ -167,6 +168,14 @@ impl Admin for AdminService {
     ) -> Result<Response<ListQuarantineResponse>, Status> {
         let (call, request) = self.enter(request).await?;
         catalog::list(&call, &request).map(Response::new)
+    }
+
+    async fn scan_catalogs(
+        &self,
+        request: Request<ScanCatalogsRequest>,
+    ) -> Result<Response<ScanCatalogsResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        scan::scan(&call, &request).await.map(Response::new)
     }
 
     async fn approve_catalog(

@@ -1,7 +1,9 @@
-//! `gantry catalog`: what servers want to offer and may not yet: look at it, and approve it.
+//! `gantry catalog`: what servers want to offer and may not yet: look at it, and approve it; and what is odd about it.
 //!
 //! Always holds: what is approved is what was looked at, by its hash: `approve` asks for what waits, shows it, and
 //! sends the hashes of that; what changes in between is refused.
+
+pub(crate) mod scan;
 
 use gantry_model::{DefinitionKind, Quarantined};
 use gantry_wire::admin_v1::{ApproveCatalogRequest, ListQuarantineRequest};
@@ -11,15 +13,18 @@ use crate::admin::Admin;
 use crate::change::{self, Changed, WriteFlags};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Paint, ReadFlags};
+use crate::verb::catalog::scan::OddityView;
 use crate::waiting::{Waiting, WaitingView};
 
-/// Look at definitions that wait for approval, and approve them.
+/// Look at definitions that wait for approval, approve them, and see what is odd about any.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Catalog {
     /// Compare what waits with what was in force; exit code 3 when something waits.
     Diff(Diff),
     /// Put definitions that wait in force, as they are shown.
     Approve(Approve),
+    /// Show what is said to models alone, or hidden; exit code 3 when something is.
+    Scan(scan::Scan),
 }
 
 /// `gantry catalog diff`.
@@ -81,6 +86,7 @@ impl Catalog {
         match self {
             Catalog::Diff(diff) => diff.run().await,
             Catalog::Approve(approve) => approve.run().await,
+            Catalog::Scan(scan) => scan.run().await,
         }
     }
 }
@@ -181,7 +187,8 @@ async fn waiting(admin: &Admin, tenant: &str, server: String) -> Result<Vec<Wait
     let read = |waiting: gantry_wire::admin_v1::WaitingDefinition| {
         let held = waiting.quarantined.ok_or_else(|| unreadable(&"a definition is missing"))?;
         let held = Quarantined::try_from(&held).map_err(|error| unreadable(&error))?;
-        Ok(Waiting { server: waiting.server, held })
+        let odd = waiting.oddities.iter().map(OddityView::from).collect();
+        Ok(Waiting { server: waiting.server, held, odd })
     };
     answer.waiting.into_iter().map(read).collect()
 }

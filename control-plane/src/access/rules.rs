@@ -67,6 +67,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("CheckPolicy", Permission::Look, "check policies"),
     rule("ListTools", Permission::Look, "list tools"),
     rule("ListQuarantine", Permission::Look, "see what waits for approval"),
+    rule("ScanCatalogs", Permission::Look, "see what is odd about what servers offer"),
     rule("ApproveCatalog", Permission::Change, "approve what servers offer"),
     rule("RotateNodeKeys", Permission::Operate, "rotate the keys of the nodes"),
     rule("CreateJoinToken", Permission::Operate, "let processes join"),

@@ -16,6 +16,7 @@ use tonic::Status;
 use super::call::Call;
 use super::read::ANSWER_BYTES_MAX;
 use super::rejection::{index, parse, parse_or_every, refused, require, require_tenant};
+use super::scan;
 
 pub(super) fn list(call: &Call, request: &ListQuarantineRequest) -> Result<ListQuarantineResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
@@ -32,9 +33,11 @@ pub(super) fn list(call: &Call, request: &ListQuarantineRequest) -> Result<ListQ
         if server.as_ref().is_some_and(|server| catalog.server != *server) {
             continue;
         }
+        let odd = scan::of_quarantined(catalog);
         for held in &catalog.quarantined {
             let server = catalog.server.to_string();
-            let definition = WaitingDefinition { server, quarantined: Some(held.into()) };
+            let oddities = odd.get(&(held.kind, &*held.definition.name)).cloned().unwrap_or_default();
+            let definition = WaitingDefinition { server, quarantined: Some(held.into()), oddities };
             bytes += definition.encoded_len() + 8;
             if bytes > ANSWER_BYTES_MAX {
                 return Err(Status::resource_exhausted("the answer would be too long; ask for one server"));

@@ -182,6 +182,12 @@ impl Asked for ListQuarantineRequest {
     }
 }
 
+impl Asked for ScanCatalogsRequest {
+    fn subject(&self) -> Subject {
+        of(&self.tenant, &[("Server", &self.server)])
+    }
+}
+
 impl Asked for ApproveCatalogRequest {
     fn subject(&self) -> Subject {
         Subject { expected: self.expected_revision, ..of(&self.tenant, &[("Server", &self.server)]) }
