@@ -35,6 +35,7 @@ use failure::{Exit, Failure};
 use output::Paint;
 use verb::admin::Admin;
 use verb::apply::Apply;
+use verb::approval::Approval;
 use verb::audit::Audit;
 use verb::catalog::Catalog;
 use verb::cluster::Cluster;
@@ -80,6 +81,8 @@ enum Verb {
     Tool(Tool),
     #[command(subcommand)]
     Catalog(Catalog),
+    #[command(subcommand)]
+    Approval(Approval),
     #[command(subcommand)]
     Key(Key),
     #[command(subcommand)]
@@ -147,6 +150,7 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
             Verb::Rollout(verb) => verb.run().await,
             Verb::Tool(verb) => verb.run().await,
             Verb::Catalog(verb) => verb.run().await,
+            Verb::Approval(verb) => verb.run().await,
             Verb::Key(verb) => verb.run().await,
             Verb::Admin(verb) => verb.run().await,
             Verb::Login(verb) => verb.run().await,

@@ -68,6 +68,8 @@ pub(crate) struct AuditRecord {
     pub(crate) failures: Vec<Failed>,
     /// What policies would have said that are not enforced, where they said something.
     pub(crate) shadow: Option<Shadow>,
+    /// What it was approved by, or waited for.
+    pub(crate) approval: Option<Approval>,
     /// Why it ended so.
     pub(crate) reason: Option<String>,
     /// The configuration that it was decided under.
@@ -122,6 +124,18 @@ pub(crate) struct Shadow {
     pub(crate) policies: Vec<Decider>,
     /// What could not have been evaluated.
     pub(crate) failures: Vec<Failed>,
+}
+
+/// How far an approval was when the call went on, or stopped.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Approval {
+    /// What it is found by.
+    pub(crate) id: String,
+    /// How far.
+    pub(crate) state: String,
+    /// Admins who approved.
+    pub(crate) approvers: Vec<String>,
 }
 
 /// A policy that could not be evaluated, or why none could be asked.

@@ -5,6 +5,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod apply;
+pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod catalog;

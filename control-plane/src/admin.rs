@@ -8,6 +8,7 @@
 
 mod admins;
 mod apply;
+mod approvals;
 mod backup;
 mod call;
 mod catalog;
@@ -349,5 +350,21 @@ impl Admin for AdminService {
     ) -> Result<Response<ChangeRolloutResponse>, Status> {
         let (call, request) = self.enter(request).await?;
         rollout::change(&call, request).await.map(Response::new)
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<ListApprovalsRequest>,
+    ) -> Result<Response<ListApprovalsResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        approvals::list(&call, &request).map(Response::new)
+    }
+
+    async fn vote_on_approval(
+        &self,
+        request: Request<VoteOnApprovalRequest>,
+    ) -> Result<Response<VoteOnApprovalResponse>, Status> {
+        let (call, request) = self.enter(request).await?;
+        approvals::vote(&call, request).await.map(Response::new)
     }
 }

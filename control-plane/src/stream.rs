@@ -17,6 +17,7 @@
 //!
 //! A node with a certificate is known by the name in it, and takes no other. Without TLS all nodes share a token.
 
+mod approvals;
 mod catalogs;
 mod counting;
 mod distrusted;
@@ -32,7 +33,9 @@ use std::sync::Arc;
 use gantry_model::{ResourceId, ServerName, TenantName};
 use gantry_node::tls::Caller;
 use gantry_wire::sync_v1::sync_server::Sync;
-use gantry_wire::sync_v1::{NodeMessage, ServerMessage};
+use gantry_wire::sync_v1::{
+    ApprovalAnswer, AskApprovalRequest, NodeMessage, ServerMessage, TakeApprovalRequest,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -79,6 +82,22 @@ impl Sync for StreamService {
             }
         });
         Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn ask_approval(
+        &self,
+        request: Request<AskApprovalRequest>,
+    ) -> Result<Response<ApprovalAnswer>, Status> {
+        let certified = request.extensions().get::<CertifiedNode>().cloned();
+        approvals::ask(&self.plane, certified.as_ref(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn take_approval(
+        &self,
+        request: Request<TakeApprovalRequest>,
+    ) -> Result<Response<ApprovalAnswer>, Status> {
+        let certified = request.extensions().get::<CertifiedNode>().cloned();
+        approvals::take(&self.plane, certified.as_ref(), request.into_inner()).await.map(Response::new)
     }
 }
 

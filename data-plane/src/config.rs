@@ -5,6 +5,7 @@
 //! follow each other share what did not change, so one changed tenant costs the same however many there are.
 
 pub(crate) mod access;
+pub(crate) mod approving;
 pub(crate) mod caller;
 pub(crate) mod definitions;
 pub(crate) mod endpoint;

@@ -4,6 +4,7 @@
 //! is never trusted to be well formed and never panics. Policy, limits and upstreams are not known here.
 
 pub(crate) mod batch;
+pub(crate) mod canonical;
 pub(crate) mod headers;
 pub(crate) mod json;
 pub(crate) mod message;

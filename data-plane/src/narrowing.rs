@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use gantry_model::{AgentName, EndpointName, GroupName, PolicyName, Revision, ServerName, TenantName};
-use gantry_policy::{Call, CompileError, Decision, PolicySet, Principal, Standing, Target, Verdict};
+use gantry_policy::{
+    Call, CompileError, Decision, PolicySet, PolicyText, Principal, Standing, Target, Verdict,
+};
 use gantry_wire::sync_v1 as wire;
 
 use crate::config::Config;
@@ -159,7 +161,7 @@ impl Rules {
         call: &Call<'_>,
     ) -> Decision {
         match self.principal(agent, target) {
-            Some(principal) => self.policies.decide_call(&principal, target, call),
+            Some(principal) => allowed.and(self.policies.decide_call(&principal, target, call)),
             None => Decision { verdict: Verdict::Deny, reasons: Vec::new(), ..allowed },
         }
     }
@@ -168,7 +170,8 @@ impl Rules {
     pub(crate) fn standing(&self, shown: Standing, agent: &Agent, target: &Target<'_>) -> Standing {
         let Some(principal) = self.principal(agent, target) else { return Standing::Refused };
         match (shown, self.policies.standing(&principal, target)) {
-            (Standing::Open, Standing::Settled(decision)) if decision.is_allow() => Standing::Open,
+            (Standing::Open, Standing::Settled(decision)) if !decision.is_deny() => Standing::Open,
+            (Standing::Settled(one), Standing::Settled(other)) => Standing::Settled(one.and(other)),
             (_, standing) => standing,
         }
     }
@@ -204,8 +207,8 @@ fn read(came: wire::Narrowing) -> Result<(TenantName, Narrowing), NarrowingError
     let servers = came.servers.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(unformed)?;
     let endpoints = came.endpoints.iter().map(|name| name.parse()).collect::<Result<_, _>>();
     let endpoints = endpoints.map_err(unformed)?;
-    let texts = came.policies.iter().map(|policy| Ok((policy.name.parse()?, policy.cedar.as_str())));
-    let texts: Vec<(PolicyName, &str)> = texts.collect::<Result<_, _>>().map_err(unformed)?;
+    let texts = came.policies.iter().map(|policy| Ok((policy.name.parse()?, text(policy))));
+    let texts: Vec<(PolicyName, PolicyText<'_>)> = texts.collect::<Result<_, _>>().map_err(unformed)?;
     let mut agents = HashMap::with_capacity(came.agents.len());
     for wire::NarrowingAgent { name, groups } in &came.agents {
         let name: AgentName = name.parse().map_err(unformed)?;
@@ -218,6 +221,10 @@ fn read(came: wire::Narrowing) -> Result<(TenantName, Narrowing), NarrowingError
         .map_err(|source| NarrowingError::Policy(tenant.clone(), source))?;
     let rules = Arc::new(Rules { policies, agents, servers, endpoints });
     Ok((tenant, Narrowing { revision: Revision(came.revision), rules, encoded: came }))
+}
+
+fn text(policy: &wire::NarrowingPolicy) -> PolicyText<'_> {
+    PolicyText { cedar: &policy.cedar, is_approvable: policy.needs_approval }
 }
 
 #[cfg(test)]

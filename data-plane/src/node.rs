@@ -24,6 +24,7 @@ use crate::front::sse::Streams;
 use crate::mcp::session::Ended;
 use crate::mesh::Mesh;
 use crate::narrowing::{NarrowingError, Narrowings};
+use crate::sync::approvals::Approvals;
 use crate::sync::contact::Contact;
 use crate::sync::counting::Counting;
 use crate::upstream::Upstreams;
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) bans: Arc<Bans>,
     /// What is denied ahead of the configuration.
     narrowings: Narrowings,
+    /// Where approvals of calls are asked for.
+    pub(crate) approvals: Approvals,
     /// Of which tenants the control plane is told how many calls they had.
     pub(crate) counting: Counting,
     pub(crate) audit: Audit,
@@ -75,6 +78,7 @@ impl Node {
             bans: Arc::default(),
             narrowings: Narrowings::default(),
             counting: Counting::default(),
+            approvals: Approvals::default(),
             audit,
             upstreams,
             discovery,

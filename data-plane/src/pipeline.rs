@@ -1,10 +1,11 @@
-//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, limit, credential, forward,
-//! redact, audit.
+//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, limit, approve, credential,
+//! forward, redact, audit.
 //!
 //! Always holds: the order stands here and nowhere else. Each stage returns a value that only it can build and that
 //! the next demands; skipping or reordering a stage does not compile. The audit wraps them all: the entry is open
 //! before the first stage and is closed after the last, with the answer's body or with the rejection.
 
+mod approve;
 mod authenticate;
 mod authorise;
 mod credential;
@@ -17,6 +18,7 @@ mod receive;
 mod redact;
 mod validate;
 
+pub(crate) use approve::Granted;
 pub(crate) use discover::Subject;
 pub(crate) use forward::Outgoing;
 use forward::Place;
@@ -284,7 +286,8 @@ async fn run(
         let authorised = authorise::authorise(guarded, &mut entry.facts)?;
         let validated = validate::validate(authorised)?;
         let admitted = limit::limit(inspect::inspect(validated, &mut entry.facts)?)?;
-        let credentialed = credential::credential(admitted)?;
+        let approved = approve::approve(node, admitted, &mut entry.facts).await?;
+        let credentialed = credential::credential(approved)?;
         let decision_id = &entry.facts.decision_id;
         let forwarded = forward::forward(node, credentialed, Place::Anywhere, decision_id).await?;
         Ok(redact::redact(forwarded))
@@ -334,8 +337,8 @@ async fn run_handed(
     let served = async {
         let authorised = authorise::authorise(guard::guard(discovered, &facts)?, &mut facts)?;
         let inspected = inspect::inspect(validate::validate(authorised)?, &mut facts)?;
-        let admitted = limit::counted(inspected);
-        let credentialed = credential::credential(admitted)?;
+        let approved = approve::vouched(limit::counted(inspected), handoff.granted.as_ref())?;
+        let credentialed = credential::credential(approved)?;
         let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;
         Ok(redact::redact(forwarded))
     };

@@ -4,6 +4,7 @@
 //! servers, errors of libraries, policy text). Codes of our own stand outside the range that JSON-RPC and MCP
 //! reserve. A rejection that an agent's model can act on says what to do.
 
+mod approval;
 mod code;
 mod message;
 mod unauthenticated;
@@ -24,6 +25,7 @@ use crate::config::server::Withheld;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
+pub(crate) use crate::rejection::approval::Approval;
 pub(crate) use crate::rejection::unauthenticated::Unauthenticated;
 pub(crate) use crate::rejection::unserved::{Unserved, revoked};
 pub(crate) use crate::rejection::upstream::Upstream;
@@ -109,6 +111,8 @@ pub(crate) enum Rejection {
         /// Policies that failed; any failure denies.
         failed: bool,
     },
+    /// Nobody has approved it.
+    Approval(Approval),
     /// Arguments do not fit the tool's schema. Answered as a tool result, so that the model can correct itself.
     Arguments {
         /// The tool.
@@ -182,6 +186,7 @@ impl Rejection {
             Rejection::Withheld { why: Withheld::Odd(_), .. } => "denied",
             Rejection::Denied { .. } | Rejection::Inspected { .. } => "denied",
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => "limited",
+            Rejection::Approval(approval) => approval.outcome(),
             Rejection::Unserved(unserved) => unserved.outcome(),
             Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
         }
@@ -241,6 +246,7 @@ impl Rejection {
             | Rejection::UnknownResource { .. }
             | Rejection::NothingWaits
             | Rejection::Denied { .. }
+            | Rejection::Approval(_)
             | Rejection::Arguments { .. }
             | Rejection::Inspected { .. }
             | Rejection::Schema { .. }
@@ -272,6 +278,7 @@ impl Rejection {
             Rejection::Inspected { .. } => code::INSPECTED,
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => code::LIMITED,
             Rejection::NotReady => code::NOT_READY,
+            Rejection::Approval(approval) => approval.code(),
             Rejection::Unserved(unserved) => unserved.code(),
             Rejection::NoCredential(_) | Rejection::Upstream(_) | Rejection::Schema { .. } => code::UPSTREAM,
             Rejection::NoEndpoint
@@ -295,6 +302,7 @@ impl Rejection {
                 data["retryAfterSeconds"] = json!(seconds(*retry_after));
                 data["breaker"] = json!(trip.name());
             }
+            Rejection::Approval(approval) => approval.tell(&mut data),
             Rejection::Upstream(failure) => {
                 if let Some(retry_after) = failure.retry_after() {
                     data["retryAfterSeconds"] = json!(seconds(retry_after));

@@ -157,6 +157,7 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let (report_sender, catalogs) = mpsc::channel(REPORTS_MAX);
     let (applied_sender, applied) = watch::channel(Revision::NONE);
     let (node_id, proof) = (options.node_id, options.proof);
+    node.approvals.begin(control_planes.addresses(), proof.clone());
     let distrust = match &proof {
         Proof::Token(_) => None,
         Proof::Certificate(membership) => {

@@ -5,6 +5,7 @@
 //! An update is applied whole or not at all, and is answered by exactly one ack or nack. It starts with what was last
 //! known to be good ([`last_known_good`]), and goes on from there.
 
+pub(crate) mod approvals;
 pub(crate) mod choice;
 mod connection;
 pub(crate) mod contact;

@@ -143,6 +143,16 @@ impl Nodes {
         std::iter::once(address_of(&self.endpoint)).chain(joined).collect()
     }
 
+    /// The process of a node that joined, while it runs.
+    ///
+    /// # Panics
+    /// For the first node, which is a part of `gantry dev`.
+    #[must_use]
+    pub fn id(&self, number: usize) -> Option<u32> {
+        let joined = number.checked_sub(1).expect("a node that joined");
+        self.joined[joined].running.as_ref()?.id()
+    }
+
     /// Where a node that joined keeps its data.
     ///
     /// # Panics

@@ -134,7 +134,7 @@ fn wanted(plan: &Plan, anonymous: bool, stored: &Stored) -> Result<Vec<Resource>
         resources.extend(draft.of_server(server, anonymous)?);
     }
     if plan.is_demo {
-        let policy = PolicySpec { cedar: RESTRICTIVE_CEDAR.to_owned(), shadow: false };
+        let policy = PolicySpec::enforced(RESTRICTIVE_CEDAR);
         resources.push(draft.kept(name::<Name>(RESTRICTIVE)?, Spec::Policy(policy)));
         let limit = LimitSpec {
             per: vec![LimitKeyPart::Agent, LimitKeyPart::Tool],
@@ -188,7 +188,7 @@ impl Draft<'_> {
             endpoint = EndpointSpec { anonymous, ..stored.clone() };
         }
         resources.push(self.resource(endpoint_name, Spec::Endpoint(endpoint)));
-        let policy = PolicySpec { cedar: permissive_cedar(planned.name.as_str()), shadow: false };
+        let policy = PolicySpec::enforced(permissive_cedar(planned.name.as_str()));
         let policy_name = sanitised(&format!("use-{server_name}")).ok_or_else(|| {
             Failure::usage(format!("{server_name} makes no policy's name"), "rename the server")
         })?;

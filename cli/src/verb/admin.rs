@@ -49,7 +49,7 @@ pub(crate) enum Admin {
 pub(crate) struct Create {
     /// The name.
     name: String,
-    /// cluster-admin, tenant-admin:TENANT, read-only[:TENANT] or auditor[:TENANT]; may be repeated.
+    /// cluster-admin, tenant-admin:TENANT, read-only[:TENANT], auditor[:TENANT] or approver[:TENANT]; may be repeated.
     #[arg(long, value_name = "ROLE", required = true)]
     role: Vec<Role>,
     /// How long the token is good, such as 90d; for ever when absent.

@@ -20,7 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::moment;
 use crate::name::sanitised;
 use crate::output::{self, Paint, visible};
-use crate::record::{AuditRecord, Decider, Failed, Shadow, is_cut, text};
+use crate::record::{Approval, AuditRecord, Decider, Failed, Shadow, is_cut, text};
 
 /// How far back `last` looks for a denial.
 const RECORDS_SEARCHED: u32 = 1_000;
@@ -115,6 +115,14 @@ fn render(record: &AuditRecord, answer: &ExplainResponse, paint: Paint) -> Strin
             verdict(&AuditRecord { verdict: would, policies, failures, ..AuditRecord::default() }),
         );
     }
+    if let Some(Approval { id, state, approvers }) = &record.approval {
+        let by = if approvers.is_empty() {
+            String::new()
+        } else {
+            format!(", approved by {}", approvers.join(", "))
+        };
+        line("approval", visible(&format!("{id} was {state}{by}")));
+    }
     if let Some(reason) = record.reason.as_deref().filter(|reason| !reason.is_empty()) {
         line("reason", visible(reason));
     }
@@ -200,6 +208,7 @@ fn verdict(record: &AuditRecord) -> String {
         (Some("deny"), true) => "deny, because no policy permits it".to_owned(),
         (Some("deny"), false) => format!("deny, because of {}", [deciders, failed].concat().join(", ")),
         (Some("allow"), false) => format!("allow, because of {}", deciders.join(", ")),
+        (Some("require_approval"), false) => format!("require approval, because of {}", deciders.join(", ")),
         (Some(other), true) => visible(other),
         (Some(other), false) => format!("{}, {}", visible(other), deciders.join(", ")),
     }

@@ -161,7 +161,13 @@ fn about(spec: &Spec) -> String {
         Spec::Policy(spec) => {
             let lines = spec.cedar.lines().filter(|line| !line.trim_start().starts_with("//"));
             let shadow = spec.shadow.then_some("(shadow)");
-            shadow.into_iter().chain(lines.flat_map(str::split_whitespace)).collect::<Vec<_>>().join(" ")
+            let approval = spec.approval.as_ref().map(|_| "(approval)");
+            shadow
+                .into_iter()
+                .chain(approval)
+                .chain(lines.flat_map(str::split_whitespace))
+                .collect::<Vec<_>>()
+                .join(" ")
         }
         Spec::Limit(spec) => about_limit(spec),
         Spec::Credential(spec) => format!("{}: {}…", spec.header, spec.prefix),

@@ -119,6 +119,7 @@ impl From<&ToolInfo> for Listed {
             Verdict::Allow => Some("allow"),
             Verdict::Deny => Some("deny"),
             Verdict::ByCall => Some("by call"),
+            Verdict::RequireApproval => Some("approval"),
         };
         Listed {
             tenant: tool.tenant.clone(),

@@ -20,6 +20,8 @@ pub(crate) enum Permission {
     Look,
     /// To change what is configured in a tenant.
     Change,
+    /// To decide calls that wait for approval in a tenant, and to look at them.
+    Approve,
     /// To read audit records, with what decided them.
     Audit,
     /// To look at the cluster itself.
@@ -91,13 +93,15 @@ pub(crate) const RULES: &[Rule] = &[
     rule("BeginRollout", Permission::Change, "begin rollouts"),
     rule("ListRollouts", Permission::Look, "see rollouts"),
     rule("ChangeRollout", Permission::Change, "promote or abort rollouts"),
+    rule("ListApprovals", Permission::Approve, "see calls that wait for approval"),
+    rule("VoteOnApproval", Permission::Approve, "approve or deny calls"),
 ];
 
 impl Permission {
     /// Whether it is to change something, and so is asked of a state that is not behind.
     pub(crate) fn is_to_change(self) -> bool {
         match self {
-            Permission::Change | Permission::Operate | Permission::Administer => true,
+            Permission::Change | Permission::Approve | Permission::Operate | Permission::Administer => true,
             Permission::Look | Permission::Audit | Permission::LookAtCluster | Permission::Own => false,
         }
     }
@@ -143,10 +147,14 @@ pub(crate) fn reach(roles: &[Role], permission: Permission) -> Option<Reach> {
 fn gives(role: &Role, permission: Permission) -> bool {
     match (role, permission) {
         (Role::ClusterAdmin, _) => true,
-        (Role::TenantAdmin(_), Permission::Look | Permission::Change | Permission::Audit) => true,
+        (
+            Role::TenantAdmin(_),
+            Permission::Look | Permission::Change | Permission::Approve | Permission::Audit,
+        ) => true,
+        (Role::Approver(_), Permission::Approve) => true,
         (Role::ReadOnly(_), Permission::Look) | (Role::ReadOnly(None), Permission::LookAtCluster) => true,
         (Role::Auditor(_), Permission::Audit) => true,
-        (Role::TenantAdmin(_) | Role::ReadOnly(_) | Role::Auditor(_), _) => false,
+        (Role::TenantAdmin(_) | Role::ReadOnly(_) | Role::Auditor(_) | Role::Approver(_), _) => false,
     }
 }
 

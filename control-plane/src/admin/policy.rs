@@ -39,7 +39,7 @@ pub(super) async fn check(call: &Call, request: CheckPolicyRequest) -> Result<Ch
     parse_or_every::<PolicyName>("name", &request.name)?;
     let state = call.view().state;
     require_tenant(&state, &tenant)?;
-    let spec = Spec::Policy(PolicySpec { cedar: request.cedar.clone(), shadow: false });
+    let spec = Spec::Policy(PolicySpec::enforced(request.cedar.clone()));
     if let Err(error) = spec.check() {
         let problem = PolicyProblem { line: 0, column: 0, message: error.message, help: String::new() };
         return Ok(CheckPolicyResponse { problems: vec![problem], warnings: Vec::new(), policy_count: 0 });
@@ -96,7 +96,7 @@ impl Judgement {
         policy: &PolicySpec,
         names: &Names,
     ) {
-        let checked = gantry_policy::check(&policy.cedar, &names.known());
+        let checked = gantry_policy::check(policy, &names.known());
         self.warnings.extend(checked.warnings.iter().map(|warning| format!("{}: {warning}", document.id())));
         for problem in checked.problems {
             if change == ChangeKind::Unchanged {
@@ -116,7 +116,7 @@ impl Judgement {
         };
         let Some(first) = documents.iter().position(changed) else { return };
         let policies = policies(after, tenant);
-        let compiled = PolicySet::compile(policies.iter().map(|(name, spec)| (name, spec.cedar.as_str())));
+        let compiled = PolicySet::compile(policies.iter().map(|(name, spec)| (name, spec)));
         if let Err(error) = compiled {
             let at_fault = documents
                 .iter()
@@ -144,8 +144,8 @@ impl Judgement {
             if in_change(name.as_name()) {
                 continue;
             }
-            let fitted = || gantry_policy::check(&spec.cedar, &names_before.known()).problems.is_empty();
-            let problems = gantry_policy::check(&spec.cedar, &names_after.known()).problems;
+            let fitted = || gantry_policy::check(&spec, &names_before.known()).problems.is_empty();
+            let problems = gantry_policy::check(&spec, &names_after.known()).problems;
             if !problems.is_empty() && fitted() {
                 let told = |problem: gantry_policy::Problem| format!("Policy {tenant}/{name}: {problem}");
                 self.warnings.extend(problems.into_iter().map(told));

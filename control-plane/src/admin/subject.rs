@@ -158,6 +158,24 @@ fn of_ban(tenant: &str, target: Option<&gantry_wire::resource_v1::BanTarget>) ->
     }
 }
 
+impl Asked for ListApprovalsRequest {
+    fn subject(&self) -> Subject {
+        of(&self.tenant, &[("approval", &approval(&self.id))])
+    }
+}
+
+impl Asked for VoteOnApprovalRequest {
+    fn subject(&self) -> Subject {
+        let act = if self.approves { "approve" } else { "deny" };
+        of(&self.tenant, &[(act, &approval(&self.id))])
+    }
+}
+
+/// An approval's id, if it is one.
+fn approval(id: &str) -> String {
+    id.parse::<gantry_model::ApprovalId>().map(|id| id.to_string()).unwrap_or_default()
+}
+
 impl Asked for PutCredentialRequest {
     fn subject(&self) -> Subject {
         Subject { expected: self.expected_revision, ..of(&self.tenant, &[("Credential", &self.name)]) }

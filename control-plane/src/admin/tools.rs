@@ -107,7 +107,7 @@ impl Judge {
     fn of(state: &State, tenant: &TenantName, agent: &AgentName) -> Result<Judge, String> {
         let policies = policies(state, tenant);
         let enforced = policies.iter().filter(|(_, spec)| !spec.shadow);
-        let compiled = PolicySet::compile(enforced.map(|(name, spec)| (name, spec.cedar.as_str())));
+        let compiled = PolicySet::compile(enforced.map(|(name, spec)| (name, spec)));
         let policies = compiled.map_err(|error| format!("no verdicts: {}", told(&error)))?;
         Ok(Judge { policies, principal: Principal::new(agent, &groups(state, tenant, agent)) })
     }
@@ -133,7 +133,11 @@ fn info(catalog: &Catalog, tool: &Definition, judge: Option<&Judge>) -> ToolInfo
             };
             match judge.policies.standing(&judge.principal, &target) {
                 Standing::Settled(decision) => {
-                    let verdict = if decision.is_allow() { Verdict::Allow } else { Verdict::Deny };
+                    let verdict = match decision.verdict {
+                        gantry_policy::Verdict::Allow => Verdict::Allow,
+                        gantry_policy::Verdict::RequireApproval => Verdict::RequireApproval,
+                        gantry_policy::Verdict::Deny => Verdict::Deny,
+                    };
                     (verdict, decision.reasons.iter().map(ToString::to_string).collect())
                 }
                 Standing::Refused => {

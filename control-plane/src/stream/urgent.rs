@@ -180,9 +180,11 @@ fn fill<'a>(narrowing: &mut Narrowing, resources: impl Iterator<Item = &'a Resou
         match &resource.spec {
             // It denies nothing, and allows nothing either.
             Spec::Policy(spec) if spec.shadow => {}
-            Spec::Policy(spec) => {
-                narrowing.policies.push(NarrowingPolicy { name, cedar: spec.cedar.clone() })
-            }
+            Spec::Policy(spec) => narrowing.policies.push(NarrowingPolicy {
+                name,
+                cedar: spec.cedar.clone(),
+                needs_approval: spec.approval.is_some(),
+            }),
             Spec::Agent(spec) => {
                 let groups = spec.groups.iter().map(ToString::to_string).collect();
                 narrowing.agents.push(NarrowingAgent { name, groups });

@@ -94,6 +94,8 @@ impl Vault {
                     records.push(new_facts(&cluster, revision));
                     continue;
                 }
+                // A backup may be from before one was used: it would let a call through a second time.
+                RecordValue::ApprovalRequest(_) => continue,
                 // Of processes that have no part in the new cluster.
                 RecordValue::Proposer(_) => continue,
                 // Nodes join anew: none has a part of a change that the others do not have.

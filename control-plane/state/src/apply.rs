@@ -63,6 +63,11 @@ impl State {
             Command::ChangeAdmin(change) => draft.change_admin(change),
             Command::PutBan(ban) => draft.put_ban(ban),
             Command::LiftBan { tenant, target } => draft.lift_ban(tenant, target),
+            Command::AskApproval { id, call, arguments, at_ms } => {
+                draft.ask_approval(*id, call, arguments, *at_ms)
+            }
+            Command::VoteOnApproval { tenant, id, vote } => draft.vote_on_approval(tenant, *id, vote),
+            Command::TakeApproval { id, call, taking } => draft.take_approval(*id, call, taking),
             Command::BeginRollout(rollout) => draft.begin_rollout(rollout),
             Command::AdvanceRollout(at) => draft.advance_rollout(at),
             Command::EndRollout { at, end } => draft.end_rollout(at, end),
@@ -371,7 +376,11 @@ pub(crate) fn dependents(state: &State, id: &ResourceId) -> Vec<RecordKey> {
 fn goes_with_tenant(value: &RecordValue) -> bool {
     matches!(
         value,
-        RecordValue::TenantKey(_) | RecordValue::Deletions(_) | RecordValue::Ban(_) | RecordValue::Rollout(_)
+        RecordValue::TenantKey(_)
+            | RecordValue::Deletions(_)
+            | RecordValue::Ban(_)
+            | RecordValue::Rollout(_)
+            | RecordValue::ApprovalRequest(_)
     )
 }
 

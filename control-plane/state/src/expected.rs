@@ -113,6 +113,11 @@ fn touched(state: &State, command: &Command) -> Vec<(usize, RecordKey)> {
             let deleted = (rollout.applied.len()..).zip(&rollout.deleted);
             applied.chain(deleted.flat_map(|place| goes(state, place))).collect()
         }
+        // Whoever asks, decides or takes saw nothing that another could have changed unseen: it is judged when applied.
+        Command::AskApproval { id, call, .. } | Command::TakeApproval { id, call, .. } => {
+            vec![(0, RecordKey::approval(&call.tenant, *id))]
+        }
+        Command::VoteOnApproval { tenant, id, .. } => vec![(0, RecordKey::approval(tenant, *id))],
         Command::AdvanceRollout(at) | Command::EndRollout { at, .. } => {
             vec![(0, RecordKey::rollout(&at.tenant))]
         }
@@ -191,6 +196,7 @@ fn title(key: &RecordKey) -> String {
             Some(tenant) => format!("the rollout of tenant {tenant}"),
             None => key.to_string(),
         },
+        RecordKind::ApprovalRequest => of("approval"),
         RecordKind::TenantKey => of("data key"),
         RecordKind::Admin => of("admin"),
         RecordKind::Cluster => "the cluster's record".to_owned(),

@@ -11,6 +11,7 @@
 
 mod admins;
 mod apply;
+mod approval;
 mod ban;
 mod batch;
 mod digests;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use admins::{ADMIN_TOKENS_MAX, ADMINS_MAX, ROLES_MAX};
 pub use apply::{AGENT_KEYS_MAX, APPLY_RESOURCES_MAX};
+pub use approval::{APPROVALS_OF_PRINCIPAL_MAX, APPROVALS_OF_TENANT_MAX, FORGOTTEN_AFTER_MS};
 pub use ban::{BANS_MAX, BANS_OF_TENANT_MAX, PASSING_BANS_MAX, PASSING_BANS_OF_TENANT_MAX};
 pub use batch::{ANSWERS_MAX, PROPOSERS_MAX};
 pub use digests::Digests;

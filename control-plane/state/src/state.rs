@@ -3,6 +3,8 @@
 //! Always holds: every entry's bytes are the encoding of its record, and its key is the record's; `digests` are over
 //! exactly the entries whose kind nodes receive. Cloning takes constant time and gives an immutable view.
 
+mod indexed;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use gantry_model::name::{AgentName, CredentialName, ServerName, TenantName};
 use gantry_model::record::{Cluster, Record, RecordKey, RecordKind, RecordValue, SealedSecret, TenantKey};
 use gantry_model::resource::Pin;
 use gantry_model::{
-    AgentKey, Ban, BanTarget, Catalog, Kind, Name, RegionName, Resource, ResourceId, Revision, Rollout, Spec,
+    AgentKey, Catalog, Kind, Name, RegionName, Resource, ResourceId, Revision, Rollout, Spec,
 };
 use gantry_wire::{WireError, decode_record, encode_record};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
@@ -29,6 +31,8 @@ pub struct State {
     bans: RedBlackTreeSetSync<Arc<str>>,
     /// Keys of rollouts that run, likewise.
     rollouts: RedBlackTreeSetSync<Arc<str>>,
+    /// Keys of approvals, likewise.
+    approvals: RedBlackTreeSetSync<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -235,14 +239,6 @@ impl State {
         }
     }
 
-    /// What is banned, of every tenant.
-    pub fn bans(&self) -> impl Iterator<Item = &Arc<Ban>> {
-        self.bans.iter().filter_map(|key| match &self.entries.get(key)?.record.value {
-            RecordValue::Ban(ban) => Some(ban),
-            _ => None,
-        })
-    }
-
     /// A tenant's rollout, the latest, and the revision at which it came to its stage, or ended.
     pub fn rollout(&self, tenant: &TenantName) -> Option<(&Arc<Rollout>, Revision)> {
         of_rollout(self.record(&RecordKey::rollout(tenant))?)
@@ -263,19 +259,6 @@ impl State {
     pub fn running_rollouts(&self) -> impl ExactSizeIterator<Item = (&Arc<Rollout>, Revision)> {
         let running = self.rollouts.iter().filter_map(|key| of_rollout(&self.entries.get(key)?.record));
         running.collect::<Vec<_>>().into_iter()
-    }
-
-    /// How many bans there are.
-    pub fn ban_count(&self) -> usize {
-        self.bans.size()
-    }
-
-    /// The ban of a target, when there is one.
-    pub fn ban(&self, tenant: &TenantName, target: &BanTarget) -> Option<&Arc<Ban>> {
-        match &self.record(&RecordKey::ban(tenant, target))?.value {
-            RecordValue::Ban(ban) => Some(ban),
-            _ => None,
-        }
     }
 
     /// The admins, by name.
@@ -309,19 +292,6 @@ impl State {
         of_tenants.map(|record| record.revision).collect()
     }
 
-    /// The bans of a tenant.
-    pub fn bans_of<'a>(
-        &'a self,
-        tenant: &TenantName,
-    ) -> impl ExactSizeIterator<Item = &'a Arc<Ban>> + use<'a> {
-        let bans =
-            self.range(&RecordKey::bans_prefix(tenant)).filter_map(|(_, entry)| match &entry.record.value {
-                RecordValue::Ban(ban) => Some(ban),
-                _ => None,
-            });
-        bans.collect::<Vec<_>>().into_iter()
-    }
-
     /// What proposers are remembered for.
     pub(crate) fn proposers(&self) -> impl Iterator<Item = &Record> {
         self.range(RecordKey::PROPOSERS).map(|(_, entry)| &entry.record)
@@ -347,6 +317,7 @@ impl State {
         match key.kind() {
             RecordKind::Ban => self.bans.remove_mut(text.as_str()),
             RecordKind::Rollout => self.rollouts.remove_mut(text.as_str()),
+            RecordKind::ApprovalRequest => self.approvals.remove_mut(text.as_str()),
             _ => false,
         };
         self.entries.remove_mut(text.as_str());
@@ -372,6 +343,7 @@ impl State {
     fn index(&mut self, key: &str, record: &Record) {
         match &record.value {
             RecordValue::Ban(_) => self.bans.insert_mut(key.into()),
+            RecordValue::ApprovalRequest(_) => self.approvals.insert_mut(key.into()),
             RecordValue::Rollout(rollout) if rollout.is_running() => self.rollouts.insert_mut(key.into()),
             RecordValue::Rollout(_) => {
                 self.rollouts.remove_mut(key);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use gantry_model::{Revision, SessionId};
+use gantry_model::{ApprovalId, Revision, SessionId};
 use gantry_policy::{Decision, Failure, Reason, Verdict};
 use serde::Serialize;
 use serde_json::Value;
@@ -61,6 +61,8 @@ pub(crate) struct Facts {
     pub(crate) failures: Vec<Failure>,
     /// What it would have come to with the policies that are not enforced, where they say something of it.
     pub(crate) shadow: Option<Decision>,
+    /// What it was approved by, or waits for.
+    pub(crate) approval: Option<ApprovalFacts>,
     pub(crate) reason: Option<String>,
     pub(crate) revision: Revision,
     pub(crate) status: Option<u16>,
@@ -92,6 +94,15 @@ pub(crate) struct Asked {
     /// Whether something else was asked before, which was let through.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) more: bool,
+}
+
+/// How far an approval was when the call went on, or stopped.
+#[derive(Debug)]
+pub(crate) struct ApprovalFacts {
+    pub(crate) id: ApprovalId,
+    pub(crate) state: &'static str,
+    /// Admins who approved.
+    pub(crate) approvers: Vec<String>,
 }
 
 /// How a request ended that was not rejected.
@@ -144,6 +155,8 @@ struct Line<'a> {
     failures: Vec<FailureLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<ShadowLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<ApprovalLine<'a>>,
     reason: Option<&'a str>,
     revision: u64,
     status: Option<u16>,
@@ -183,6 +196,13 @@ struct ShadowLine<'a> {
     failures: Vec<FailureLine<'a>>,
 }
 
+#[derive(Serialize)]
+struct ApprovalLine<'a> {
+    id: String,
+    state: &'a str,
+    approvers: &'a [String],
+}
+
 /// Which statement failed, or why none could be asked. What Cedar says of a statement that failed is left out, because
 /// it may repeat arguments.
 #[derive(Serialize)]
@@ -219,6 +239,7 @@ impl<'a> From<&'a Decision> for ShadowLine<'a> {
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Allow => "allow",
+        Verdict::RequireApproval => "require_approval",
         Verdict::Deny => "deny",
     }
 }
@@ -339,6 +360,11 @@ impl Facts {
             policies: self.reasons.iter().map(PolicyLine::from).collect(),
             failures: self.failures.iter().map(FailureLine::from).collect(),
             shadow: self.shadow.as_ref().map(ShadowLine::from),
+            approval: self.approval.as_ref().map(|approval| ApprovalLine {
+                id: approval.id.to_string(),
+                state: approval.state,
+                approvers: &approval.approvers,
+            }),
             reason: reason.as_deref(),
             revision: self.revision.0,
             status: self.status,

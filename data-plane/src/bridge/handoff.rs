@@ -20,7 +20,7 @@ use crate::identity::Identity;
 use crate::mcp::headers::{PARAM_PREFIX, SESSION_ID};
 use crate::mesh::{Frames, Peer, Replies, Served, Service};
 use crate::node::Node;
-use crate::pipeline::{self, Outgoing};
+use crate::pipeline::{self, Granted, Outgoing};
 use crate::rejection::{Rejection, Upstream};
 use crate::reply::{Body, BodyError};
 
@@ -47,6 +47,9 @@ pub(crate) struct Handoff {
     /// What of the head the serving node needs.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) decision_id: String,
+    /// What the call was approved as; absent from nodes of a build before there were approvals.
+    #[serde(default)]
+    pub(crate) granted: Option<Granted>,
 }
 
 /// What one node asks of another. It holds what says who calls, so it cannot be printed.
@@ -145,7 +148,7 @@ fn body_of(mut frames: Frames) -> Body {
 
 impl Handoff {
     fn of(outgoing: &Outgoing) -> Handoff {
-        let Outgoing { caller, received, decision_id, .. } = outgoing;
+        let Outgoing { caller, received, decision_id, granted, .. } = outgoing;
         let wanted =
             |name: &HeaderName| *name == http::header::ACCEPT || name.as_str().starts_with(PARAM_PREFIX);
         let headers = received.headers.iter().filter(|(name, _)| wanted(name));
@@ -163,6 +166,7 @@ impl Handoff {
             message: message.map(|message| String::from_utf8_lossy(&message.body).into_owned()),
             headers: headers.collect(),
             decision_id: decision_id.clone(),
+            granted: granted.clone(),
         }
     }
 

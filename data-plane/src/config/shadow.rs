@@ -32,7 +32,7 @@ impl Shadow {
         if names.is_empty() {
             return Ok(None);
         }
-        let texts = || policies.iter().map(|(name, spec)| (name, spec.cedar.as_str()));
+        let texts = || policies.iter();
         let all = match before {
             Some(before) if before.all.is_of(texts()) => before.all.clone(),
             Some(before) => Arc::new(before.all.followed_by(texts())?),

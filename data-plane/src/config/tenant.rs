@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use crate::breaker::Breaker;
 use crate::config::access::Access;
+use crate::config::approving::Approving;
 use crate::config::caller::{Agent, Callers, believed};
 use crate::config::definitions::Offers;
 use crate::config::endpoint::Endpoint;
@@ -57,6 +58,8 @@ pub(crate) struct Tenant {
     pub(crate) tally: Arc<Tally>,
     /// What stops a principal for a while; the same as long as its specification is.
     pub(crate) breaker: Option<Arc<Breaker>>,
+    /// What is needed of it to have calls approved.
+    pub(crate) approving: Arc<Approving>,
     /// Whose tokens are believed, by issuer.
     pub(crate) providers: HashMap<String, Arc<Provider>>,
     /// Tokens that were verified.
@@ -100,6 +103,7 @@ struct Parts {
     credentials: HashMap<CredentialName, CredentialSpec>,
     providers: Vec<(ProviderName, ProviderSpec)>,
     policies: HashMap<PolicyName, PolicySpec>,
+    approving: Approving,
     fail_closed_after: Option<Duration>,
     breaker: Option<model::Breaker>,
     public_url: Option<String>,
@@ -118,7 +122,7 @@ impl Tenant {
     ) -> Result<Tenant, TenantError> {
         let parts = sort(records);
         let enforced = || parts.policies.iter().filter(|(_, spec)| !spec.shadow);
-        let texts = || enforced().map(|(name, spec)| (name, spec.cedar.as_str()));
+        let texts = || enforced();
         let policies = match before {
             Some(before) if before.policies.is_of(texts()) => before.policies.clone(),
             Some(before) => Arc::new(before.policies.followed_by(texts())?),
@@ -157,6 +161,7 @@ impl Tenant {
                 .map(|(name, spec)| (name.clone(), Arc::new(Agent::new(name, spec))))
                 .collect(),
             callers: Callers::of(&parts.agents),
+            approving: Arc::new(parts.approving),
             providers,
             seen: before.map(|before| before.seen.clone()).unwrap_or_default(),
             endpoints,
@@ -193,6 +198,7 @@ impl Tenant {
             live: whole.live.clone(),
             tally: whole.tally.clone(),
             breaker: whole.breaker.clone(),
+            approving: whole.approving.clone(),
             providers: whole.providers.clone(),
             seen: whole.seen.clone(),
             callers: whole.callers.of_those(|agent| rules.has_agent(agent)),
@@ -213,7 +219,7 @@ impl Tenant {
     pub(crate) fn decide(&self, agent: &Agent, target: &Target<'_>, call: &Call<'_>) -> Decision {
         let decision = self.policies.decide_call(&agent.principal, target, call);
         match &self.ahead {
-            Some(ahead) if decision.is_allow() => ahead.rules.decide(decision, agent, target, call),
+            Some(ahead) if !decision.is_deny() => ahead.rules.decide(decision, agent, target, call),
             _ => decision,
         }
     }
@@ -296,6 +302,7 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                         parts.public_url = spec.public_url.clone();
                         parts.breaker.clone_from(&spec.breaker);
                         parts.inspection = spec.inspection.clone();
+                        parts.approving.set_hold(spec.approval_hold_seconds);
                         parts.fail_closed_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
                     }
                     Spec::Agent(spec) => {
@@ -304,6 +311,7 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                     Spec::Server(spec) => parts.servers.push((name.into(), spec.clone())),
                     Spec::Endpoint(spec) => parts.endpoints.push((name.into(), spec.clone())),
                     Spec::Policy(spec) => {
+                        parts.approving.add(name.clone(), spec, record.revision);
                         parts.policies.insert(name.into(), spec.clone());
                     }
                     Spec::Provider(spec) => parts.providers.push((name.into(), spec.clone())),
@@ -322,7 +330,8 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
             | RecordValue::Deletions(_)
             // In force beside the tenant, also while it cannot be compiled.
             | RecordValue::Ban(_)
-            | RecordValue::Rollout(_) => {}
+            | RecordValue::Rollout(_)
+            | RecordValue::ApprovalRequest(_) => {}
         }
     }
     parts

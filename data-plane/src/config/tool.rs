@@ -26,6 +26,8 @@ pub(crate) struct Tool {
     pub(crate) name: Arc<str>,
     /// Its definition as JSON, as the server sent it.
     pub(crate) json: Arc<str>,
+    /// Of what the definition means.
+    pub(crate) hash: [u8; 32],
     /// What the server claims of it.
     pub(crate) hints: Hints,
     /// The arguments that policies can read.
@@ -80,6 +82,7 @@ impl Tool {
         Ok(Tool {
             name: definition.name.clone(),
             json: definition.json.clone(),
+            hash: definition.hash,
             hints: Hints::from_definition(&definition.json),
             shape: Shape::from_schema(input),
             schema: compile_schema(input),

@@ -21,10 +21,13 @@ fn record(kind: &str, name: &str, spec: Value) -> Record {
     Record { revision: Revision(1), value: RecordValue::Resource(Arc::new(resource)) }
 }
 
-/// Of its policies those that are called `shadow` are not enforced.
+/// Of its policies those that are called `shadow` are not enforced, and `ask` and more may be approved.
 fn config(cluster_id: &str, revision: u64, policies: &[(&str, &str)]) -> Config {
     let agents = ["bot", "eve"].map(|name| record("Agent", name, json!({})));
-    let spec = |name: &str, cedar: &str| json!({"cedar": cedar, "shadow": name == "shadow"});
+    let spec = |name: &str, cedar: &str| match name.starts_with("ask") {
+        true => json!({"cedar": cedar, "approval": {}}),
+        false => json!({"cedar": cedar, "shadow": name == "shadow"}),
+    };
     let policies = policies.iter().map(|(name, cedar)| record("Policy", name, spec(name, cedar)));
     let mut records: Vec<_> = agents.into_iter().chain(policies).collect();
     records.push(record("Server", "files", json!({"url": "http://127.0.0.1:9"})));
@@ -40,6 +43,7 @@ fn narrowing(revision: u64, agents: &[&str], policies: &[(&str, &str)]) -> wire:
     let policy = |(name, cedar): &(&str, &str)| wire::NarrowingPolicy {
         name: (*name).to_owned(),
         cedar: (*cedar).to_owned(),
+        needs_approval: name.starts_with("ask"),
     };
     let agent = |name: &&str| wire::NarrowingAgent { name: (*name).to_owned(), groups: Vec::new() };
     wire::Narrowing {
@@ -250,4 +254,31 @@ fn what_comes_ahead_may_read_the_call_and_is_not_what_a_policy_says_that_is_not_
     assert_eq!(decide("bot", "/data/x"), (true, true, "open[0]".to_owned(), Some(false)));
     assert_eq!(decide("bot", "/etc/x"), (true, false, "not-etc[0]".to_owned(), None));
     assert_eq!(decide("eve", "/etc/x"), (false, true, "open[0]".to_owned(), None));
+}
+
+#[test]
+fn an_approval_is_needed_where_either_wants_it_and_one_that_came_ahead_is_none_yet() {
+    const ASK: &str = r#"forbid(principal, action == Action::"tools/call", resource);"#;
+    let (open, one, other) = (("open", PERMIT), ("ask-one", ASK), ("ask-other", ASK));
+    for (served, ahead, expected) in [
+        (&[open][..], &[open, one][..], "require approval: ask-one[0]"),
+        (&[open, one], &[open], "require approval: ask-one[0]"),
+        (&[open, one], &[open, one, other], "require approval: ask-one[0] ask-other[0]"),
+        (&[open, one], &[open, one, ("never", ASK)], "deny: never[0]"),
+        (&[open], &[open], "allow: open[0]"),
+    ] {
+        let config = ArcSwap::from_pointee(config("c", 1, served));
+        take_all(&Narrowings::default(), "c", vec![narrowing(2, &["bot"], ahead)], &config);
+        let config = config.load();
+        let (tenant, server) = (&config.tenants[&acme()], "files".parse().expect("a name"));
+        let target = Target::Tool { server: &server, name: "read", hints: Hints::default() };
+        let call = Call { at_seconds: 0, era: "modern", revision: "", arguments: None, facts: None };
+        let agent = &tenant.agents["bot"];
+        let decision = tenant.decide(agent, &target, &call);
+        let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+        assert_eq!(format!("{}: {}", decision.verdict, reasons.join(" ")), expected);
+        assert_eq!(tenant.standing(agent, &target).is_shown(), !decision.is_deny());
+        // It can be asked for once the node has the change that wants it.
+        assert_eq!(tenant.approving.revision(&"ask-other".parse().expect("a name")), None);
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use gantry_policy::{Call, Decision, Standing, Target, Verdict};
 use serde_json::Value;
 
+use super::approve::Demanded;
 use super::authenticate::demand_scopes;
 use super::discover::{Discovered, Subject};
 use super::guard::Guarded;
@@ -20,7 +21,7 @@ use crate::config::view::ToolAccess;
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
 use crate::mcp::message::Kind;
 use crate::mcp::session::Session;
-use crate::rejection::Rejection;
+use crate::rejection::{Approval, Rejection};
 
 /// A call without arguments has none.
 static NO_ARGUMENTS: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
@@ -30,6 +31,8 @@ pub(super) struct Authorised {
     pub(super) caller: Caller,
     pub(super) received: Received,
     pub(super) subject: Subject,
+    /// What is to be approved before it is forwarded.
+    pub(super) demanded: Option<Demanded>,
     _private: (),
 }
 
@@ -38,16 +41,18 @@ pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorise
     let call = call(&received);
     let mut judge = |target: Target<'_>, what: &str| {
         let decision = caller.tenant.decide(&caller.agent, &target, &call);
-        permit(&decision, &caller, (&target, &call), what, facts)
+        permit(&decision, &caller, (&target, &call), what, facts).and_then(only_outright)
     };
+    let mut demanded = None;
     match &subject {
         // A list holds only what was permitted when it was made.
         Subject::Protocol | Subject::Here(_) => {}
         Subject::Tool(access) => {
             let arguments = arguments(&received).unwrap_or(&NO_ARGUMENTS);
-            decide_tool(&caller.tenant, &caller.agent, access, (&call, arguments), |decision, asked| {
-                permit(decision, &caller, asked, &access.tool.name, facts)
-            })?;
+            demanded =
+                decide_tool(&caller.tenant, &caller.agent, access, (&call, arguments), |decision, asked| {
+                    permit(decision, &caller, asked, &access.tool.name, facts)
+                })?;
             demand_scopes(&caller.endpoint, caller.identity.as_deref(), received.called())?;
         }
         Subject::Prompt(Named { server, name }) => {
@@ -71,7 +76,15 @@ pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorise
             judge(Target::Server { server: &server.name }, server.name.as_str())?;
         }
     }
-    Ok(Authorised { caller, received, subject, _private: () })
+    Ok(Authorised { caller, received, subject, demanded, _private: () })
+}
+
+/// Only calls of tools are approved; a policy that demands it of anything else does not compile.
+fn only_outright(demanded: Option<Demanded>) -> Result<(), Rejection> {
+    match demanded {
+        None => Ok(()),
+        Some(_) => Err(Rejection::Approval(Approval::Changed)),
+    }
 }
 
 /// What policy says of a call of a tool, with what it was asked: as its place in a list was settled, or by the call.
@@ -135,7 +148,7 @@ fn permit(
     (target, call): (&Target<'_>, &Call<'_>),
     what: &str,
     facts: &mut Facts,
-) -> Result<(), Rejection> {
+) -> Result<Option<Demanded>, Rejection> {
     // Of several resources the first of which something is to be told.
     if facts.shadow.is_none() {
         facts.shadow = caller.tenant.shadow(decision, &caller.agent, target, call);
@@ -145,7 +158,8 @@ fn permit(
     facts.reasons.clone_from(&decision.reasons);
     facts.failures.clone_from(&decision.failures);
     match decision.verdict {
-        Verdict::Allow => Ok(()),
+        Verdict::Allow => Ok(None),
+        Verdict::RequireApproval => Ok(Some(Demanded::of(decision))),
         Verdict::Deny => Err(Rejection::Denied {
             method: facts.method.clone().unwrap_or_default(),
             what: what.to_owned(),

@@ -5,8 +5,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use super::approve::{Approved, Granted};
 use super::discover::Subject;
-use super::limit::Admitted;
 use super::{Caller, Received};
 use crate::rejection::Rejection;
 
@@ -16,11 +16,13 @@ pub(super) struct Credentialed {
     pub(super) received: Received,
     pub(super) subject: Subject,
     pub(super) header: Option<(HeaderName, HeaderValue)>,
+    /// What it was approved as.
+    pub(super) granted: Option<Granted>,
     _private: (),
 }
 
-pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> {
-    let Admitted { caller, received, subject, .. } = admitted;
+pub(super) fn credential(approved: Approved) -> Result<Credentialed, Rejection> {
+    let Approved { caller, received, subject, granted, .. } = approved;
     let server = subject.server().or_else(|| match &subject {
         // What is relayed without naming anything goes to the one server that there is.
         Subject::Protocol => caller.endpoint.only(),
@@ -30,7 +32,7 @@ pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> 
         Some(server) => server.credential_header()?,
         None => None,
     };
-    Ok(Credentialed { caller, received, subject, header, _private: () })
+    Ok(Credentialed { caller, received, subject, header, granted, _private: () })
 }
 
 impl crate::config::server::Server {

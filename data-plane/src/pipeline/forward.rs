@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
 use http::{HeaderName, Response};
 
+use super::approve::Granted;
 use super::credential::Credentialed;
 use super::discover::{Made, Subject};
 use super::{Caller, Front, Received};
@@ -56,6 +57,8 @@ pub(crate) struct Outgoing {
     pub(crate) subject: Subject,
     /// The server's credential.
     pub(crate) credential: Option<(HeaderName, HeaderValue)>,
+    /// What it was approved as.
+    pub(crate) granted: Option<Granted>,
     /// What the record of the request is found by.
     pub(crate) decision_id: String,
 }
@@ -83,14 +86,14 @@ pub(super) async fn forward(
     decision_id: &str,
 ) -> Result<Forwarded, Rejection> {
     let sent = Instant::now();
-    let Credentialed { caller, received, subject, header: credential, .. } = credentialed;
+    let Credentialed { caller, received, subject, header: credential, granted, .. } = credentialed;
     if let Subject::Here(made) = subject {
         let response = answer_here(&received, made);
         let source = Source::Here;
         return Ok(Forwarded { response, sent, deadline: None, source, rules: None, _private: () });
     }
     let decision_id = decision_id.to_owned();
-    let outgoing = Outgoing { caller, received, subject, credential, decision_id };
+    let outgoing = Outgoing { caller, received, subject, credential, granted, decision_id };
     let rules = outgoing.rules();
     let Some(Relayed { server, session }) = relayed(&outgoing)? else {
         let response = match place {

@@ -5,6 +5,7 @@
 
 use gantry_inspect::Findings;
 
+use super::approve::Demanded;
 use super::discover::Subject;
 use super::validate::Validated;
 use super::{Caller, Received};
@@ -18,11 +19,12 @@ pub(super) struct Inspected {
     pub(super) caller: Caller,
     pub(super) received: Received,
     pub(super) subject: Subject,
+    pub(super) demanded: Option<Demanded>,
     _private: (),
 }
 
 pub(super) fn inspect(validated: Validated, facts: &mut Facts) -> Result<Inspected, Rejection> {
-    let Validated { caller, received, subject, .. } = validated;
+    let Validated { caller, received, subject, demanded, .. } = validated;
     let (server, tool) = match &subject {
         Subject::Tool(access) => (Some(&access.server), Some(&*access.tool.name)),
         Subject::Prompt(named) => (Some(&named.server), None),
@@ -37,7 +39,7 @@ pub(super) fn inspect(validated: Validated, facts: &mut Facts) -> Result<Inspect
         facts.findings = findings.as_slice().iter().map(|found| redact_text(&found.to_string())).collect();
         refuse(&findings, facts)?;
     }
-    Ok(Inspected { caller, received, subject, _private: () })
+    Ok(Inspected { caller, received, subject, demanded, _private: () })
 }
 
 fn refuse(findings: &Findings, facts: &Facts) -> Result<(), Rejection> {

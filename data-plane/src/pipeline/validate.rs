@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::approve::Demanded;
 use super::authorise::Authorised;
 use super::discover::Subject;
 use super::{Caller, Front, Received};
@@ -24,11 +25,12 @@ pub(super) struct Validated {
     pub(super) caller: Caller,
     pub(super) received: Received,
     pub(super) subject: Subject,
+    pub(super) demanded: Option<Demanded>,
     _private: (),
 }
 
 pub(super) fn validate(authorised: Authorised) -> Result<Validated, Rejection> {
-    let Authorised { caller, mut received, subject, .. } = authorised;
+    let Authorised { caller, mut received, subject, demanded, .. } = authorised;
     if let Subject::Tool(access) = &subject {
         let empty = Value::Object(serde_json::Map::new());
         let arguments = match received.message.as_ref().map(|message| &message.kind) {
@@ -44,7 +46,7 @@ pub(super) fn validate(authorised: Authorised) -> Result<Validated, Rejection> {
         }
         check_arguments(&access.tool, arguments)?;
     }
-    Ok(Validated { caller, received, subject, _private: () })
+    Ok(Validated { caller, received, subject, demanded, _private: () })
 }
 
 fn check_arguments(tool: &Tool, arguments: &Value) -> Result<(), Rejection> {

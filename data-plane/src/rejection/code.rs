@@ -15,6 +15,8 @@ pub(super) const SESSION: i32 = -32001;
 pub(super) const UNAUTHENTICATED: i32 = -31401;
 pub(super) const DENIED: i32 = -31403;
 pub(super) const LIMITED: i32 = -31429;
+/// As the status that says that something is required first.
+pub(super) const APPROVAL: i32 = -31428;
 pub(super) const UPSTREAM: i32 = -31502;
 pub(super) const NOT_READY: i32 = -31503;
 /// As the status that says that the request is understood, and not fit to be served.

@@ -71,6 +71,7 @@ impl Rejection {
             Rejection::Denied { method, what, reasons, failed } => {
                 denied_message(method, what, reasons, *failed)
             }
+            Rejection::Approval(approval) => approval.message(),
             Rejection::Arguments { tool, problems } => {
                 format!("invalid arguments for tool {tool:?}: {}", problems.join("; "))
             }

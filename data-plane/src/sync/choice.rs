@@ -37,7 +37,7 @@ impl Choice {
     }
 
     /// All of them, as `HOST:PORT`.
-    pub(super) fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         self.addresses.iter().map(|address| bare(address).to_owned()).collect()
     }
 

@@ -11,7 +11,7 @@ use gantry_wire::{MESSAGE_BYTES_MAX, sync_v1 as wire};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::Follower;
@@ -79,21 +79,26 @@ pub(super) async fn follow(follower: &mut Follower) -> FollowError {
 /// Where messages for the control plane go.
 pub(super) type Outbox = mpsc::Sender<wire::NodeMessage>;
 
-async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
-    let identity = &follower.identity;
+/// A connection to a member.
+pub(super) async fn connect(address: &str, proof: &Proof) -> Result<Channel, FollowError> {
     // Also for TLS: what is below the connection is the connector's.
-    let address = format!("http://{}", bare(identity.control_planes.current()));
+    let address = format!("http://{}", bare(address));
     let endpoint = Endpoint::from_shared(address).map_err(FollowError::Connect)?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let channel = match &identity.proof {
+    let channel = match proof {
         Proof::Token(_) => endpoint.connect().await,
         Proof::Certificate(membership) => endpoint.connect_with_connector(membership.connector()?).await,
     };
-    let channel = channel.map_err(FollowError::Connect)?;
+    channel.map_err(FollowError::Connect)
+}
+
+async fn open(follower: &Follower) -> Result<(Streaming<wire::ServerMessage>, Outbox), FollowError> {
+    let identity = &follower.identity;
+    let channel = connect(identity.control_planes.current(), &identity.proof).await?;
     let mut client = SyncClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

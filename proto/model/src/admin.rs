@@ -63,6 +63,8 @@ pub enum Role {
     /// To read audit records, with the policies that decided and the revocations that would refuse: of one tenant, or
     /// all. Nothing else.
     Auditor(Option<TenantName>),
+    /// To decide calls that wait for approval, and to look at them: of one tenant, or all. Nothing else.
+    Approver(Option<TenantName>),
 }
 
 /// A change of the admins.
@@ -109,7 +111,8 @@ pub struct TokenFormatError;
 pub enum RoleError {
     /// There is none of this name.
     #[error(
-        "one of cluster-admin, tenant-admin:TENANT, read-only, read-only:TENANT, auditor, auditor:TENANT"
+        "one of cluster-admin, tenant-admin:TENANT, read-only, read-only:TENANT, auditor, auditor:TENANT, approver, \
+         approver:TENANT"
     )]
     Unknown,
     /// What stands behind the colon is no tenant's name.
@@ -121,10 +124,9 @@ impl Role {
     /// The tenant that it is bound to; `None`: it is of the cluster.
     pub fn tenant(&self) -> Option<&TenantName> {
         match self {
-            Role::ClusterAdmin | Role::ReadOnly(None) | Role::Auditor(None) => None,
-            Role::TenantAdmin(tenant) | Role::ReadOnly(Some(tenant)) | Role::Auditor(Some(tenant)) => {
-                Some(tenant)
-            }
+            Role::ClusterAdmin => None,
+            Role::TenantAdmin(tenant) => Some(tenant),
+            Role::ReadOnly(tenant) | Role::Auditor(tenant) | Role::Approver(tenant) => tenant.as_ref(),
         }
     }
 }
@@ -142,6 +144,7 @@ impl FromStr for Role {
             ("tenant-admin", Some(tenant)) => Ok(Role::TenantAdmin(tenant)),
             ("read-only", tenant) => Ok(Role::ReadOnly(tenant)),
             ("auditor", tenant) => Ok(Role::Auditor(tenant)),
+            ("approver", tenant) => Ok(Role::Approver(tenant)),
             _ => Err(RoleError::Unknown),
         }
     }
@@ -154,6 +157,7 @@ impl fmt::Display for Role {
             Role::TenantAdmin(_) => "tenant-admin",
             Role::ReadOnly(_) => "read-only",
             Role::Auditor(_) => "auditor",
+            Role::Approver(_) => "approver",
         })?;
         self.tenant().map_or(Ok(()), |tenant| write!(formatter, ":{tenant}"))
     }

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod admin_issuer;
+pub mod approval;
 pub mod ban;
 pub mod catalog;
 pub mod deletions;
@@ -27,6 +28,7 @@ pub mod rollout;
 pub mod scope;
 pub mod secret;
 
+pub use approval::{ApprovalCall, ApprovalId, ApprovalRequest};
 pub use ban::{Ban, BanTarget, SessionId};
 pub use catalog::{
     Approval, Catalog, Definition, DefinitionKind, QuarantineReason, Quarantined, SessionCarrier,

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::admin::Admin;
+use crate::approval::{ApprovalId, ApprovalRequest};
 use crate::ban::{Ban, BanTarget};
 use crate::catalog::Catalog;
 use crate::deletions::Deletions;
@@ -43,6 +44,7 @@ pub enum RecordValue {
     Deletions(Arc<Deletions>),
     Ban(Arc<Ban>),
     Rollout(Arc<Rollout>),
+    ApprovalRequest(Arc<ApprovalRequest>),
 }
 
 /// What a control-plane process proposed of late, so that proposing it again does not apply it twice.
@@ -133,6 +135,7 @@ pub enum RecordKind {
     Deletions,
     Ban,
     Rollout,
+    ApprovalRequest,
 }
 
 const CLUSTER_KEY: &str = "@cluster";
@@ -144,11 +147,13 @@ const ADMIN_PREFIX: &str = "@admin/";
 const DELETIONS_KEY: &str = "@deletions";
 /// Stands between tenant and target in the keys of bans.
 const BAN_SEGMENT: &str = "ban";
+/// Stands between tenant and id in the keys of approvals.
+const APPROVAL_SEGMENT: &str = "approval";
 /// The name of a tenant's only rollout.
 const ROLLOUT_NAME: &str = "latest";
 
 impl RecordKind {
-    const ALL: [RecordKind; 15] = [
+    const ALL: [RecordKind; 16] = [
         RecordKind::Resource(Kind::Tenant),
         RecordKind::Resource(Kind::Server),
         RecordKind::Resource(Kind::Endpoint),
@@ -164,6 +169,7 @@ impl RecordKind {
         RecordKind::Deletions,
         RecordKind::Ban,
         RecordKind::Rollout,
+        RecordKind::ApprovalRequest,
     ];
 
     fn segment(self) -> &'static str {
@@ -186,6 +192,7 @@ impl RecordKind {
             RecordKind::Deletions => "deletions",
             RecordKind::Ban => BAN_SEGMENT,
             RecordKind::Rollout => "rollout",
+            RecordKind::ApprovalRequest => APPROVAL_SEGMENT,
         }
     }
 
@@ -199,7 +206,8 @@ impl RecordKind {
             | RecordKind::Proposer
             | RecordKind::Admin
             | RecordKind::Deletions
-            | RecordKind::Rollout => false,
+            | RecordKind::Rollout
+            | RecordKind::ApprovalRequest => false,
         }
     }
 }
@@ -257,6 +265,16 @@ impl RecordKey {
     /// The key of a tenant's rollout.
     pub fn rollout(tenant: &TenantName) -> RecordKey {
         RecordKey::of(tenant, RecordKind::Rollout, ROLLOUT_NAME)
+    }
+
+    /// The key of a call that needs an approval.
+    pub fn approval(tenant: &TenantName, id: ApprovalId) -> RecordKey {
+        RecordKey::of(tenant, RecordKind::ApprovalRequest, id)
+    }
+
+    /// What the key of every approval of a tenant begins with.
+    pub fn approvals_prefix(tenant: &TenantName) -> String {
+        format!("{tenant}/{APPROVAL_SEGMENT}/")
     }
 
     /// What the key of every ban of a tenant begins with.
@@ -317,6 +335,7 @@ impl RecordValue {
             RecordValue::Deletions(deletions) => RecordKey::deletions(deletions.tenant.as_ref()),
             RecordValue::Ban(ban) => RecordKey::ban(&ban.tenant, &ban.target),
             RecordValue::Rollout(rollout) => RecordKey::rollout(&rollout.tenant),
+            RecordValue::ApprovalRequest(request) => RecordKey::approval(&request.call.tenant, request.id),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::name::{
     RegionName, ServerName, TenantName, ToolName,
 };
 
+mod approval;
 mod authentication;
 mod breaker;
 mod check;
@@ -24,6 +25,10 @@ mod inspection;
 mod provider;
 mod server;
 
+pub use approval::{
+    APPROVAL_EXPIRES_SECONDS_DEFAULT, APPROVAL_HOLD_SECONDS_DEFAULT, APPROVAL_HOLD_SECONDS_MAX,
+    APPROVALS_MAX, APPROVERS_MAX, ApprovalSpec,
+};
 pub use authentication::{Authentication, SCOPES_MAX};
 pub use breaker::{Breaker, Failures, Repeats};
 pub use endpoint::{
@@ -226,6 +231,10 @@ pub struct TenantSpec {
     /// What is looked for in all its calls, and taken out of all its answers.
     #[serde(skip_serializing_if = "Inspection::is_default")]
     pub inspection: Inspection,
+    /// For how long a call that needs an approval is held until there is one, at most [`APPROVAL_HOLD_SECONDS_MAX`]; `None`:
+    /// [`APPROVAL_HOLD_SECONDS_DEFAULT`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_hold_seconds: Option<u32>,
 }
 
 /// What becomes of a tenant on a node that hears from no control plane, and so neither of revocations.
@@ -269,6 +278,16 @@ pub struct PolicySpec {
     /// Whether it is evaluated and recorded, and decides nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shadow: bool,
+    /// What lets a call through that the text forbids; `None`: nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalSpec>,
+}
+
+impl PolicySpec {
+    /// A policy that is enforced, and that nobody's approval has a say in.
+    pub fn enforced(cedar: impl Into<String>) -> PolicySpec {
+        PolicySpec { cedar: cedar.into(), shadow: false, approval: None }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

@@ -17,7 +17,7 @@ use crate::known::{Existence, Known};
 use crate::problem::{Problem, place, shorten};
 use crate::schema::{EntityKind, VALIDATOR};
 use crate::source::{Literal, Source};
-use crate::statement::{PROBLEMS_MAX, Parsed, parse};
+use crate::statement::{PROBLEMS_MAX, Parsed, PolicyText, parse};
 
 /// Most warnings about one text.
 const WARNINGS_MAX: usize = 32;
@@ -37,8 +37,10 @@ pub struct Checked {
 /// statement that reads arguments is checked against those of every tool that its scope covers.
 ///
 /// Resource URIs are not looked up, because templates make more of them than a catalog lists.
-pub fn check(cedar: &str, known: &Known<'_>) -> Checked {
-    let parsed = match parse(cedar) {
+pub fn check<'t>(text: impl Into<PolicyText<'t>>, known: &Known<'_>) -> Checked {
+    let text = text.into();
+    let cedar = text.cedar;
+    let parsed = match parse(text) {
         Ok(parsed) => parsed,
         Err(problems) => return Checked { problems, ..Checked::default() },
     };

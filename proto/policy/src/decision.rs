@@ -1,6 +1,7 @@
 //! What the policies say about one request, and which of them said it.
 //!
-//! Always holds: a verdict is [`Verdict::Allow`] only with at least one reason and without any failure.
+//! Always holds: a verdict is not [`Verdict::Deny`] only where something permits and nothing failed. [`Verdict::RequireApproval`]
+//! is no permission: whoever knows no approvals denies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ pub const REASONS_MAX: usize = 16;
 pub enum Verdict {
     /// A `permit` applies and no `forbid` does.
     Allow,
+    /// A `permit` applies, and what forbids it are only policies that an approval satisfies.
+    RequireApproval,
     /// Anything else.
     Deny,
 }
@@ -44,7 +47,7 @@ pub struct Failure {
 pub struct Decision {
     /// Allowed or not.
     pub verdict: Verdict,
-    /// The statements that decided, in order: the permits of an `Allow`, the forbids of a `Deny`. Empty when nothing
+    /// The statements that decided, in order: the permits of an `Allow`, the forbids of the others. Empty when nothing
     /// permits, and when only failures deny. At most [`REASONS_MAX`].
     pub reasons: Vec<Reason>,
     /// The statements that failed, in order; any of them denies. At most [`REASONS_MAX`].
@@ -66,7 +69,7 @@ impl Standing {
     /// Whether a list shows the target: not where every call of it is denied.
     pub fn is_shown(&self) -> bool {
         match self {
-            Standing::Settled(decision) => decision.is_allow(),
+            Standing::Settled(decision) => decision.verdict != Verdict::Deny,
             Standing::Refused => false,
             Standing::Open => true,
         }
@@ -74,17 +77,50 @@ impl Standing {
 }
 
 impl Decision {
+    /// Whether nobody's approval would let it through.
+    pub fn is_deny(&self) -> bool {
+        self.verdict == Verdict::Deny
+    }
+
     /// Whether the verdict is [`Verdict::Allow`].
     pub fn is_allow(&self) -> bool {
         self.verdict == Verdict::Allow
     }
 
-    /// Puts what was found in order and takes the verdict from it.
-    pub(crate) fn new(permitted: bool, mut reasons: Vec<Reason>, mut failures: Vec<Failure>) -> Decision {
-        let allowed = permitted && failures.is_empty() && !reasons.is_empty();
-        let verdict = if allowed { Verdict::Allow } else { Verdict::Deny };
-        if permitted && verdict == Verdict::Deny {
-            // These are permits, and they did not decide.
+    /// What two sets of policies allow that both have to allow, neither of which denies; approvals are needed for what either
+    /// wants approved.
+    pub fn and(self, other: Decision) -> Decision {
+        match (self.verdict, other.verdict) {
+            (Verdict::Deny, _) | (Verdict::RequireApproval, Verdict::Allow) => self,
+            (_, Verdict::Deny) | (Verdict::Allow, _) => other,
+            (Verdict::RequireApproval, Verdict::RequireApproval) => {
+                let reasons = self.reasons.into_iter().chain(other.reasons).collect();
+                Decision::of_approvals(reasons, Vec::new())
+            }
+        }
+    }
+
+    /// What needs the approvals that these statements ask for. None of their policies may be left out, so more of them than
+    /// can be told deny.
+    pub(crate) fn of_approvals(mut reasons: Vec<Reason>, mut failures: Vec<Failure>) -> Decision {
+        reasons.sort();
+        reasons.dedup();
+        if reasons.len() > REASONS_MAX {
+            reasons.dedup_by(|next, kept| next.policy == kept.policy);
+        }
+        if reasons.len() > REASONS_MAX {
+            let message = format!("more than {REASONS_MAX} policies want approvals of one call");
+            failures.push(Failure { statement: None, message });
+        }
+        Decision::new(Verdict::RequireApproval, reasons, failures)
+    }
+
+    /// Puts what was found in order. Any failure makes it a denial, and `reasons` then are what decided only where they
+    /// denied by themselves.
+    pub(crate) fn new(said: Verdict, mut reasons: Vec<Reason>, mut failures: Vec<Failure>) -> Decision {
+        let is_denied = !failures.is_empty() || reasons.is_empty();
+        let verdict = if is_denied { Verdict::Deny } else { said };
+        if verdict != said {
             reasons.clear();
         }
         reasons.sort();
@@ -99,6 +135,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Verdict::Allow => "allow",
+            Verdict::RequireApproval => "require approval",
             Verdict::Deny => "deny",
         })
     }

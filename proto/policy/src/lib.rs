@@ -74,6 +74,13 @@
 //! The principal is the agent, and `principal.user` is for whom it acts: `principal in Group::"ops"` asks for the agent,
 //! `principal has user && principal.user in Group::"ops"` for the user. A group that only tokens name is not checked.
 //!
+//! # What may be approved
+//!
+//! A policy may say that what it forbids can be approved (`spec.approval`). Its text has `forbid` statements about calls of
+//! tools only. Where something permits a call, no other policy forbids it and nothing fails, the verdict is then
+//! [`Verdict::RequireApproval`], and the reasons are the statements of all such policies that apply: each of them is to be
+//! satisfied. Lists show such a tool. Who approves, and what that is worth, is not known here.
+//!
 //! # What a decision costs
 //!
 //! Statements are kept by their scope (principal, action and resource), and a decision evaluates those that its request
@@ -161,5 +168,5 @@ pub use known::Known;
 pub use problem::Problem;
 pub use schema::SCHEMA;
 pub use set::{CompileError, Gaps, PolicySet, STATEMENTS_MAX, Unsure};
-pub use statement::STATEMENT_ID_BYTES_MAX;
+pub use statement::{PolicyText, STATEMENT_ID_BYTES_MAX};
 pub use target::{ActsFor, Principal, Shown, Target};

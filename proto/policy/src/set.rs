@@ -1,7 +1,7 @@
 //! The policies of one tenant, compiled, and the decision on a request.
 //!
-//! Always holds: without a `permit` that applies the verdict is deny; a `forbid` that applies denies; a statement that
-//! cannot be evaluated denies, whatever the others say. Deciding never fails, never blocks and keeps nothing. Cedar is
+//! Always holds: without a `permit` that applies the verdict is deny; a `forbid` that applies denies, unless an approval may
+//! satisfy its policy, and those of all others that apply; a statement that cannot be evaluated denies, whatever the others say. Deciding never fails, never blocks and keeps nothing. Cedar is
 //! asked about the statements whose scope the request may match and about no others; a statement whose scope does not
 //! match is not evaluated by Cedar either, so it cannot fail.
 //! It does not know schema or catalog: [`crate::check`] does, before a policy is stored.
@@ -23,12 +23,12 @@ use cedar_policy_core::extensions::Extensions;
 use gantry_model::PolicyName;
 
 use crate::call::Call;
-use crate::decision::{Decision, Failure, REASONS_MAX, Reason, Standing};
+use crate::decision::{Decision, Failure, REASONS_MAX, Reason, Standing, Verdict};
 use crate::problem::{Problem, shorten};
 use crate::schema::EntityKind;
 use crate::set::index::{Index, Side};
-use crate::set::rule::Rule;
-use crate::statement::parse;
+use crate::set::rule::{Effect, Rule};
+use crate::statement::{PolicyText, parse};
 use crate::target::{ActsFor, Principal, Shown, Target};
 
 pub use recorded::{Gaps, Unsure};
@@ -50,6 +50,7 @@ pub struct PolicySet {
 /// One policy's text, compiled. Sets that follow each other share those that did not change.
 struct Compiled {
     text: Box<str>,
+    is_approvable: bool,
     rules: Vec<Arc<Rule>>,
     named: Named,
 }
@@ -74,6 +75,8 @@ struct Asked<'a> {
 struct Said {
     permits: Vec<Reason>,
     forbids: Vec<Reason>,
+    /// What forbids unless it is approved.
+    approvals: Vec<Reason>,
     failures: Vec<Failure>,
 }
 
@@ -116,20 +119,21 @@ impl CompileError {
 
 impl PolicySet {
     /// Compiles the policies of one tenant, each given by its name and its text. None at all deny everything.
-    pub fn compile<'a>(
-        policies: impl IntoIterator<Item = (&'a PolicyName, &'a str)>,
+    pub fn compile<'a, T: Into<PolicyText<'a>>>(
+        policies: impl IntoIterator<Item = (&'a PolicyName, T)>,
     ) -> Result<PolicySet, CompileError> {
         PolicySet::default().followed_by(policies)
     }
 
     /// The same as [`PolicySet::compile`]; texts that stand in this set too are not parsed again.
-    pub fn followed_by<'a>(
+    pub fn followed_by<'a, T: Into<PolicyText<'a>>>(
         &self,
-        policies: impl IntoIterator<Item = (&'a PolicyName, &'a str)>,
+        policies: impl IntoIterator<Item = (&'a PolicyName, T)>,
     ) -> Result<PolicySet, CompileError> {
         let mut set = PolicySet::default();
         for (name, text) in policies {
-            let known = self.texts.get(name).filter(|known| *known.text == *text);
+            let text = text.into();
+            let known = self.texts.get(name).filter(|known| known.is_of(text));
             let compiled = match known {
                 Some(known) => known.clone(),
                 None => Arc::new(Compiled::of(name, text)?),
@@ -140,11 +144,15 @@ impl PolicySet {
     }
 
     /// Whether it was compiled of exactly these, in any order.
-    pub fn is_of<'a>(&self, policies: impl IntoIterator<Item = (&'a PolicyName, &'a str)>) -> bool {
+    pub fn is_of<'a, T: Into<PolicyText<'a>>>(
+        &self,
+        policies: impl IntoIterator<Item = (&'a PolicyName, T)>,
+    ) -> bool {
         let mut count = 0;
-        let same = |(name, text): (&PolicyName, &str)| {
+        let same = |(name, text): (&PolicyName, T)| {
             count += 1;
-            self.texts.get(name).is_some_and(|known| *known.text == *text)
+            let text = text.into();
+            self.texts.get(name).is_some_and(|known| known.is_of(text))
         };
         policies.into_iter().all(same) && count == self.texts.len()
     }
@@ -196,7 +204,8 @@ impl PolicySet {
         let (by_call, settled): (Vec<&Rule>, Vec<&Rule>) =
             slice.into_iter().partition(|rule| rule.reads.is_any);
         let said = asked.ask(&settled, Context::empty());
-        let may_permit = !said.permits.is_empty() || by_call.iter().any(|rule| rule.permits);
+        let may_permit =
+            !said.permits.is_empty() || by_call.iter().any(|rule| rule.effect == Effect::Permits);
         if may_permit && said.forbids.is_empty() && said.failures.is_empty() {
             Standing::Open
         } else {
@@ -262,19 +271,25 @@ fn untyped(slice: &[&Rule], call: &Call<'_>) -> Option<String> {
 /// The decision on what cannot be put to the policies.
 fn unasked(message: &str) -> Decision {
     let failure = Failure { statement: None, message: shorten(message) };
-    Decision::new(false, Vec::new(), vec![failure])
+    Decision::new(Verdict::Deny, Vec::new(), vec![failure])
 }
 
 impl Compiled {
-    fn of(name: &PolicyName, text: &str) -> Result<Compiled, CompileError> {
+    fn is_of(&self, text: PolicyText<'_>) -> bool {
+        *self.text == *text.cedar && self.is_approvable == text.is_approvable
+    }
+
+    fn of(name: &PolicyName, text: PolicyText<'_>) -> Result<Compiled, CompileError> {
         let parsed = parse(text).map_err(|problems| {
             let first = problems.into_iter().next();
             let problem = first.unwrap_or_else(|| Problem::of_text("the text is not Cedar", None));
             CompileError::Text { policy: name.clone(), problem }
         })?;
-        let rules = parsed.statements.iter().map(|statement| Arc::new(Rule::of(name, statement)));
+        let is_approvable = text.is_approvable;
+        let rule = |statement| Arc::new(Rule::of(name, statement, is_approvable));
+        let rules = parsed.statements.iter().map(rule);
         let named = Named::of(parsed.statements.iter().map(|statement| &statement.policy));
-        Ok(Compiled { text: text.into(), rules: rules.collect(), named })
+        Ok(Compiled { text: text.cedar.into(), is_approvable, rules: rules.collect(), named })
     }
 }
 
@@ -344,8 +359,11 @@ impl Said {
     fn take(&mut self, rule: &Rule, applies: Result<bool, String>) {
         match applies {
             Ok(false) => {}
-            Ok(true) if rule.permits => self.permits.push(rule.reason.clone()),
-            Ok(true) => self.forbids.push(rule.reason.clone()),
+            Ok(true) => match rule.effect {
+                Effect::Permits => self.permits.push(rule.reason.clone()),
+                Effect::Forbids => self.forbids.push(rule.reason.clone()),
+                Effect::ForbidsUnlessApproved => self.approvals.push(rule.reason.clone()),
+            },
             Err(error) => {
                 let message = shorten(&error);
                 self.failures.push(Failure { statement: Some(rule.reason.clone()), message });
@@ -354,9 +372,19 @@ impl Said {
     }
 
     fn decision(self) -> Decision {
-        let permitted = self.forbids.is_empty() && !self.permits.is_empty();
-        let reasons = if self.forbids.is_empty() { self.permits } else { self.forbids };
-        Decision::new(permitted, reasons, self.failures)
+        let (said, reasons) = if !self.forbids.is_empty() {
+            (Verdict::Deny, self.forbids)
+        } else if self.permits.is_empty() {
+            (Verdict::Deny, Vec::new())
+        } else if self.approvals.is_empty() {
+            (Verdict::Allow, self.permits)
+        } else {
+            (Verdict::RequireApproval, self.approvals)
+        };
+        if said == Verdict::RequireApproval {
+            return Decision::of_approvals(reasons, self.failures);
+        }
+        Decision::new(said, reasons, self.failures)
     }
 }
 

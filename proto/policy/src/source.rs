@@ -28,6 +28,8 @@ pub(crate) struct Source<'a> {
     pub(crate) slots: Vec<usize>,
     /// Offsets of the `@id` annotations.
     pub(crate) ids: Vec<usize>,
+    /// Offsets of the `permit` and `forbid` with which statements begin, in their order.
+    pub(crate) effects: Vec<usize>,
     /// The first place that breaks a bound.
     pub(crate) excess: Option<Excess>,
 }
@@ -77,6 +79,14 @@ impl<'a> Source<'a> {
 
     fn note(&mut self, before_last: Option<Token<'a>>, last: Option<Token<'a>>, token: Token<'a>) {
         let Some(last) = last else { return };
+        // A method or a function of that name follows a dot or an operator, and neither ends a statement or annotation.
+        let begins = before_last.is_none_or(|before| {
+            matches!(before.text, ";" | ")")
+                || (before.is_word() && !matches!(before.text, "in" | "has" | "is"))
+        });
+        if token.text == "(" && matches!(last.text, "permit" | "forbid") && begins {
+            self.effects.push(last.offset);
+        }
         if token.text.starts_with('?') {
             self.slots.push(token.offset);
         }

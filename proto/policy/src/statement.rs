@@ -7,15 +7,44 @@
 use std::collections::HashSet;
 
 use cedar_policy::ffi::DetailedError;
-use gantry_model::resource::POLICY_BYTES_MAX;
+use gantry_model::resource::{POLICY_BYTES_MAX, PolicySpec};
 
 use crate::problem::{Problem, shorten};
 use crate::source::{Excess, NESTING_MAX, OPERATORS_MAX, Source};
 
 /// Most problems that are told of one text: a reader mends the first and asks again.
 pub(crate) const PROBLEMS_MAX: usize = 32;
+/// The action of calling a tool.
+const TOOLS_CALL: &str = "tools/call";
 /// Longest `@id`, in bytes: it goes into every audit record that the statement decides.
 pub const STATEMENT_ID_BYTES_MAX: usize = 64;
+
+/// The text of a policy, and what it is to be read as. A text alone is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyText<'a> {
+    /// The text.
+    pub cedar: &'a str,
+    /// Whether what it forbids may be approved.
+    pub is_approvable: bool,
+}
+
+impl<'a> From<&'a str> for PolicyText<'a> {
+    fn from(cedar: &'a str) -> PolicyText<'a> {
+        PolicyText { cedar, is_approvable: false }
+    }
+}
+
+impl<'a> From<&'a String> for PolicyText<'a> {
+    fn from(cedar: &'a String) -> PolicyText<'a> {
+        cedar.as_str().into()
+    }
+}
+
+impl<'a> From<&'a PolicySpec> for PolicyText<'a> {
+    fn from(spec: &'a PolicySpec) -> PolicyText<'a> {
+        PolicyText { cedar: &spec.cedar, is_approvable: spec.approval.is_some() }
+    }
+}
 
 /// One `permit` or `forbid`.
 #[derive(Debug)]
@@ -31,7 +60,13 @@ pub(crate) struct Parsed<'a> {
 }
 
 /// Parses a text, or tells what is wrong with its form.
-pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Vec<Problem>> {
+pub(crate) fn parse(text: PolicyText<'_>) -> Result<Parsed<'_>, Vec<Problem>> {
+    let parsed = parse_cedar(text.cedar)?;
+    let problems = if text.is_approvable { approval_problems(text.cedar, &parsed) } else { Vec::new() };
+    if problems.is_empty() { Ok(parsed) } else { Err(problems) }
+}
+
+fn parse_cedar(text: &str) -> Result<Parsed<'_>, Vec<Problem>> {
     if text.len() > POLICY_BYTES_MAX {
         let message = format!("the text has {} bytes, more than {POLICY_BYTES_MAX}", text.len());
         return Err(vec![Problem::of_text(message, Some("put some of it into another policy"))]);
@@ -89,6 +124,35 @@ fn template_problems(text: &str, source: &Source<'_>) -> Vec<Problem> {
     }
     let slots = source.slots.iter().take(PROBLEMS_MAX);
     slots.map(|offset| Problem::at(text, *offset, message, help.to_owned())).collect()
+}
+
+/// What may be approved is forbidden until then, and is a call of a tool: its arguments are what an approval is bound to.
+fn approval_problems(text: &str, parsed: &Parsed<'_>) -> Vec<Problem> {
+    let problem = |(at, statement): (usize, &Statement)| {
+        let (message, help) = if statement.policy.effect() == cedar_policy::Effect::Permit {
+            let message =
+                "a policy with `approval` says what is forbidden until it is approved, and this permits";
+            (message, "write `forbid`, and put what permits into another policy")
+        } else if !calls_tools_only(&statement.policy) {
+            let message =
+                "only calls of tools can be approved, and this statement concerns other requests too";
+            (message, "write `action == Action::\"tools/call\"` in its scope")
+        } else {
+            return None;
+        };
+        Some(match parsed.source.effects.get(at) {
+            Some(offset) => Problem::at(text, *offset, message, help.to_owned()),
+            None => Problem::of_text(message, Some(help)),
+        })
+    };
+    parsed.statements.iter().enumerate().filter_map(problem).take(PROBLEMS_MAX).collect()
+}
+
+fn calls_tools_only(policy: &cedar_policy::Policy) -> bool {
+    match policy.action_constraint() {
+        cedar_policy::ActionConstraint::Eq(action) => action.id().unescaped() == TOOLS_CALL,
+        cedar_policy::ActionConstraint::Any | cedar_policy::ActionConstraint::In(_) => false,
+    }
 }
 
 fn id_problems(text: &str, source: &Source<'_>, statements: &[Statement]) -> Vec<Problem> {

@@ -4,13 +4,14 @@
 //! so that applying it is deterministic.
 
 use gantry_model::admin::AdminChange;
+use gantry_model::approval::{Use, Vote};
 use gantry_model::enrolment::EnrolmentChange;
 use gantry_model::key::KeyId;
 use gantry_model::record::{Cluster, SealedSecret, TenantKey};
 use gantry_model::rollout::Ended;
 use gantry_model::{
-    AgentKey, Approval, Ban, BanTarget, Catalog, Resource, ResourceId, Revision, Rollout, RolloutAt,
-    ServerName, TenantName,
+    AgentKey, Approval, ApprovalCall, ApprovalId, Ban, BanTarget, Catalog, Resource, ResourceId, Revision,
+    Rollout, RolloutAt, ServerName, TenantName,
 };
 use prost::Message;
 
@@ -83,6 +84,35 @@ pub enum Command {
         tenant: TenantName,
         /// What is stopped.
         target: BanTarget,
+    },
+    /// Has a call wait for approval, unless the same one does already.
+    AskApproval {
+        /// What it is to be found by.
+        id: ApprovalId,
+        /// The call.
+        call: ApprovalCall,
+        /// Its arguments as JSON, redacted.
+        arguments: String,
+        /// When it was made, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// An admin's word on one.
+    VoteOnApproval {
+        /// Whose it is.
+        tenant: TenantName,
+        /// Which one.
+        id: ApprovalId,
+        /// The word.
+        vote: Vote,
+    },
+    /// Uses one up: refused to everybody but its first taker.
+    TakeApproval {
+        /// Which one.
+        id: ApprovalId,
+        /// What is about to be done.
+        call: ApprovalCall,
+        /// By whom.
+        taking: Use,
     },
     /// Begins a staged rollout.
     BeginRollout(Box<Rollout>),
@@ -216,6 +246,22 @@ impl From<&Command> for wire::Command {
             Command::LiftBan { tenant, target } => {
                 To::LiftBan(wire::LiftBan { tenant: tenant.to_string(), target: Some(target.into()) })
             }
+            Command::AskApproval { id, call, arguments, at_ms } => To::AskApproval(wire::AskApproval {
+                id: id.0.to_vec(),
+                call: Some(call.into()),
+                arguments: arguments.clone(),
+                at_ms: *at_ms,
+            }),
+            Command::VoteOnApproval { tenant, id, vote } => To::VoteOnApproval(wire::VoteOnApproval {
+                tenant: tenant.to_string(),
+                id: id.0.to_vec(),
+                vote: Some(vote.into()),
+            }),
+            Command::TakeApproval { id, call, taking } => To::TakeApproval(wire::TakeApproval {
+                id: id.0.to_vec(),
+                call: Some(call.into()),
+                r#use: Some(taking.into()),
+            }),
             Command::BeginRollout(rollout) => {
                 To::BeginRollout(wire::BeginRollout { rollout: Some(rollout.as_ref().into()) })
             }
@@ -273,6 +319,9 @@ impl TryFrom<&wire::Command> for Command {
                 Command::Expecting { revision, command: Box::new(command.try_into()?) }
             }
             From::PutBan(put) => Command::PutBan(required("ban", &put.ban)?),
+            From::AskApproval(ask) => ask.try_into()?,
+            From::VoteOnApproval(vote) => vote.try_into()?,
+            From::TakeApproval(take) => take.try_into()?,
             From::BeginRollout(begin) => {
                 Command::BeginRollout(Box::new(required("rollout", &begin.rollout)?))
             }

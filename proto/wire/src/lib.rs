@@ -5,6 +5,7 @@
 //! never panics. Domain logic does not belong here.
 
 mod admin;
+mod approval;
 mod ban;
 mod catalog;
 mod command;

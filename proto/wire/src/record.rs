@@ -39,6 +39,7 @@ impl From<&Record> for wire::Record {
             RecordValue::Deletions(deletions) => To::Deletions(deletions.as_ref().into()),
             RecordValue::Ban(ban) => To::Ban(ban.as_ref().into()),
             RecordValue::Rollout(rollout) => To::Rollout(rollout.as_ref().into()),
+            RecordValue::ApprovalRequest(request) => To::ApprovalRequest(request.as_ref().into()),
         };
         wire::Record { revision: record.revision.0, value: Some(value) }
     }
@@ -61,6 +62,7 @@ impl TryFrom<&wire::Record> for Record {
             From::Deletions(deletions) => RecordValue::Deletions(Arc::new(deletions.try_into()?)),
             From::Ban(ban) => RecordValue::Ban(Arc::new(ban.try_into()?)),
             From::Rollout(rollout) => RecordValue::Rollout(Arc::new(rollout.try_into()?)),
+            From::ApprovalRequest(request) => RecordValue::ApprovalRequest(Arc::new(request.try_into()?)),
         };
         Ok(Record { revision: Revision(record.revision), value })
     }

@@ -60,9 +60,11 @@ impl From<&Spec> for wire::resource::Spec {
                 groups: spec.groups.iter().map(ToString::to_string).collect(),
                 identities: spec.identities.iter().map(Into::into).collect(),
             }),
-            Spec::Policy(spec) => {
-                To::PolicySpec(wire::PolicySpec { cedar: spec.cedar.clone(), shadow: spec.shadow })
-            }
+            Spec::Policy(spec) => To::PolicySpec(wire::PolicySpec {
+                cedar: spec.cedar.clone(),
+                shadow: spec.shadow,
+                approval: spec.approval.as_ref().map(Into::into),
+            }),
             Spec::Limit(spec) => To::LimitSpec(spec.into()),
             Spec::Credential(spec) => To::CredentialSpec(wire::CredentialSpec {
                 header: spec.header.clone(),
@@ -122,9 +124,11 @@ impl TryFrom<&wire::resource::Spec> for Spec {
                 groups: spec.groups.iter().map(|text| name("groups", text)).collect::<Result<_, _>>()?,
                 identities: spec.identities.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             }),
-            From::PolicySpec(spec) => {
-                Spec::Policy(PolicySpec { cedar: spec.cedar.clone(), shadow: spec.shadow })
-            }
+            From::PolicySpec(spec) => Spec::Policy(PolicySpec {
+                cedar: spec.cedar.clone(),
+                shadow: spec.shadow,
+                approval: spec.approval.as_ref().map(TryInto::try_into).transpose()?,
+            }),
             From::LimitSpec(spec) => Spec::Limit(spec.try_into()?),
             From::CredentialSpec(spec) => {
                 Spec::Credential(CredentialSpec { header: spec.header.clone(), prefix: spec.prefix.clone() })

@@ -16,7 +16,7 @@ const PRINTING: [&str; 4] = ["eprint", "eprintln", "print", "println"];
 const SLEEPS: [&str; 2] = ["sleep", "sleep_until"];
 
 /// Functions of tests, and of what they stand on, that may wait by the clock.
-const SLEEPERS: [(&str, &str, &str); 10] = [
+const SLEEPERS: [(&str, &str, &str); 11] = [
     (
         "control-plane/src/raft/runtime.rs",
         "sleep",
@@ -30,6 +30,7 @@ const SLEEPERS: [(&str, &str, &str); 10] = [
     ("tests/src/fixture/tasks.rs", "call", "the tool is slow: for as long as the caller says"),
     ("tests/src/fixture/tasks.rs", "compute", "the task is slow: for as long as the caller says"),
     ("tests/src/fixture/tasks.rs", "failing_job", "the task is slow: it fails while it is watched"),
+    ("tests/tests/system_approval_kill.rs", "kill_after", "kills at a moment that a seed chooses"),
     ("tests/src/peers/install.rs", "lock", "polls a lock that another process holds, with a deadline"),
 ];
 

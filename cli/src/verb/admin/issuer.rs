@@ -92,7 +92,7 @@ fn parse_rule(text: &str) -> Result<AdminRule, String> {
     let read = |at: usize| Some((&rest[..at], rest[at + 1..].parse::<Role>().ok()?));
     let (value, role) = places.filter_map(read).next().ok_or_else(|| {
         format!(
-            "{form}; a role is cluster-admin, tenant-admin:TENANT, read-only[:TENANT] or auditor[:TENANT]"
+            "{form}; a role is cluster-admin, tenant-admin:TENANT, read-only[:TENANT], auditor[:TENANT] or approver[:TENANT]"
         )
     })?;
     Ok(AdminRule { claim: claim.to_owned(), value: value.to_owned(), role })

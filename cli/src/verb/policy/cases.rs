@@ -81,6 +81,8 @@ pub(super) struct Case {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Expected {
     Allow,
+    /// Permitted once it is approved.
+    Approval,
     /// A policy denies it, or none permits it.
     Deny,
     /// Denied, as a node would, only because a policy cannot be evaluated.
@@ -171,6 +173,7 @@ impl Expected {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Expected::Allow => "allow",
+            Expected::Approval => "approval",
             Expected::Deny => "deny",
             Expected::Error => "error",
         }

@@ -118,7 +118,7 @@ impl Offline {
 
     fn compile(&mut self, texts: &[(PolicyName, &PolicySpec)]) -> Result<(), String> {
         let enforced = texts.iter().filter(|(_, policy)| !policy.shadow);
-        let texts = enforced.map(|(name, policy)| (name, policy.cedar.as_str()));
+        let texts = enforced.map(|(name, policy)| (name, *policy));
         self.policies = PolicySet::compile(texts).map_err(|error| match &error {
             CompileError::Text { problem, .. } => format!("{error}: {problem}"),
             CompileError::Twice { .. } | CompileError::TooMany { .. } => error.to_string(),
@@ -143,7 +143,7 @@ impl Offline {
             _ => None,
         });
         let problems = policies.flat_map(|(document, policy)| {
-            let found = check(&policy.cedar, &known).problems.into_iter();
+            let found = check(policy, &known).problems.into_iter();
             found.map(|problem| problem_of(document, &problem.to_string()))
         });
         problems.collect()

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_policy::Decision;
+use gantry_policy::{Decision, Verdict};
 use serde::Serialize;
 
 use super::recorded::Unknown;
@@ -260,7 +260,12 @@ impl Tally {
 
 /// A verdict as records have it.
 fn word(decision: &Decision) -> &'static str {
-    if decision.is_allow() { "allow" } else { "deny" }
+    match decision.verdict {
+        Verdict::Allow => "allow",
+        // As records have it.
+        Verdict::RequireApproval => "require_approval",
+        Verdict::Deny => "deny",
+    }
 }
 
 /// What decides.

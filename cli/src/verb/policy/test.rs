@@ -167,6 +167,7 @@ impl Outcome {
     fn of(file: &CaseFile, case: &Case, decision: &Decision) -> Outcome {
         let verdict = match decision {
             _ if decision.is_allow() => Expected::Allow,
+            _ if !decision.is_deny() => Expected::Approval,
             // A misspelt argument is denied too, and nobody meant that.
             Decision { reasons, failures, .. } if reasons.is_empty() && !failures.is_empty() => {
                 Expected::Error

@@ -14,7 +14,7 @@ fn every_call_of_the_service_has_one_rule_and_no_other_call_has() {
 #[test]
 fn the_table_of_the_readme_is_the_table_in_force() {
     let mut table = String::from(
-        "| call | cluster-admin | tenant-admin | read-only | auditor |\n|---|---|---|---|---|\n",
+        "| call | cluster-admin | tenant-admin | read-only | auditor | approver |\n|---|---|---|---|---|---|\n",
     );
     for rule in RULES {
         let far = |role: &str| match reach(&[role.parse().expect("a role")], rule.permission) {
@@ -32,6 +32,7 @@ fn the_table_of_the_readme_is_the_table_in_force() {
             far("tenant-admin:t").to_owned(),
             either("read-only", "read-only:t"),
             either("auditor", "auditor:t"),
+            either("approver", "approver:t"),
         ];
         table.push_str(&format!("| `{}` | {} |\n", rule.call, cells.join(" | ")));
     }

@@ -362,7 +362,7 @@ fn check(policies: &[Policy], callers: &[Who]) -> Result<usize, TestCaseError> {
                         let place =
                             format!("{who:?} at {endpoint_name}: {called} with {arguments}, {}", call.era);
                         let (decision, told) = decided(&own, &agent, &asked, call, arguments);
-                        prop_assert!(is_shown || !decision.is_allow(), "hidden, and allowed: {}", place);
+                        prop_assert!(is_shown || decision.is_deny(), "hidden, and allowed: {}", place);
                         let is_explained = decision.is_allow() || !is_shown || may_deny(&decision, policies);
                         prop_assert!(is_explained, "shown, and denied by {:?}: {}", decision, place);
                         let alone = unlisted(&without, &plain, &asked, call, arguments);

@@ -247,7 +247,8 @@ mod tests {
         assert_eq!(directory.read_urgent(), urgent);
         // What came of very many tenants.
         let cedar = "forbid(principal, action, resource);".repeat(32 * 1024);
-        let policies = vec![gantry_wire::sync_v1::NarrowingPolicy { name: "all".into(), cedar }];
+        let policies =
+            vec![gantry_wire::sync_v1::NarrowingPolicy { name: "all".into(), cedar, needs_approval: false }];
         let of = |number| gantry_wire::sync_v1::Narrowing {
             tenant: format!("tenant-{number}"),
             policies: policies.clone(),

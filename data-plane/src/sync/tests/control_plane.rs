@@ -130,7 +130,7 @@ impl Cluster {
             let record = gantry_wire::decode_record(&state.entries[&format!("{tenant}/policy/{name}")]);
             let RecordValue::Resource(resource) = record.expect("a record").value else { panic!("{name}") };
             let Spec::Policy(spec) = &resource.spec else { panic!("{name}") };
-            wire::NarrowingPolicy { name, cedar: spec.cedar.clone() }
+            wire::NarrowingPolicy { name, cedar: spec.cedar.clone(), needs_approval: spec.approval.is_some() }
         };
         let agent = |name| wire::NarrowingAgent { name, groups: Vec::new() };
         let narrowing = wire::Narrowing {
@@ -370,6 +370,20 @@ impl Sync for Service {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn ask_approval(
+        &self,
+        _: Request<wire::AskApprovalRequest>,
+    ) -> Result<Response<wire::ApprovalAnswer>, Status> {
+        Err(Status::unimplemented("nothing is approved here"))
+    }
+
+    async fn take_approval(
+        &self,
+        _: Request<wire::TakeApprovalRequest>,
+    ) -> Result<Response<wire::ApprovalAnswer>, Status> {
+        Err(Status::unimplemented("nothing is approved here"))
     }
 }
 

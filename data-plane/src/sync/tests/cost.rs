@@ -88,7 +88,7 @@ fn of_tenant(name: &str) -> [Resource; 4] {
     [
         tenant(name, Some(60)),
         resource(name, "server", Spec::Server(ServerSpec::new(Transport::Http { url }))),
-        resource(name, "policy", Spec::Policy(PolicySpec { cedar, shadow: false })),
+        resource(name, "policy", Spec::Policy(PolicySpec::enforced(cedar))),
         agent(name),
     ]
 }

@@ -20,7 +20,7 @@ const PERMIT: &str = "permit(principal, action, resource);";
 const FORBID: &str = "forbid(principal, action, resource);";
 
 fn policy(tenant: &str, name: &str, cedar: &str) -> Resource {
-    resource(tenant, name, Spec::Policy(PolicySpec { cedar: cedar.to_owned(), shadow: false }))
+    resource(tenant, name, Spec::Policy(PolicySpec::enforced(cedar)))
 }
 
 /// What a tenant says of a tool of its server, with what that follows from.

@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 
 use super::{
-    AgentSpec, Breaker, CredentialSpec, FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN,
-    LIST_MAX, LimitSpec, POLICY_BYTES_MAX, REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
+    APPROVAL_HOLD_SECONDS_MAX, AgentSpec, ApprovalSpec, Breaker, CredentialSpec,
+    FAIL_CLOSED_AFTER_SECONDS_MAX, FAIL_CLOSED_AFTER_SECONDS_MIN, LIST_MAX, LimitSpec, POLICY_BYTES_MAX,
+    REGIONS_MAX, Spec, SpecError, TenantSpec, WINDOW_SECONDS_MAX,
 };
 
 pub(super) fn error(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> SpecError {
@@ -29,7 +30,7 @@ impl Spec {
                 Err(error("cedar", format!("has more than {POLICY_BYTES_MAX} bytes")))
             }
             Spec::Policy(spec) if spec.cedar.trim().is_empty() => Err(error("cedar", "is empty")),
-            Spec::Policy(_) => Ok(()),
+            Spec::Policy(spec) => spec.approval.as_ref().map_or(Ok(()), ApprovalSpec::check),
             Spec::Limit(spec) => spec.check(),
             Spec::Credential(spec) => spec.check(),
             Spec::Provider(spec) => spec.check(),
@@ -45,6 +46,10 @@ impl TenantSpec {
                 "staleness.fail_closed_after_seconds",
                 format!("must be from {FAIL_CLOSED_AFTER_SECONDS_MIN} to {FAIL_CLOSED_AFTER_SECONDS_MAX}"),
             )),
+            _ if self.approval_hold_seconds.is_some_and(|seconds| seconds > APPROVAL_HOLD_SECONDS_MAX) => {
+                let most = format!("must be at most {APPROVAL_HOLD_SECONDS_MAX}");
+                Err(error("approval_hold_seconds", most))
+            }
             _ if self.regions.len() > REGIONS_MAX => {
                 Err(error("regions", format!("has more than {REGIONS_MAX} elements")))
             }

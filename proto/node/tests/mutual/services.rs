@@ -7,7 +7,9 @@ use gantry_node::identity::PeerName;
 use gantry_node::tls::{Caller, Connector, Expected, Incoming, Presenter, Revocations, Trust, server_config};
 use gantry_wire::sync_v1::sync_client::SyncClient;
 use gantry_wire::sync_v1::sync_server::{Sync, SyncServer};
-use gantry_wire::sync_v1::{NodeMessage, ServerMessage};
+use gantry_wire::sync_v1::{
+    ApprovalAnswer, AskApprovalRequest, NodeMessage, ServerMessage, TakeApprovalRequest,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{Pending, StreamExt};
@@ -34,6 +36,17 @@ impl Sync for Whoami {
         let mut response = Response::new(tokio_stream::pending());
         response.metadata_mut().insert("caller", name.parse().map_err(|_| Status::internal("no header"))?);
         Ok(response)
+    }
+
+    async fn ask_approval(&self, _: Request<AskApprovalRequest>) -> Result<Response<ApprovalAnswer>, Status> {
+        Err(Status::unimplemented("nothing is approved here"))
+    }
+
+    async fn take_approval(
+        &self,
+        _: Request<TakeApprovalRequest>,
+    ) -> Result<Response<ApprovalAnswer>, Status> {
+        Err(Status::unimplemented("nothing is approved here"))
     }
 }
 

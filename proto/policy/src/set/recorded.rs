@@ -12,7 +12,7 @@ use super::{Asked, PolicySet, unasked, untyped};
 use crate::call::Call;
 use crate::decision::{Decision, REASONS_MAX, Reason};
 use crate::reads::Path;
-use crate::set::rule::Rule;
+use crate::set::rule::{Effect, Rule};
 use crate::target::{Principal, Target};
 
 /// What is not known of a call.
@@ -89,7 +89,8 @@ impl PolicySet {
             Err(message) => return Ok(unasked(&message)),
         };
         let is_denied = !said.forbids.is_empty() || !said.failures.is_empty();
-        let may_be_permitted = !said.permits.is_empty() || unsure.iter().any(|rule| rule.permits);
+        let may_be_permitted =
+            !said.permits.is_empty() || unsure.iter().any(|rule| rule.effect == Effect::Permits);
         let is_certain = unsure.is_empty() && !gaps.may_be_untyped;
         if is_denied || !may_be_permitted || is_certain {
             return Ok(said.decision());

@@ -23,12 +23,20 @@ static SLOTS: LazyLock<SlotEnv> = LazyLock::new(HashMap::new);
 /// A statement.
 pub(super) struct Rule {
     pub(super) reason: Reason,
-    pub(super) permits: bool,
+    pub(super) effect: Effect,
     pub(super) scope: Scope,
     /// What it reads of a call: where that is nothing, it says the same of every one.
     pub(super) reads: Reads,
     /// `None`: it applies wherever the index finds it.
     condition: Option<Expr>,
+}
+
+/// What a statement does to the requests that it applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Permits,
+    Forbids,
+    ForbidsUnlessApproved,
 }
 
 /// What a request must be, at the least.
@@ -49,7 +57,7 @@ pub(super) enum Key {
 
 impl Rule {
     /// The rule of a statement of this policy.
-    pub(super) fn of(name: &PolicyName, statement: &Statement) -> Rule {
+    pub(super) fn of(name: &PolicyName, statement: &Statement, is_approvable: bool) -> Rule {
         let policy = &statement.policy;
         let id = policy.annotation("id").map(Arc::from);
         let scope = Scope::of(policy.as_ref());
@@ -57,7 +65,11 @@ impl Rule {
         let reads = condition.as_ref().map(Reads::of).unwrap_or_default();
         Rule {
             reason: Reason { policy: name.clone(), index: statement.index, id },
-            permits: policy.effect() == cedar_policy::Effect::Permit,
+            effect: match (policy.effect(), is_approvable) {
+                (cedar_policy::Effect::Permit, _) => Effect::Permits,
+                (cedar_policy::Effect::Forbid, false) => Effect::Forbids,
+                (cedar_policy::Effect::Forbid, true) => Effect::ForbidsUnlessApproved,
+            },
             reads,
             condition,
             scope,

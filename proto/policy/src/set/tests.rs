@@ -135,7 +135,7 @@ impl Unsliced {
     fn of(set: &PolicySet) -> Unsliced {
         let mut all = Unsliced { policies: cedar_policy::PolicySet::new(), reasons: HashMap::new() };
         for (name, text) in &set.texts {
-            for statement in parse(&text.text).expect("it was parsed before").statements {
+            for statement in parse((&*text.text).into()).expect("it was parsed before").statements {
                 let id = PolicyId::new(format!("{name}[{}]", statement.index));
                 let reason = Reason { policy: name.clone(), index: statement.index, id: None };
                 all.reasons.insert(id.clone(), reason);
@@ -158,7 +158,11 @@ impl Unsliced {
             Failure { statement, message: shorten(&error.inner().to_string()) }
         };
         let failures = response.diagnostics().errors().map(failure).collect();
-        Decision::new(response.decision() == cedar_policy::Decision::Allow, found, failures)
+        let said = match response.decision() {
+            cedar_policy::Decision::Allow => crate::Verdict::Allow,
+            cedar_policy::Decision::Deny => crate::Verdict::Deny,
+        };
+        Decision::new(said, found, failures)
     }
 }
 

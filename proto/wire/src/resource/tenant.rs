@@ -14,6 +14,7 @@ impl From<&TenantSpec> for wire::TenantSpec {
             public_url: text_or_empty(spec.public_url.as_ref()),
             breaker: spec.breaker.as_ref().map(Into::into),
             inspection: super::inspection::to_wire(&spec.inspection),
+            approval_hold_seconds: spec.approval_hold_seconds,
         }
     }
 }
@@ -30,6 +31,7 @@ impl TryFrom<&wire::TenantSpec> for TenantSpec {
             public_url: (!spec.public_url.is_empty()).then(|| spec.public_url.clone()),
             breaker: spec.breaker.as_ref().map(Into::into),
             inspection: super::inspection::from_wire(spec.inspection.as_ref())?,
+            approval_hold_seconds: spec.approval_hold_seconds,
         })
     }
 }
