@@ -9,6 +9,7 @@
 mod admins;
 mod apply;
 mod approvals;
+mod authorities;
 mod backup;
 mod call;
 mod catalog;

@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) tenants: HashTrieMapSync<TenantName, Arc<Tenant>>,
     /// Those that are refused after a silence of all control planes, by how long it may be.
     pub(crate) fail_closed: RedBlackTreeSetSync<(Duration, TenantName)>,
+    /// Those that take certificates of clients: while there is one, clients are asked for theirs.
+    pub(crate) certified: RedBlackTreeSetSync<TenantName>,
     /// Those that are served in an older form than the revision's, because that cannot be compiled.
     pub(crate) older: Arc<BTreeSet<TenantName>>,
     /// Keys that all nodes share; absent until the first snapshot came.
@@ -71,6 +73,7 @@ impl Config {
             revision: Revision::NONE,
             tenants: HashTrieMapSync::new_sync(),
             fail_closed: RedBlackTreeSetSync::new_sync(),
+            certified: RedBlackTreeSetSync::new_sync(),
             older: Arc::default(),
             keys: None,
             site,
@@ -85,6 +88,7 @@ impl Config {
             revision,
             tenants,
             fail_closed,
+            certified: self.certified.clone(),
             older: self.older.clone(),
             keys,
             site: self.site.clone(),
@@ -98,6 +102,9 @@ impl Config {
         if let Some(after) = tenant.fail_closed_after {
             self.fail_closed.insert_mut((after, tenant.name.clone()));
         }
+        if !tenant.authorities.is_empty() {
+            self.certified.insert_mut(tenant.name.clone());
+        }
         self.tenants.insert_mut(tenant.name.clone(), tenant);
     }
 
@@ -107,6 +114,7 @@ impl Config {
         if let Some(after) = bound {
             self.fail_closed.remove_mut(&(after, name.clone()));
         }
+        self.certified.remove_mut(name);
         self.tenants.remove_mut(name);
     }
 }

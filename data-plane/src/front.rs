@@ -12,12 +12,14 @@ pub(crate) mod sse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Extensions;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bans::{Leash, Who};
+use crate::identity::certificate::ClientCertificate;
 use crate::node::Node;
 use crate::pipeline::Caller;
 use crate::route::EndpointPath;
@@ -30,9 +32,16 @@ const OUT_MAX: usize = 16;
 /// The headers that may say who calls.
 const CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, HeaderName::from_static("x-api-key")];
 
+/// How nodes tell each other of a certificate: no header can be called so.
+const CERTIFICATE: &str = ":certificate";
+
 /// What says who calls, as it came.
 #[derive(Clone)]
-pub(crate) struct Credentials(HeaderMap);
+pub(crate) struct Credentials {
+    headers: HeaderMap,
+    /// Of the connection.
+    certificate: Option<Arc<ClientCertificate>>,
+}
 
 /// A message, and who sent it.
 pub(crate) struct Posted {
@@ -63,22 +72,27 @@ pub(crate) struct Hold {
 }
 
 impl Credentials {
-    /// Those among the headers of a request.
-    pub(crate) fn of(headers: &HeaderMap) -> Credentials {
+    /// Those among the headers of a request, and the certificate of its connection.
+    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Credentials {
+        Credentials { headers: Credentials::among(headers), certificate: extensions.get().cloned() }
+    }
+
+    fn among(headers: &HeaderMap) -> HeaderMap {
         let mut found = HeaderMap::new();
         for name in CREDENTIALS {
             found.extend(headers.get(&name).map(|value| (name, value.clone())));
         }
-        Credentials(found)
+        found
     }
 
     /// As another node is told them.
     pub(crate) fn to_pairs(&self) -> Vec<(String, String)> {
         let pairs = self
-            .0
+            .headers
             .iter()
             .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        pairs.collect()
+        let certificate = self.certificate.iter();
+        pairs.chain(certificate.map(|shown| (CERTIFICATE.to_owned(), shown.to_text()))).collect()
     }
 
     /// As another node told them.
@@ -89,12 +103,24 @@ impl Credentials {
                 told.insert(name, value);
             }
         }
-        Credentials::of(&told)
+        let certificate = pairs.iter().find(|(name, _)| name == CERTIFICATE);
+        let certificate = certificate.and_then(|(_, text)| ClientCertificate::of_text(text));
+        Credentials { headers: Credentials::among(&told), certificate }
     }
 
-    /// The headers of a message that is served as if it were POSTed.
+    /// A message that is served as if it were POSTed, by what says who calls.
+    fn head(&self, method: http::Method) -> http::Request<()> {
+        let mut request = http::Request::new(());
+        *request.method_mut() = method;
+        *request.headers_mut() = self.headers();
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        request
+    }
+
     fn headers(&self) -> HeaderMap {
-        let mut headers = self.0.clone();
+        let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         headers
@@ -126,5 +152,27 @@ impl Place {
 
     fn path(&self) -> EndpointPath<'_> {
         EndpointPath { tenant: &self.tenant, endpoint: &self.endpoint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::CertificateDer;
+
+    use super::*;
+
+    #[test]
+    fn another_node_is_told_the_certificate_and_no_header_stands_for_one() {
+        let chain = [CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
+        let certificate = ClientCertificate::of(Some(&chain));
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer k"))]);
+        let told = Credentials { headers: headers.clone(), certificate: certificate.clone() }.to_pairs();
+        let heard = Credentials::of_pairs(&told);
+        let text = |shown: &Option<Arc<ClientCertificate>>| shown.as_ref().map(|shown| shown.to_text());
+        assert_eq!((heard.headers, text(&heard.certificate)), (headers, text(&certificate)));
+        let header = [("certificate", "AQI="), ("x-forwarded-client-cert", "AQI=")];
+        let header = header.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let heard = Credentials::of_pairs(&header);
+        assert!(heard.headers.is_empty() && heard.certificate.is_none());
     }
 }

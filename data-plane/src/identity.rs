@@ -1,9 +1,10 @@
-//! Who calls by a token: what a provider says of a caller, and what that makes of it here.
+//! Who calls by a token or a certificate: what a provider says of a caller, and what that makes of it here.
 //!
-//! Always holds: an [`Identity`] is made of a token that was verified ([`provider`]), or comes from a node of ours that did;
-//! the agent is named by an Agent resource, never by a token. A principal is an agent and for whom it acts: what belongs to
-//! one is not another's, be it the same agent for another user.
+//! Always holds: an [`Identity`] is made of what was verified ([`provider`], [`certificate`]), or comes from a node of ours that
+//! did; the agent is named by an Agent resource, never by what was shown. A principal is an agent and for whom it acts: what
+//! belongs to one is not another's, be it the same agent for another user.
 
+pub(crate) mod certificate;
 pub(crate) mod keepers;
 pub(crate) mod provider;
 pub(crate) mod seen;
@@ -15,7 +16,7 @@ use gantry_model::{AgentName, ProviderName, UserId};
 use gantry_policy::{ActsFor, Shown};
 use serde::{Deserialize, Serialize};
 
-/// What a token says of whoever shows it. Nodes tell each other, so its members are never taken away.
+/// What a token or a certificate says of whoever shows it. Nodes tell each other, so its members are never taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// Who says so.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gantry_node::tls::AgentTls;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::front::{Hold, batch, socket, sse};
+use crate::identity::certificate::ClientCertificate;
 use crate::mcp::Era;
 use crate::node::Node;
 use crate::pipeline::{self, Inbound};
@@ -51,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A listener that is bound and not yet served.
 pub(crate) struct Listener {
     tcp: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<AgentTls>,
     hosts: Hosts,
 }
 
@@ -67,13 +69,10 @@ enum Hosts {
 
 impl Listener {
     /// Binds an address.
-    pub(crate) async fn bind(
-        address: SocketAddr,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) -> std::io::Result<Listener> {
+    pub(crate) async fn bind(address: SocketAddr, tls: Option<AgentTls>) -> std::io::Result<Listener> {
         let tcp = TcpListener::bind(address).await?;
         let hosts = if tcp.local_addr()?.ip().is_loopback() { Hosts::Loopback } else { Hosts::Any };
-        Ok(Listener { tcp, tls: tls.map(TlsAcceptor::from), hosts })
+        Ok(Listener { tcp, tls, hosts })
     }
 
     /// The bound address.
@@ -117,7 +116,7 @@ impl Listener {
 /// What all connections of a listener share.
 struct Serving {
     node: Arc<Node>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<AgentTls>,
     hosts: Hosts,
     stop: CancellationToken,
     builder: auto::Builder<TokioExecutor>,
@@ -131,13 +130,14 @@ impl Serving {
         let connections = self.connections.clone();
         connections.spawn(async move {
             match &self.tls {
-                None => self.drive(stream, place).await,
+                None => self.drive(stream, place, None).await,
                 // A connection without TLS should not be as large as one with it.
-                Some(acceptor) => {
+                Some(tls) => {
                     let secured = async {
-                        let accepted = acceptor.accept(stream);
+                        let accepted = self.acceptor(tls).accept(stream);
                         if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, accepted).await {
-                            self.drive(stream, place).await;
+                            let certificate = ClientCertificate::of(stream.get_ref().1.peer_certificates());
+                            self.drive(stream, place, certificate).await;
                         }
                     };
                     Box::pin(secured).await;
@@ -146,9 +146,19 @@ impl Serving {
         });
     }
 
+    /// Clients are asked for their certificates where somebody looks at them: some react to the mere question.
+    fn acceptor(&self, tls: &AgentTls) -> TlsAcceptor {
+        let asks = !self.node.config().certified.is_empty();
+        TlsAcceptor::from(if asks { tls.asking.clone() } else { tls.silent.clone() })
+    }
+
     /// Serves one connection to its end.
-    async fn drive<I>(&self, stream: I, place: OwnedSemaphorePermit)
-    where
+    async fn drive<I>(
+        &self,
+        stream: I,
+        place: OwnedSemaphorePermit,
+        certificate: Option<Arc<ClientCertificate>>,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (node, hosts, stop) = (self.node.clone(), self.hosts, self.stop.clone());
@@ -157,8 +167,11 @@ impl Serving {
         let asked = begun.clone();
         // hyper keeps the place of this future as long as the connection lives; in a box it takes a pointer there, and
         // nothing of it is left while an answer streams.
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             asked.notify_one();
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             Box::pin(answer(node.clone(), hosts, hold.clone(), request))
         });
         let mut connection = pin!(connection(&self.builder, stream, service));

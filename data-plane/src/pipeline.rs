@@ -40,6 +40,7 @@ use crate::config::Config;
 use crate::config::caller::Agent;
 use crate::config::endpoint::Endpoint;
 use crate::config::tenant::Tenant;
+use crate::identity::certificate::ClientCertificate;
 use crate::identity::{Identity, Principal};
 use crate::mcp::Era;
 use crate::mcp::message::{Id, Kind, Message, Method};
@@ -72,6 +73,8 @@ pub(crate) struct Caller {
 pub(crate) struct Shown<'a> {
     pub(crate) headers: &'a http::HeaderMap,
     pub(crate) query: Option<&'a str>,
+    /// That of the connection, where it began with one.
+    pub(crate) certificate: Option<&'a Arc<ClientCertificate>>,
 }
 
 /// A message as it was received, on a hop of an era.
@@ -132,7 +135,8 @@ impl Caller {
 impl<'a> Shown<'a> {
     /// By a request.
     pub(crate) fn of(head: &'a Parts) -> Shown<'a> {
-        Shown { headers: &head.headers, query: head.uri.query() }
+        let certificate = head.extensions.get();
+        Shown { headers: &head.headers, query: head.uri.query(), certificate }
     }
 }
 
@@ -269,12 +273,13 @@ async fn run(
     entry: &mut Entry,
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
+    let certificate = head.extensions.get::<Arc<ClientCertificate>>().cloned();
     let authenticated = authenticate::authenticate(node, path, Shown::of(&head), &mut entry.facts).await?;
     answering.knows(&authenticated.caller);
     let received = receive::receive(node, &authenticated, head, inbound, answering).await?;
     let authenticated = if received.asks_for_list() && settle(node, &authenticated.caller).await {
         // The answer is to be of the configuration that came meanwhile.
-        let shown = Shown { headers: &received.headers, query: None };
+        let shown = Shown { headers: &received.headers, query: None, certificate: certificate.as_ref() };
         authenticate::authenticate(node, path, shown, &mut entry.facts).await?
     } else {
         authenticated

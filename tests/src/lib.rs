@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod audit;
 pub mod balancer;
+pub mod certified;
 pub mod cluster;
 pub mod conformance;
 pub mod dev;

@@ -2,7 +2,9 @@
 
 use gantry_model::document::Document;
 use gantry_model::nearest::nearest;
-use gantry_model::resource::{Kind, LimitKeyPart, LimitSpec, Naming, Resource, Spec, Transport};
+use gantry_model::resource::{
+    Kind, LimitKeyPart, LimitSpec, Naming, ProviderSpec, Resource, Spec, Transport,
+};
 use gantry_wire::admin_v1::{GetRequest, StoredResource};
 
 use crate::admin::Admin;
@@ -171,7 +173,11 @@ fn about(spec: &Spec) -> String {
         }
         Spec::Limit(spec) => about_limit(spec),
         Spec::Credential(spec) => format!("{}: {}…", spec.header, spec.prefix),
-        Spec::Provider(spec) => spec.issuer.clone(),
+        Spec::Provider(ProviderSpec::Issuer(spec)) => spec.issuer.clone(),
+        Spec::Provider(ProviderSpec::Authority(spec)) => match &spec.trust_domain {
+            Some(domain) => format!("certificates of spiffe://{domain}"),
+            None => format!("certificates by {}", spec.client_name.as_str()),
+        },
     }
 }
 

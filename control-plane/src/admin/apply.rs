@@ -14,6 +14,7 @@ use gantry_wire::admin_v1::{
 use gantry_wire::{WireError, resource_v1 as wire};
 use tonic::Status;
 
+use super::authorities;
 use super::call::Call;
 use super::endpoints;
 use super::policy::{Applied, Judgement, judge};
@@ -164,6 +165,7 @@ pub(super) async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Jud
         .collect();
     let judge = move || {
         let mut judgement = judge(&before, &after, &documents, tenants.into_iter());
+        judgement.problems.extend(authorities::problems(&documents));
         let endpoints = documents.iter().map(|(document, _)| document);
         judgement.warnings.extend(endpoints::warnings(&after, endpoints));
         judgement.warnings.truncate(WARNINGS_MAX);

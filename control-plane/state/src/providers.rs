@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::record::RecordValue;
-use gantry_model::resource::{AgentIdentity, PROVIDERS_MAX};
+use gantry_model::resource::{AgentIdentity, PROVIDERS_MAX, ProviderSpec};
 use gantry_model::{Name, Resource, ResourceId, Spec, TenantName};
 
 use crate::outcome::Refusal;
@@ -47,7 +47,9 @@ impl<'a> Providers<'a> {
             match &resource.spec {
                 Spec::Provider(spec) => {
                     providers.count += 1;
-                    providers.names.entry(&spec.issuer).or_default().insert(&resource.name);
+                    if let ProviderSpec::Issuer(spec) = spec {
+                        providers.names.entry(&spec.issuer).or_default().insert(&resource.name);
+                    }
                 }
                 Spec::Agent(agent) => {
                     for identity in &agent.identities {
@@ -71,7 +73,7 @@ impl<'a> Providers<'a> {
                     format!("tenant {} would have more than {PROVIDERS_MAX} providers", resource.tenant);
                 vec![at(String::new(), message)]
             }
-            Spec::Provider(spec) => {
+            Spec::Provider(ProviderSpec::Issuer(spec)) => {
                 let taken = other(self.names.get(spec.issuer.as_str()));
                 let taken = taken.map(|name| {
                     format!("is that of provider {name} already; a token picks its provider by it")

@@ -1,5 +1,5 @@
-//! By what callers of an endpoint are known, compiled: whose tokens are taken, what they have to be for, and what those are
-//! told who have none (RFC 9728, RFC 6750).
+//! By what callers of an endpoint are known, compiled: whose tokens and certificates are taken, what tokens have to be for,
+//! and what those are told who have none (RFC 9728, RFC 6750).
 //!
 //! Always holds: the URL of an endpoint is its tenant's word, or that of a node on loopback; no request has a say in it.
 
@@ -11,6 +11,7 @@ use gantry_model::resource::Authentication;
 use serde_json::json;
 
 use crate::identity::Identity;
+use crate::identity::certificate::Authority;
 use crate::identity::provider::Provider;
 
 /// Where metadata of endpoints is, before the endpoint's own path (RFC 9728, 3.1).
@@ -22,6 +23,8 @@ pub(crate) struct Access {
     /// Whether agents' keys are taken.
     pub(crate) keys: bool,
     providers: BTreeSet<ProviderName>,
+    /// Whose certificates are taken.
+    pub(crate) authorities: Vec<Arc<Authority>>,
     required: BTreeSet<String>,
     by_tool: BTreeMap<String, BTreeSet<String>>,
     /// What a token has to be for: where agents reach the endpoint.
@@ -43,15 +46,16 @@ impl Access {
     pub(crate) fn compile<'a>(
         spec: &Authentication,
         providers: impl Iterator<Item = &'a Arc<Provider>>,
+        authorities: &[Arc<Authority>],
         url: Option<String>,
     ) -> Access {
-        let is_taken = |provider: &&Arc<Provider>| {
-            spec.providers.as_ref().is_none_or(|named| named.contains(&provider.name))
-        };
-        let taken: Vec<_> = providers.filter(is_taken).collect();
+        let is_taken = |name: &ProviderName| spec.providers.as_ref().is_none_or(|named| named.contains(name));
+        let taken: Vec<_> = providers.filter(|provider| is_taken(&provider.name)).collect();
+        let authorities = authorities.iter().filter(|authority| is_taken(&authority.name));
         let mut access = Access {
             keys: spec.keys,
             providers: taken.iter().map(|provider| provider.name.clone()).collect(),
+            authorities: authorities.cloned().collect(),
             required: spec.required_scopes.clone(),
             by_tool: spec.tool_scopes.clone(),
             url,
@@ -88,13 +92,17 @@ impl Access {
         self.providers.contains(provider)
     }
 
-    /// Whether what a caller shows is for `tool`, or for the endpoint where none is asked. Keys are for everything.
+    /// Whether what a caller shows is for `tool`, or for the endpoint where none is asked. Keys and certificates are for
+    /// everything.
     pub(crate) fn check_scopes(
         &self,
         identity: Option<&Identity>,
         tool: Option<&str>,
     ) -> Result<(), Missing> {
         let Some(identity) = identity else { return Ok(()) };
+        if self.authorities.iter().any(|authority| authority.name == identity.provider) {
+            return Ok(());
+        }
         let of_tool = tool.and_then(|tool| self.by_tool.get(tool));
         let mut needed = self.required.iter().chain(of_tool.into_iter().flatten());
         if needed.all(|scope| identity.scopes.contains(scope)) {

@@ -36,19 +36,21 @@ pub(crate) struct Callers {
     classes: RwLock<HashMap<(AgentName, Shown), Arc<Agent>>>,
 }
 
-/// The providers of a tenant by issuer; those that did not change are taken over, with the tokens that they verified.
+/// The issuers of tokens of a tenant, by what they call themselves; those that did not change are taken over, with the
+/// tokens that they verified.
 pub(crate) fn believed(
     specs: &[(ProviderName, ProviderSpec)],
     before: Option<&HashMap<String, Arc<Provider>>>,
     keepers: &Keepers,
 ) -> HashMap<String, Arc<Provider>> {
     let build = |(name, spec): &(ProviderName, ProviderSpec)| {
+        let ProviderSpec::Issuer(spec) = spec else { return None };
         let kept = before.and_then(|before| before.get(&spec.issuer));
         let kept = kept.filter(|kept| kept.name == *name && kept.is(spec)).cloned();
         let built = kept.unwrap_or_else(|| Arc::new(Provider::compile(name.clone(), spec.clone(), keepers)));
-        (spec.issuer.clone(), built)
+        Some((spec.issuer.clone(), built))
     };
-    specs.iter().map(build).collect()
+    specs.iter().filter_map(build).collect()
 }
 
 impl Agent {

@@ -29,13 +29,8 @@ use crate::config::endpoint::Endpoint;
 use crate::config::inspection::Inspections;
 use crate::config::live::Live;
 use crate::config::server::{Credential, Server, digest_of};
-use crate::config::shadow::Shadow;
-use crate::config::site::Site;
-use crate::config::tally::Tally;
-use crate::config::view::View;
-use crate::identity::Identity;
-use crate::identity::provider::Provider;
-use crate::identity::seen::Seen;
+use crate::config::{shadow::Shadow, site::Site, tally::Tally, view::View};
+use crate::identity::{Identity, certificate::Authority, provider::Provider, seen::Seen};
 use crate::limiter::Limiter;
 use crate::narrowing::Rules;
 use crate::upstream::health::Health;
@@ -62,6 +57,8 @@ pub(crate) struct Tenant {
     pub(crate) approving: Arc<Approving>,
     /// Whose tokens are believed, by issuer.
     pub(crate) providers: HashMap<String, Arc<Provider>>,
+    /// Whose certificates are believed, by name.
+    pub(crate) authorities: Vec<Arc<Authority>>,
     /// Tokens that were verified.
     pub(crate) seen: Arc<Seen>,
     callers: Callers,
@@ -132,6 +129,7 @@ impl Tenant {
         let shadow = Shadow::of(&parts.policies, &policies, shadow_before)?.map(Arc::new);
         let servers = build_servers(name, &parts, secrets, before)?;
         let providers = believed(&parts.providers, before.map(|before| &before.providers), &site.keepers);
+        let authorities = Authority::all(&parts.providers, before.map_or(&[], |before| &before.authorities));
         let base_url = parts.public_url.as_ref().or(site.loopback_url.as_ref());
         let mut endpoints = HashMap::with_capacity(parts.endpoints.len());
         for (endpoint, spec) in parts.endpoints {
@@ -139,7 +137,7 @@ impl Tenant {
             let named: Option<Vec<_>> = spec.servers.iter().map(find).collect();
             let named = named.ok_or_else(|| TenantError::Dangling(format!("a server of {endpoint}")))?;
             let url = base_url.map(|base| format!("{base}/{name}/{endpoint}/mcp"));
-            let access = Access::compile(&spec.authentication, providers.values(), url);
+            let access = Access::compile(&spec.authentication, providers.values(), &authorities, url);
             let built = Endpoint::compile(endpoint.clone(), &spec, named, access);
             endpoints.insert(endpoint, Arc::new(built));
         }
@@ -163,6 +161,7 @@ impl Tenant {
             callers: Callers::of(&parts.agents),
             approving: Arc::new(parts.approving),
             providers,
+            authorities,
             seen: before.map(|before| before.seen.clone()).unwrap_or_default(),
             endpoints,
             servers,
@@ -200,6 +199,7 @@ impl Tenant {
             breaker: whole.breaker.clone(),
             approving: whole.approving.clone(),
             providers: whole.providers.clone(),
+            authorities: whole.authorities.clone(),
             seen: whole.seen.clone(),
             callers: whole.callers.of_those(|agent| rules.has_agent(agent)),
         }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::replies::{self, Asked, Replies};
 use super::{Hold, OUT_MAX, Place};
+use crate::identity::certificate::ClientCertificate;
 use crate::mcp::batch;
 use crate::mcp::headers::{self, PROTOCOL_VERSION};
 use crate::mcp::message::{Kind, Message};
@@ -41,7 +42,7 @@ pub(crate) async fn serve(
         None => pipeline::serve(node, path, head, inbound).await,
         Some((caller, messages)) => {
             let place = Place::new(node, path, &caller);
-            Box::pin(serve_all(place, &head.headers, messages, hold)).await
+            Box::pin(serve_all(place, &head, messages, hold)).await
         }
     }
 }
@@ -63,11 +64,15 @@ async fn take_apart(
     Some((caller, messages))
 }
 
-async fn serve_all(place: Place, headers: &HeaderMap, messages: Vec<Bytes>, hold: &Hold) -> Response<Body> {
+async fn serve_all(place: Place, head: &Parts, messages: Vec<Bytes>, hold: &Hold) -> Response<Body> {
+    let headers = &head.headers;
+    let certificate = head.extensions.get::<Arc<ClientCertificate>>();
     let mut tasks = JoinSet::new();
     for message in messages {
-        let (place, headers) = (place.clone(), headers.clone());
-        tasks.spawn(async move { serve_one(&place, headers, message).await });
+        let (place, mut request) = (place.clone(), Request::new(()));
+        *request.headers_mut() = headers.clone();
+        certificate.map(|certificate| request.extensions_mut().insert(certificate.clone()));
+        tasks.spawn(async move { serve_one(&place, request, message).await });
     }
     // Dropped with the request, when the client leaves.
     let all: Vec<(Replies, bool)> = tasks.join_all().await;
@@ -78,17 +83,15 @@ async fn serve_all(place: Place, headers: &HeaderMap, messages: Vec<Bytes>, hold
     if streams && accepts_events { as_events(all, hold) } else { as_array(all).await }
 }
 
-async fn serve_one(place: &Place, headers: HeaderMap, message: Bytes) -> (Replies, bool) {
+async fn serve_one(place: &Place, mut request: Request<()>, message: Bytes) -> (Replies, bool) {
     let asked = match Message::parse(message.clone()).map(|message| message.kind) {
         Ok(kind @ Kind::Request { .. }) => {
-            Some(Asked { id: kind.id().cloned(), era: headers::era_of(&headers, &kind) })
+            Some(Asked { id: kind.id().cloned(), era: headers::era_of(request.headers(), &kind) })
         }
         Ok(Kind::Notification { .. } | Kind::Response { .. }) => None,
         Err(_) => Some(Asked { id: None, era: crate::mcp::Era::Legacy }),
     };
-    let mut request = Request::new(());
     *request.method_mut() = Method::POST;
-    *request.headers_mut() = headers;
     // Its answer is read here.
     request.headers_mut().remove(ACCEPT_ENCODING);
     let (head, ()) = request.into_parts();

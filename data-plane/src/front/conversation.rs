@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -246,9 +246,7 @@ impl Line {
     }
 
     async fn serve(&self, method: Method, credentials: &Credentials, message: Bytes) -> Response<Body> {
-        let mut request = Request::new(());
-        *request.method_mut() = method;
-        *request.headers_mut() = credentials.headers();
+        let mut request = credentials.head(method);
         let session = self.session();
         request.headers_mut().extend(session.id.map(|value| (SESSION_ID, value)));
         request.headers_mut().extend(session.version.map(|value| (PROTOCOL_VERSION, value)));

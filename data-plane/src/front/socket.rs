@@ -76,13 +76,15 @@ pub(crate) async fn open(
         Err(reason) => return pipeline::refuse(node, &Rejection::Invalid(reason.to_owned())).await,
     };
     let opened = ("websocket", StatusCode::SWITCHING_PROTOCOLS);
-    let shown = Shown { headers: request.headers(), query: request.uri().query() };
+    let certificate = request.extensions().get();
+    let shown = Shown { headers: request.headers(), query: request.uri().query(), certificate };
     let caller = match pipeline::admit(node, path, shown, opened).await {
         Ok(caller) => caller,
         Err(refused) => return refused,
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    let (place, credentials) = (Place::new(node, path, &caller), Credentials::of(request.headers()));
+    let (place, credentials) =
+        (Place::new(node, path, &caller), Credentials::of(request.headers(), request.extensions()));
     let tasks = hold.tasks.clone();
     tasks.spawn(serve(upgrade, place, credentials, hold));
     let mut response = Response::new(Body::empty());

@@ -127,7 +127,7 @@ async fn take(
         return Err(Rejection::MediaType);
     }
     let message = inbound.collect().await?;
-    let posted = Posted { credentials: Credentials::of(&head.headers), message };
+    let posted = Posted { credentials: Credentials::of(&head.headers, &head.extensions), message };
     let taken = match address.holder == **node.mesh.me() {
         true => Ok(receive(node, &address.stream, posted).await.as_u16()),
         false => handoff::post(node, &address.holder, address.stream, &posted).await,

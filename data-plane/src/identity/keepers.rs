@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use gantry_model::resource::ProviderSpec;
+use gantry_model::resource::IssuerSpec;
 use gantry_token::{Fetcher, FetcherError, KeeperSettings, Keys, PlainHttp, Source, keep};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -46,7 +46,7 @@ pub(crate) enum KeepError {
 
 impl Keepers {
     /// The keys of a provider; fetched from now on where they were not yet.
-    pub(crate) fn of(&self, spec: &ProviderSpec) -> Result<Arc<Kept>, KeepError> {
+    pub(crate) fn of(&self, spec: &IssuerSpec) -> Result<Arc<Kept>, KeepError> {
         let (place, source) = match &spec.jwks_url {
             Some(url) => (format!("keys {url}"), Source::Jwks(url.parse()?)),
             None => (format!("issuer {}", spec.issuer), Source::Issuer(spec.issuer.clone())),
@@ -83,7 +83,7 @@ impl Keepers {
 mod tests {
     use super::*;
 
-    fn spec(issuer: &str) -> ProviderSpec {
+    fn spec(issuer: &str) -> IssuerSpec {
         serde_json::from_value(serde_json::json!({"issuer": issuer})).expect("a specification")
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gantry_model::resource::{ProviderSpec, SUBJECT_BYTES_MAX};
+use gantry_model::resource::{IssuerSpec, SUBJECT_BYTES_MAX};
 use gantry_model::{ProviderName, UserId};
 use gantry_token::{
     Algorithm, ClaimPath, Claims, KeySet, KeysError, Rules, TokenError, Trusted, VerifyError,
@@ -25,7 +25,7 @@ const LIST_MAX: usize = 256;
 /// A provider, ready for tokens.
 pub(crate) struct Provider {
     pub(crate) name: ProviderName,
-    spec: ProviderSpec,
+    spec: IssuerSpec,
     algorithms: BTreeSet<Algorithm>,
     agent: Vec<ClaimPath>,
     user: Vec<ClaimPath>,
@@ -61,7 +61,7 @@ pub(crate) enum IdentifyError {
 }
 
 impl Provider {
-    pub(crate) fn compile(name: ProviderName, spec: ProviderSpec, keepers: &Keepers) -> Provider {
+    pub(crate) fn compile(name: ProviderName, spec: IssuerSpec, keepers: &Keepers) -> Provider {
         // What does not parse was refused where it was written, and is believed in nothing here.
         let paths = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
         let claims = &spec.claims;
@@ -83,7 +83,7 @@ impl Provider {
     }
 
     /// Whether it is the provider of this specification.
-    pub(crate) fn is(&self, spec: &ProviderSpec) -> bool {
+    pub(crate) fn is(&self, spec: &IssuerSpec) -> bool {
         self.spec == *spec && self.kept.is_some()
     }
 

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt;
-use gantry_model::resource::ProviderSpec;
+use gantry_model::resource::IssuerSpec;
 use gantry_token::KeySet;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ impl Issuer {
 fn provider(keepers: &Keepers, mut spec: Value) -> Arc<Provider> {
     spec["issuer"] = json!(ISSUER);
     spec["algorithms"] = json!(["ES256", "RS256"]);
-    let spec: ProviderSpec = serde_json::from_value(spec).expect("a specification");
+    let spec: IssuerSpec = serde_json::from_value(spec).expect("a specification");
     Arc::new(Provider::compile("corp".parse().expect("a name"), spec, keepers))
 }
 

@@ -1,11 +1,14 @@
-//! Authenticate: who calls. An agent's API key, a provider's token, or nobody where an endpoint allows that.
+//! Authenticate: who calls. An agent's API key, a provider's token, the certificate of the connection, or nobody where an
+//! endpoint allows that.
 //!
 //! Always holds: what is shown is told apart by its form and tried as that alone; what is shown twice, in two ways that differ
 //! or in the query is refused. A key is looked up by its id within the tenant of the path, and its secret is compared as a
-//! keyed hash in constant time. A token is that of the provider of the tenant that it names, or of nobody. Nothing of the body
-//! is read before. Whether a tenant or endpoint exists is told to strangers only where it takes tokens, which cannot be asked
-//! for otherwise. A node that has no configuration says so: it cannot know that a key is bad. Nor can one know what was
-//! revoked that heard from no control plane; after how long that matters is the tenant's.
+//! keyed hash in constant time. A token is that of the provider of the tenant that it names, or of nobody. Where an endpoint
+//! takes certificates, one that a connection began with has to be good, and to be the agent's that a key or token is beside
+//! it; elsewhere it is not looked at. Nothing of the body is read before. Whether a tenant or endpoint exists is told to
+//! strangers only where it takes tokens, which cannot be asked for otherwise. A node that has no configuration says so: it
+//! cannot know that a key is bad. Nor can one know what was revoked that heard from no control plane; after how long that
+//! matters is the tenant's.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,6 +47,7 @@ pub(super) struct Authenticated {
 }
 
 /// What a request shows of its caller.
+#[derive(Clone, Copy)]
 enum Presented<'a> {
     Nothing,
     /// Said to be a key.
@@ -86,6 +90,8 @@ pub(super) async fn authenticate(
         Presented::Key(text) => by_key(&config, tenant, text, endpoint.as_deref()),
         Presented::Token(text) => by_token(tenant, text, endpoint.as_deref()).await,
     };
+    let certified = by_certificate(tenant, shown, endpoint.as_deref());
+    let found = agreed(matches!(presented, Presented::Nothing), found, certified);
     let Found { agent, key, identity } = found.map_err(|why| {
         if why.may_follow_from_a_change() {
             tenant.tally.refuse();
@@ -168,6 +174,40 @@ fn by_key(
     }
     let agent = tenant.agents.get(&key.agent).cloned().ok_or(Unauthenticated::Invalid)?;
     Ok(Found { agent, key: Some(key.id), identity: None })
+}
+
+/// `None`: there is no certificate that the endpoint looks at.
+fn by_certificate(
+    tenant: &Tenant,
+    shown: Shown<'_>,
+    endpoint: Option<&Endpoint>,
+) -> Option<Result<Found, Unauthenticated>> {
+    let (certificate, endpoint) = shown.certificate.zip(endpoint)?;
+    let authorities = &endpoint.access.authorities;
+    if authorities.is_empty() {
+        return None;
+    }
+    let identified = certificate.identify(authorities, super::now_seconds());
+    Some(identified.map_err(Unauthenticated::Certificate).and_then(|identity| {
+        let agent = tenant.agent_of(&identity).ok_or(Unauthenticated::NoCertifiedAgent)?;
+        Ok(Found { agent, key: None, identity: Some(identity) })
+    }))
+}
+
+/// Who calls by all that was shown. A key or a token says more than a certificate beside it: by which key, for which user.
+fn agreed(
+    is_bare: bool,
+    found: Result<Found, Unauthenticated>,
+    certified: Option<Result<Found, Unauthenticated>>,
+) -> Result<Found, Unauthenticated> {
+    match certified {
+        None => found,
+        Some(certified) if is_bare => certified,
+        Some(certified) => {
+            let (found, certified) = (found?, certified?);
+            if found.agent.name == certified.agent.name { Ok(found) } else { Err(Unauthenticated::Disagree) }
+        }
+    }
 }
 
 async fn by_token(

@@ -6,6 +6,7 @@
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 
+use crate::identity::certificate::CertificateError;
 use crate::identity::provider::IdentifyError;
 
 /// Why a caller is not known.
@@ -27,6 +28,12 @@ pub(crate) enum Unauthenticated {
     Token(IdentifyError),
     /// It is good, and no agent is its client.
     NoAgent,
+    /// The certificate of the connection is not good.
+    Certificate(CertificateError),
+    /// It is, and no agent is its client.
+    NoCertifiedAgent,
+    /// The certificate is one agent's, and what else was shown another's.
+    Disagree,
     /// Nobody can tell now whether it is.
     Unverifiable,
 }
@@ -40,51 +47,60 @@ impl Unauthenticated {
     /// The words of the challenge (RFC 6750, 3); `None` where another try with something else is of no use.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Unauthenticated::Missing => Some(r#"Bearer realm="gantry""#),
-            Unauthenticated::InQuery | Unauthenticated::Twice => {
+            Unauthenticated::Missing | Unauthenticated::Certificate(_) => Some(r#"Bearer realm="gantry""#),
+            Unauthenticated::InQuery | Unauthenticated::Twice | Unauthenticated::Disagree => {
                 Some(r#"Bearer realm="gantry", error="invalid_request""#)
             }
             Unauthenticated::Invalid
             | Unauthenticated::NoKeys
             | Unauthenticated::Issuer
             | Unauthenticated::Token(_) => Some(r#"Bearer realm="gantry", error="invalid_token""#),
-            Unauthenticated::NoAgent | Unauthenticated::Unverifiable => None,
+            Unauthenticated::NoAgent | Unauthenticated::NoCertifiedAgent | Unauthenticated::Unverifiable => {
+                None
+            }
         }
     }
 
     /// Whether a change of the tenant may keep out whom it let in before. What a stranger can invent does not tell, but for
-    /// tokens: nobody knows whose they are before a provider that is there says so.
+    /// tokens and certificates: nobody knows whose they are before a provider that is there says so.
     pub(crate) fn may_follow_from_a_change(&self) -> bool {
         match self {
             Unauthenticated::NoKeys
             | Unauthenticated::Issuer
             | Unauthenticated::Token(_)
             | Unauthenticated::NoAgent
+            | Unauthenticated::Certificate(_)
+            | Unauthenticated::NoCertifiedAgent
             | Unauthenticated::Unverifiable => true,
             Unauthenticated::Missing
             | Unauthenticated::Invalid
             | Unauthenticated::InQuery
-            | Unauthenticated::Twice => false,
+            | Unauthenticated::Twice
+            | Unauthenticated::Disagree => false,
         }
     }
 
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Unauthenticated::InQuery | Unauthenticated::Twice => StatusCode::BAD_REQUEST,
+            Unauthenticated::InQuery | Unauthenticated::Twice | Unauthenticated::Disagree => {
+                StatusCode::BAD_REQUEST
+            }
             Unauthenticated::Unverifiable => StatusCode::SERVICE_UNAVAILABLE,
             Unauthenticated::Missing
             | Unauthenticated::Invalid
             | Unauthenticated::NoKeys
             | Unauthenticated::Issuer
-            | Unauthenticated::Token(_) => StatusCode::UNAUTHORIZED,
+            | Unauthenticated::Token(_)
+            | Unauthenticated::Certificate(_) => StatusCode::UNAUTHORIZED,
             // Another token of the same client would be as good, and clients would ask for it again and again.
-            Unauthenticated::NoAgent => StatusCode::FORBIDDEN,
+            Unauthenticated::NoAgent | Unauthenticated::NoCertifiedAgent => StatusCode::FORBIDDEN,
         }
     }
 
     pub(super) fn message(&self) -> String {
         let message = match self {
             Unauthenticated::Token(error) => return error.to_string(),
+            Unauthenticated::Certificate(error) => return error.to_string(),
             Unauthenticated::Missing => "an agent key is required: Authorization: Bearer KEY",
             Unauthenticated::Invalid => "the agent key is not valid here",
             Unauthenticated::NoKeys => "this endpoint takes tokens of a provider, and no agent keys",
@@ -98,6 +114,12 @@ impl Unauthenticated {
             Unauthenticated::Issuer => "the token is of no provider whose tokens are taken here (`iss`)",
             Unauthenticated::NoAgent => {
                 "no agent is the client of the token; an admin names it in an agent's `identities`"
+            }
+            Unauthenticated::NoCertifiedAgent => {
+                "no agent is the client that the certificate names; an admin names it in an agent's `identities`"
+            }
+            Unauthenticated::Disagree => {
+                "the certificate of the connection is another agent's than what the request shows; one of them has to go"
             }
             Unauthenticated::Unverifiable => {
                 "the keys of the token's provider cannot be had at this moment; try again"

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::name::{Name, TenantName};
 use crate::nearest::nearest;
-use crate::resource::{Kind, Resource, ServerDocument, ServerSpec, Spec};
+use crate::resource::{CLIENT_AUTHORITIES, Kind, ProviderSpec, Resource, ServerDocument, ServerSpec, Spec};
 
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +129,10 @@ fn parse_spec(kind: Kind, spec: Value) -> Result<Spec, DocumentError> {
         Kind::Policy => Spec::Policy(typed(spec)?),
         Kind::Limit => Spec::Limit(typed(spec)?),
         Kind::Credential => Spec::Credential(typed(spec)?),
-        Kind::Provider => Spec::Provider(typed(spec)?),
+        Kind::Provider if spec.get(CLIENT_AUTHORITIES).is_some() => {
+            Spec::Provider(ProviderSpec::Authority(typed(spec)?))
+        }
+        Kind::Provider => Spec::Provider(ProviderSpec::Issuer(typed(spec)?)),
     })
 }
 

@@ -18,6 +18,7 @@ use crate::name::{
 
 mod approval;
 mod authentication;
+mod authority;
 mod breaker;
 mod check;
 mod endpoint;
@@ -30,6 +31,8 @@ pub use approval::{
     APPROVALS_MAX, APPROVERS_MAX, ApprovalSpec,
 };
 pub use authentication::{Authentication, SCOPES_MAX};
+pub(crate) use authority::CLIENT_AUTHORITIES;
+pub use authority::{AuthoritySpec, BUNDLE_BYTES_MAX, ClientName, TRUST_DOMAIN_BYTES_MAX};
 pub use breaker::{Breaker, Failures, Repeats};
 pub use endpoint::{
     ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
@@ -37,7 +40,7 @@ pub use endpoint::{
 pub use inspection::{ARGUMENT_PLACES_MAX, Inspection, PLACE_BYTES_MAX, PLACE_STEPS_MAX};
 pub use provider::{
     AgentIdentity, CLAIM_PATHS_MAX, CLAIM_TAGS_MAX, CLOCK_SKEW_SECONDS_DEFAULT, CLOCK_SKEW_SECONDS_MAX,
-    PROVIDER_TEXT_BYTES_MAX, PROVIDERS_MAX, ProviderClaims, ProviderSpec, SIGNATURE_ALGORITHMS,
+    IssuerSpec, PROVIDER_TEXT_BYTES_MAX, PROVIDERS_MAX, ProviderClaims, ProviderSpec, SIGNATURE_ALGORITHMS,
     SUBJECT_BYTES_MAX, UserId, UserIdError,
 };
 pub(crate) use server::ServerDocument;
@@ -77,7 +80,7 @@ pub enum Kind {
     Limit,
     /// Where a vaulted secret is used.
     Credential,
-    /// An issuer of tokens that agents show.
+    /// Whose word counts for who calls: an issuer of tokens, or authorities of certificates.
     Provider,
 }
 

@@ -10,6 +10,7 @@
 //! Always holds: rustls with aws-lc-rs and nothing else; TLS 1.2 and 1.3 towards agents, 1.3 between processes.
 
 mod accept;
+mod clients;
 mod connect;
 mod files;
 mod guard;
@@ -29,6 +30,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use accept::{Accepted, Caller, HANDSHAKE_DEADLINE, HANDSHAKES_MAX, Incoming};
+pub use clients::{ClientAuthorities, ClientAuthoritiesError, ClientCertificateError, ClientNames};
 pub use connect::{Connector, DIAL_DEADLINE, DialError};
 pub(crate) use files::{Follower, Mark};
 pub use files::{OwnFiles, PeerFiles, PeerFilesError};
@@ -89,9 +91,19 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// A listener of agents: with and without the question for clients' certificates. Sessions of one are not resumed by the
+/// other, so a client that was not asked once is not taken for one that has none.
+#[derive(Debug, Clone)]
+pub struct AgentTls {
+    /// Asks nobody.
+    pub silent: Arc<ServerConfig>,
+    /// Asks for a certificate, and serves who has none.
+    pub asking: Arc<ServerConfig>,
+}
+
 impl TlsFiles {
-    /// Reads the files into a server configuration that offers HTTP/2 and HTTP/1.1.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    /// Reads the files into server configurations that offer HTTP/2 and HTTP/1.1.
+    pub fn load(&self) -> Result<AgentTls, TlsError> {
         let read = |path: &PathBuf| {
             let path = path.clone();
             move |source| TlsError::Read { path, source }
@@ -104,13 +116,19 @@ impl TlsFiles {
             return Err(TlsError::NoCertificate(self.certificate.clone()));
         }
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(read(&self.key))?;
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Unusable)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(TlsError::Unusable)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        let build = |asks: bool, chain, key| {
+            let builder = ServerConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .map_err(TlsError::Unusable)?;
+            let builder = match asks {
+                true => builder.with_client_cert_verifier(clients::AnyClient::new()),
+                false => builder.with_no_client_auth(),
+            };
+            let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Ok(Arc::new(config))
+        };
+        let asking = build(true, chain.clone(), key.clone_key())?;
+        Ok(AgentTls { silent: build(false, chain, key)?, asking })
     }
 }

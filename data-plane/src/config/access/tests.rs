@@ -1,13 +1,13 @@
 //! What an endpoint tells of the tokens that it takes.
 
-use gantry_model::resource::ProviderSpec;
+use gantry_model::resource::IssuerSpec;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::identity::keepers::Keepers;
 
 fn provider(name: &str, issuer: &str) -> Arc<Provider> {
-    let spec: ProviderSpec = serde_json::from_value(json!({"issuer": issuer})).expect("a specification");
+    let spec: IssuerSpec = serde_json::from_value(json!({"issuer": issuer})).expect("a specification");
     Arc::new(Provider::compile(name.parse().expect("a name"), spec, &Keepers::default()))
 }
 
@@ -28,7 +28,7 @@ fn access(authentication: Value, url: Option<&str>) -> Access {
     let spec: Authentication = serde_json::from_value(authentication).expect("a specification");
     let providers =
         [provider("corp", "https://id.example.com"), provider("other", "https://other.example.com")];
-    Access::compile(&spec, providers.iter(), url.map(str::to_owned))
+    Access::compile(&spec, providers.iter(), &[], url.map(str::to_owned))
 }
 
 const URL: &str = "https://mcp.example.com/acme/main/mcp";

@@ -1,10 +1,10 @@
-//! Providers: issuers of tokens by which agents prove who they are, and for whom they act.
+//! Providers: issuers of tokens, and authorities of certificates, by which agents prove who they are.
 //!
-//! Always holds: a provider is reached over https, or over plain http on this machine; its algorithms have public keys;
-//! every claim that is read is named. Which agent a token means is said by the agents ([`AgentIdentity`]), never by the
-//! token alone: a name that policies, limits and revocations go by is not for an issuer to invent.
+//! Always holds: an issuer is reached over https, or over plain http on this machine; its algorithms have public keys;
+//! every claim that is read is named. Which agent a proof means is said by the agents ([`AgentIdentity`]), never by the
+//! proof alone: a name that policies, limits and revocations go by is not for an issuer to invent.
 //!
-//! The signatures themselves are `gantry-token`'s.
+//! The signatures themselves are `gantry-token`'s, and those of certificates `gantry-node`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::check::error;
-use super::{LIST_MAX, SpecError};
+use super::{AuthoritySpec, LIST_MAX, SpecError};
 use crate::name::{Name, NameError, ProviderName};
 
 /// Providers of a tenant: each has its keys fetched by every node that has the tenant.
@@ -36,10 +36,20 @@ pub const SUBJECT_BYTES_MAX: usize = 255;
 pub const SIGNATURE_ALGORITHMS: [&str; 9] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
+/// Whose word counts for who calls. A document with `client_authorities` is of the second form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ProviderSpec {
+    /// An issuer of tokens.
+    Issuer(IssuerSpec),
+    /// Authorities whose certificates agents show in the handshake of TLS.
+    Authority(AuthoritySpec),
+}
+
 /// An issuer of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ProviderSpec {
+pub struct IssuerSpec {
     /// Its URL, exactly as it calls itself in `iss`.
     pub issuer: String,
     /// Where its keys are; `None`: where its metadata says.
@@ -210,12 +220,21 @@ fn is_claim(claim: &str) -> bool {
 }
 
 impl ProviderSpec {
+    pub(super) fn check(&self) -> Result<(), SpecError> {
+        match self {
+            ProviderSpec::Issuer(spec) => spec.check(),
+            ProviderSpec::Authority(spec) => spec.check(),
+        }
+    }
+}
+
+impl IssuerSpec {
     /// Where its keys are asked for: at its own address, or at its metadata.
     pub fn is_plain(&self) -> bool {
         [Some(&self.issuer), self.jwks_url.as_ref()].into_iter().flatten().any(|url| url.starts_with("http:"))
     }
 
-    pub(super) fn check(&self) -> Result<(), SpecError> {
+    fn check(&self) -> Result<(), SpecError> {
         check_url("issuer", &self.issuer)?;
         if let Some(url) = &self.jwks_url {
             check_url("jwks_url", url)?;
@@ -315,7 +334,7 @@ mod tests {
         let path = |change: (&str, serde_json::Value)| {
             let mut spec = serde_json::json!({"issuer": "https://id.example.com"});
             spec[change.0] = change.1;
-            let spec: ProviderSpec = serde_json::from_value(spec).expect("a specification");
+            let spec: IssuerSpec = serde_json::from_value(spec).expect("a specification");
             spec.check().map_err(|error| error.path.into_owned())
         };
         use serde_json::json;

@@ -1,12 +1,42 @@
 //! Providers, what agents are called by them, and by what callers of endpoints are known, to and from messages.
 
-use gantry_model::resource::{AgentIdentity, Authentication, ProviderClaims, ProviderSpec};
+use gantry_model::resource::{
+    AgentIdentity, Authentication, AuthoritySpec, ClientName, IssuerSpec, ProviderClaims, ProviderSpec,
+};
 
 use crate::convert::{WireError, name, text_or_empty};
 use crate::resource_v1 as wire;
 
 impl From<&ProviderSpec> for wire::ProviderSpec {
     fn from(spec: &ProviderSpec) -> wire::ProviderSpec {
+        match spec {
+            ProviderSpec::Issuer(spec) => spec.into(),
+            ProviderSpec::Authority(spec) => spec.into(),
+        }
+    }
+}
+
+impl TryFrom<&wire::ProviderSpec> for ProviderSpec {
+    type Error = WireError;
+
+    fn try_from(spec: &wire::ProviderSpec) -> Result<ProviderSpec, WireError> {
+        let client_name = match spec.client_name() {
+            wire::ClientName::Unspecified => return Ok(ProviderSpec::Issuer(issuer(spec))),
+            wire::ClientName::Uri => ClientName::Uri,
+            wire::ClientName::Dns => ClientName::Dns,
+            wire::ClientName::Email => ClientName::Email,
+            wire::ClientName::Subject => ClientName::Subject,
+        };
+        Ok(ProviderSpec::Authority(AuthoritySpec {
+            client_authorities: spec.client_authorities.clone(),
+            client_name,
+            trust_domain: (!spec.trust_domain.is_empty()).then(|| spec.trust_domain.clone()),
+        }))
+    }
+}
+
+impl From<&IssuerSpec> for wire::ProviderSpec {
+    fn from(spec: &IssuerSpec) -> wire::ProviderSpec {
         let tag =
             |(name, claim): (&String, &String)| wire::ClaimTag { name: name.clone(), claim: claim.clone() };
         wire::ProviderSpec {
@@ -20,28 +50,42 @@ impl From<&ProviderSpec> for wire::ProviderSpec {
             group_claims: spec.claims.groups.clone(),
             scope_claims: spec.claims.scopes.clone(),
             tags: spec.claims.tags.iter().map(tag).collect(),
+            ..wire::ProviderSpec::default()
         }
     }
 }
 
-impl TryFrom<&wire::ProviderSpec> for ProviderSpec {
-    type Error = WireError;
+impl From<&AuthoritySpec> for wire::ProviderSpec {
+    fn from(spec: &AuthoritySpec) -> wire::ProviderSpec {
+        let client_name = match spec.client_name {
+            ClientName::Uri => wire::ClientName::Uri,
+            ClientName::Dns => wire::ClientName::Dns,
+            ClientName::Email => wire::ClientName::Email,
+            ClientName::Subject => wire::ClientName::Subject,
+        };
+        wire::ProviderSpec {
+            client_authorities: spec.client_authorities.clone(),
+            client_name: client_name.into(),
+            trust_domain: text_or_empty(spec.trust_domain.as_ref()),
+            ..wire::ProviderSpec::default()
+        }
+    }
+}
 
-    fn try_from(spec: &wire::ProviderSpec) -> Result<ProviderSpec, WireError> {
-        Ok(ProviderSpec {
-            issuer: spec.issuer.clone(),
-            jwks_url: (!spec.jwks_url.is_empty()).then(|| spec.jwks_url.clone()),
-            algorithms: spec.algorithms.iter().cloned().collect(),
-            audiences: spec.audiences.iter().cloned().collect(),
-            clock_skew_seconds: spec.clock_skew_seconds,
-            claims: ProviderClaims {
-                agent: spec.agent_claims.clone(),
-                user: spec.user_claims.clone(),
-                groups: spec.group_claims.clone(),
-                scopes: spec.scope_claims.clone(),
-                tags: spec.tags.iter().map(|tag| (tag.name.clone(), tag.claim.clone())).collect(),
-            },
-        })
+fn issuer(spec: &wire::ProviderSpec) -> IssuerSpec {
+    IssuerSpec {
+        issuer: spec.issuer.clone(),
+        jwks_url: (!spec.jwks_url.is_empty()).then(|| spec.jwks_url.clone()),
+        algorithms: spec.algorithms.iter().cloned().collect(),
+        audiences: spec.audiences.iter().cloned().collect(),
+        clock_skew_seconds: spec.clock_skew_seconds,
+        claims: ProviderClaims {
+            agent: spec.agent_claims.clone(),
+            user: spec.user_claims.clone(),
+            groups: spec.group_claims.clone(),
+            scopes: spec.scope_claims.clone(),
+            tags: spec.tags.iter().map(|tag| (tag.name.clone(), tag.claim.clone())).collect(),
+        },
     }
 }
 
@@ -111,6 +155,10 @@ mod tests {
                 "claims": {"agent": ["azp"], "user": [], "groups": ["/a/b"], "scopes": ["scp"], "tags": {"x": "y"}},
             }}),
             json!({"kind": "Provider", "tenant": "acme", "name": "corp", "spec": {"issuer": "https://id.example.com"}}),
+            json!({"kind": "Provider", "tenant": "acme", "name": "mesh", "spec": {
+                "client_authorities": "-----BEGIN CERTIFICATE-----", "trust_domain": "acme.example"}}),
+            json!({"kind": "Provider", "tenant": "acme", "name": "mesh", "spec": {
+                "client_authorities": "-----BEGIN CERTIFICATE-----", "client_name": "subject"}}),
             json!({"kind": "Agent", "tenant": "acme", "name": "bot", "spec":
                 {"identities": [{"provider": "corp", "client": "x"}, {"provider": "corp"}]}}),
             json!({"kind": "Tenant", "name": "acme", "spec": {"public_url": "https://mcp.example.com"}}),
