@@ -34,13 +34,12 @@ pub struct Call<'a> {
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 impl Call<'_> {
-    /// The context, with facts where they are read; an error says what cannot be put to the policies.
-    pub(crate) fn context(&self, reads_facts: bool) -> Result<Context, String> {
-        let mut pairs = vec![
-            ("time", time(self.at_seconds)),
-            ("era", Value::from(self.era)),
-            ("revision", Value::from(self.revision)),
-        ];
+    /// The context, with time and facts where they are read; an error says what cannot be put to the policies.
+    pub(crate) fn context(&self, reads_time: bool, reads_facts: bool) -> Result<Context, String> {
+        let mut pairs = vec![("era", Value::from(self.era)), ("revision", Value::from(self.revision))];
+        if reads_time {
+            pairs.push(("time", time(self.at_seconds)));
+        }
         if let Some((shape, arguments)) = self.arguments {
             pairs.push(("arguments", shape.value(arguments)?));
         }

@@ -15,6 +15,8 @@ pub(crate) type Path = Vec<String>;
 pub(crate) struct Reads {
     /// Anything.
     pub(crate) is_any: bool,
+    /// What time it is.
+    pub(crate) time: bool,
     /// Facts of the arguments.
     pub(crate) facts: bool,
     /// Arguments; the empty path for all of them.
@@ -60,7 +62,8 @@ impl Reads {
             reads.note(&path, is_test.then(|| part.source_loc().map_or(0, |place| place.start())));
         }
         reads.is_any = uses > 0;
-        reads.facts |= uses > named;
+        let reads_whole = uses > named;
+        (reads.time, reads.facts) = (reads.time || reads_whole, reads.facts || reads_whole);
         reads.values.extend(whole.into_iter().filter(|(_, count)| *count > 0).map(|(path, _)| path));
         reads
     }
@@ -68,6 +71,7 @@ impl Reads {
     fn note(&mut self, path: &[String], tested_at: Option<usize>) {
         let Some((first, rest)) = path.split_first() else { return };
         match first.as_str() {
+            "time" => self.time = true,
             "facts" => self.facts = true,
             "arguments" => {
                 self.arguments.insert(rest.to_vec());

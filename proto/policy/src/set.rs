@@ -25,6 +25,7 @@ use gantry_model::PolicyName;
 use crate::call::Call;
 use crate::decision::{Decision, Failure, REASONS_MAX, Reason, Standing, Verdict};
 use crate::problem::{Problem, shorten};
+use crate::reads::Reads;
 use crate::schema::EntityKind;
 use crate::set::index::{Index, Side};
 use crate::set::rule::{Effect, Rule};
@@ -247,7 +248,8 @@ impl PolicySet {
         if let Some(message) = untyped(&slice, call) {
             return unasked(&message);
         }
-        match call.context(slice.iter().any(|rule| rule.reads.facts)) {
+        let reads = |read: fn(&Reads) -> bool| slice.iter().any(|rule| read(&rule.reads));
+        match call.context(reads(|reads| reads.time), reads(|reads| reads.facts)) {
             Ok(context) => asked.decide(&slice, context),
             Err(message) => unasked(&message),
         }
@@ -336,7 +338,7 @@ impl<'a> Asked<'a> {
         let evaluator = Evaluator::new(request, &self.entities, extensions);
         let mut said = Said::default();
         for rule in rules {
-            said.take(rule, rule.applies(&evaluator));
+            said.take(rule, rule.applies(self.principal, &self.resource, &evaluator));
         }
         said
     }

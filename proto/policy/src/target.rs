@@ -311,7 +311,7 @@ mod tests {
             let make: &MakeFacts<'_> = &|| Ok(facts.clone());
             let facts = arguments.map(|_| make);
             let call = Call { at_seconds: 1, era: "modern", revision: "2026-07-28", arguments, facts };
-            Request::new(principal, action, uid, call.context(true)?.into(), Some(schema))?;
+            Request::new(principal, action, uid, call.context(true, true)?.into(), Some(schema))?;
         }
         Ok(())
     }

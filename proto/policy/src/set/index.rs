@@ -91,7 +91,7 @@ impl Keys {
         match key {
             Key::Any => ANY,
             Key::Type(name) => number_of(&mut self.types, name, 1 + entities),
-            Key::Entity(uid) => number_of(&mut self.entities, uid, 1 + types),
+            Key::Entity(uid, _) => number_of(&mut self.entities, uid, 1 + types),
         }
     }
 

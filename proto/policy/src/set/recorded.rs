@@ -11,7 +11,7 @@ use cedar_policy_core::ast::Context;
 use super::{Asked, PolicySet, unasked, untyped};
 use crate::call::Call;
 use crate::decision::{Decision, REASONS_MAX, Reason};
-use crate::reads::Path;
+use crate::reads::{Path, Reads};
 use crate::set::rule::{Effect, Rule};
 use crate::target::{Principal, Target};
 
@@ -84,7 +84,8 @@ impl PolicySet {
         if let Some(message) = untyped(&sure, call) {
             return Ok(unasked(&message));
         }
-        let said = match call.context(sure.iter().any(|rule| rule.reads.facts)) {
+        let reads = |read: fn(&Reads) -> bool| sure.iter().any(|rule| read(&rule.reads));
+        let said = match call.context(reads(|reads| reads.time), reads(|reads| reads.facts)) {
             Ok(context) => asked.ask(&sure, context),
             Err(message) => return Ok(unasked(&message)),
         };

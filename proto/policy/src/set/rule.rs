@@ -1,7 +1,8 @@
 //! One statement, ready to be evaluated.
 //!
-//! Always holds: the condition is Cedar's own, without what a shelf of the index settles by being asked at all: that
-//! a side may be any or is of a type, and which action it is. What involves an entity of the scope is left to Cedar.
+//! Always holds: what stands in a `when` or `unless` is evaluated by Cedar. The scope is not: a shelf of the index settles
+//! by being asked that a side is of a type, is an entity or in it, and which action it is; what is left, that it is that very
+//! entity, or also of a type, is compared here. Cedar would take as long over a scope as over a short condition.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -51,8 +52,18 @@ pub(super) struct Scope {
 pub(super) enum Key {
     Any,
     Type(EntityType),
-    /// It is this entity, or in it; which of both is for Cedar to say.
-    Entity(EntityUID),
+    /// It is this entity, or in it.
+    Entity(EntityUID, Narrower),
+}
+
+/// What else an entity of a scope asks of a side.
+pub(super) enum Narrower {
+    /// Nothing: `in`.
+    Nothing,
+    /// That it is that entity itself: `==`.
+    Itself,
+    /// That it is of a type: `is ... in`.
+    Type(EntityType),
 }
 
 impl Rule {
@@ -77,7 +88,15 @@ impl Rule {
     }
 
     /// Whether it applies to a request that the index found it for; an error says why that cannot be told.
-    pub(super) fn applies(&self, evaluator: &Evaluator<'_>) -> Result<bool, String> {
+    pub(super) fn applies(
+        &self,
+        principal: &EntityUID,
+        resource: &EntityUID,
+        evaluator: &Evaluator<'_>,
+    ) -> Result<bool, String> {
+        if !self.scope.principal.holds(principal) || !self.scope.resource.holds(resource) {
+            return Ok(false);
+        }
         let Some(condition) = &self.condition else { return Ok(true) };
         match evaluator.interpret(condition, &SLOTS) {
             Ok(value) => match value.value_kind() {
@@ -90,19 +109,9 @@ impl Rule {
 }
 
 fn condition(policy: &Policy) -> Option<Expr> {
-    use PrincipalOrResourceConstraint::{Any, Is};
-    let (principal, resource) = (policy.principal_constraint(), policy.resource_constraint());
-    let parts = [
-        (!matches!(principal.as_inner(), Any | Is(_))).then(|| principal.as_expr()),
-        (!matches!(resource.as_inner(), Any | Is(_))).then(|| resource.as_expr()),
-        policy.non_scope_constraints().cloned(),
-    ];
-    // As Cedar joins them: a part is evaluated, and may fail, only where those before it are true. The last one is
-    // joined too where it may be no Boolean, because it is in joining that Cedar says so.
-    let mut parts = parts.into_iter().flatten().rev();
-    let last = parts.next()?;
-    let last = if is_boolean(&last) { last } else { Expr::and(Expr::val(true), last) };
-    Some(parts.fold(last, |right, left| Expr::and(left, right)))
+    let condition = policy.non_scope_constraints()?.clone();
+    // Joined with another where it may be no Boolean, because it is in joining that Cedar says so.
+    Some(if is_boolean(&condition) { condition } else { Expr::and(Expr::val(true), condition) })
 }
 
 /// Whether an expression is true or false wherever it does not fail.
@@ -140,13 +149,28 @@ impl Key {
         match constraint {
             PrincipalOrResourceConstraint::Any => Key::Any,
             PrincipalOrResourceConstraint::Is(name) => Key::Type(name.as_ref().clone()),
-            PrincipalOrResourceConstraint::Eq(reference)
-            | PrincipalOrResourceConstraint::In(reference)
-            | PrincipalOrResourceConstraint::IsIn(_, reference) => match reference {
-                EntityReference::EUID(uid) => Key::Entity(uid.as_ref().clone()),
-                // A template was refused before; Cedar would say so again.
-                EntityReference::Slot(_) => Key::Any,
-            },
+            PrincipalOrResourceConstraint::Eq(entity) => Key::entity(entity, Narrower::Itself),
+            PrincipalOrResourceConstraint::In(entity) => Key::entity(entity, Narrower::Nothing),
+            PrincipalOrResourceConstraint::IsIn(name, entity) => {
+                Key::entity(entity, Narrower::Type(name.as_ref().clone()))
+            }
+        }
+    }
+
+    fn entity(reference: &EntityReference, narrower: Narrower) -> Key {
+        match reference {
+            EntityReference::EUID(uid) => Key::Entity(uid.as_ref().clone(), narrower),
+            // INVARIANT: a text with a template does not parse here, and nothing else has slots.
+            EntityReference::Slot(_) => Key::Any,
+        }
+    }
+
+    /// Whether it holds of what the index found it by.
+    fn holds(&self, uid: &EntityUID) -> bool {
+        match self {
+            Key::Any | Key::Type(_) | Key::Entity(_, Narrower::Nothing) => true,
+            Key::Entity(own, Narrower::Itself) => own == uid,
+            Key::Entity(_, Narrower::Type(name)) => uid.entity_type() == name,
         }
     }
 }

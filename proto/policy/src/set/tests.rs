@@ -297,7 +297,7 @@ fn a_standing_is_what_every_call_gets_and_a_list_hides_what_every_call_is_denied
                 prop_assert_eq!(&settled, &decision);
             }
             prop_assert_eq!(is_settled, readers.is_empty());
-            let expected = match call.context(true) {
+            let expected = match call.context(true, true) {
                 Ok(context) => unsliced.decide(principal, target, context.into()),
                 Err(_) if is_settled => unsliced.decide(principal, target, Context::empty()),
                 Err(message) => unasked(&message),
