@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use gantry_inspect::Detectors;
+use gantry_model::inspection::Detector;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -58,6 +60,9 @@ static KNOWN_FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
+/// The forms that are taken out of answers and stopped in arguments, too: what is a secret there is one in a record.
+static KEYS: LazyLock<Detectors> = LazyLock::new(|| Detectors::default().with(Detector::Keys));
+
 /// The arguments as JSON, redacted.
 pub(crate) fn redact(arguments: &Value) -> String {
     let json = redact_value(arguments).to_string();
@@ -104,6 +109,7 @@ pub(crate) fn redact_text(text: &str) -> String {
         // Without the patterns nothing can be told apart, so nothing is shown.
         None => Cow::Borrowed(MARK),
     };
+    let redacted = gantry_inspect::redact(&redacted, &KEYS);
     match redacted.char_indices().nth(TEXT_CHARS_MAX) {
         None => redacted.into_owned(),
         Some((end, _)) => format!("{}[{} bytes]", &redacted[..end], redacted.len()),
@@ -142,6 +148,8 @@ mod tests {
             (format!("gantry_{}_{}", "0".repeat(16), "a".repeat(64)), MARK.to_owned()),
             ("Authorization: Bearer abcdefghijklmnop123".to_owned(), format!("Authorization: {MARK}")),
             ("postgres://bob:hunter2@db/x".to_owned(), format!("{MARK}db/x")),
+            // A form that the filters know.
+            (format!("npm_{}", "a1B2c3D4e5F6".repeat(3)), "[redacted: key]".to_owned()),
             ("nothing to see".to_owned(), "nothing to see".to_owned()),
         ] {
             assert_eq!(redact_text(&text), expected);
