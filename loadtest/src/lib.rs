@@ -17,6 +17,7 @@ pub mod latency;
 pub mod lists;
 pub mod machine;
 pub mod pinning;
+pub mod pipeline;
 pub mod process;
 pub mod report;
 pub mod scenario;

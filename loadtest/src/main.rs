@@ -15,7 +15,7 @@ use gantry_loadtest::{
     control::{self, Part},
     isolation, lists,
     pinning::Pinning,
-    report, scenario, streams,
+    pipeline, report, scenario, streams,
     target::Name,
     upstream::{
         self,
@@ -58,6 +58,8 @@ enum Command {
     Isolation(ScenarioArguments),
     /// Scenario: lists of 300 tools, in gzip and as they are, and calls in one run.
     Lists(ScenarioArguments),
+    /// Scenario: calls with everything on, and calls with an agent key and one policy.
+    Pipeline(ScenarioArguments),
     /// Scenario: many open listen streams.
     Streams(ScenarioArguments),
     /// The MCP server that scenarios put behind every target.
@@ -146,6 +148,11 @@ fn main() -> ExitCode {
         Command::Lists(arguments) => {
             run_scenario(&arguments, [2.0, 0.5], async |options, pinning, interrupted| {
                 Ok(lists::run(&options, &pinning, interrupted).await?)
+            })
+        }
+        Command::Pipeline(arguments) => {
+            run_scenario(&arguments, [2.0, 0.5], async |options, pinning, interrupted| {
+                Ok(pipeline::run(&options, &pinning, interrupted).await?)
             })
         }
         Command::Streams(arguments) => {

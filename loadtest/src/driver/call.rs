@@ -123,6 +123,17 @@ impl Endpoint {
     #[must_use]
     pub fn call_tool(&self, era: Era, name: &str, proof: Proof) -> Call {
         let arguments = json!({ "text": "a load of bricks", "count": 3, "unit": "metric" });
+        self.call_tool_with(era, name, arguments, proof)
+    }
+
+    /// A call of a tool whose arguments are others each time, as those of an agent that gets on with its work.
+    #[must_use]
+    pub fn call_tool_anew(&self, era: Era, name: &str, proof: Proof) -> Call {
+        let arguments = json!({ "text": format!("load {ID_MIN} of bricks"), "count": 3, "unit": "metric" });
+        self.call_tool_with(era, name, arguments, proof)
+    }
+
+    fn call_tool_with(&self, era: Era, name: &str, arguments: Value, proof: Proof) -> Call {
         let mut params = json!({ "name": name, "arguments": arguments });
         if matches!(proof, Proof::Text { progress_count: 1.., .. }) {
             params["_meta"] = json!({ "progressToken": ID_MIN });

@@ -146,9 +146,16 @@ impl Gateway {
     /// # Errors
     /// When it cannot be used.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, TargetError> {
+        self.endpoint_of(TENANT, name, &self.agent_key)
+    }
+
+    /// An endpoint of any tenant, with the key or the token of an agent.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn endpoint_of(&self, tenant: &str, name: &str, proof: &str) -> Result<Endpoint, TargetError> {
         let origin = self.first_endpoint.split_once(&format!("/{TENANT}/")).ok_or(TargetError::FirstLine)?.0;
-        let url = format!("{origin}/{TENANT}/{name}/mcp");
-        Ok(Endpoint::parse(&url, Some(&self.agent_key))?)
+        Ok(Endpoint::parse(&format!("{origin}/{tenant}/{name}/mcp"), Some(proof))?)
     }
 
     /// Applies a YAML document as an admin would.
@@ -159,12 +166,18 @@ impl Gateway {
         let file = self.folder.join("applied.yaml");
         fs::write(&file, document)?;
         let mut command = at_home(Command::new(&self.program), &self.folder);
-        let output = command.args(["apply", "-f"]).arg(&file).output().await?;
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(TargetError::SetUp { words });
-        }
-        Ok(())
+        command.args(["apply", "-f"]).arg(&file);
+        ask(command).await.map(drop)
+    }
+
+    /// Makes a key of an agent. Never printed.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn create_key(&self, tenant: &str, agent: &str) -> Result<String, TargetError> {
+        let mut command = at_home(Command::new(&self.program), &self.folder);
+        command.args(["key", "create", "--tenant", tenant, "--agent", agent]);
+        Ok(ask(command).await?.trim().to_owned())
     }
 
     /// What it says of itself.
@@ -172,6 +185,15 @@ impl Gateway {
         let output = at_home(Command::new(&self.program), &self.folder).arg("--version").output().await;
         let words = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         words.ok().and_then(|words| Some(words.split_once(' ')?.1.to_owned())).unwrap_or_default()
+    }
+}
+
+/// What an admin's command prints, once it succeeded.
+async fn ask(mut command: Command) -> Result<String, TargetError> {
+    let output = command.stdin(Stdio::null()).output().await?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(TargetError::SetUp { words: String::from_utf8_lossy(&output.stderr).trim().to_owned() }),
     }
 }
 
