@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use gantry_control_state::{Command, Outcome};
+use gantry_control_state::{Command, Outcome, Unasked};
 use gantry_model::approval::{ApprovalState, Use};
 use gantry_model::{ApprovalCall, ApprovalId, ApprovalRequest, Scope};
 use gantry_wire::sync_v1 as wire;
@@ -31,22 +31,34 @@ pub(super) async fn ask(
     let wait = Duration::from_millis(u64::from(request.wait_ms)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let mut news = plane.consensus.feed().subscribe();
-    let mut was_asked = false;
+    let (mut is_proposed, mut asked) = (false, None);
     loop {
         news.borrow_and_update();
         let state = plane.consensus.feed().latest().state;
         let now = now_ms();
-        let Some(known) = state.approval_of(&call, now) else {
-            if was_asked {
+        let known = match asked {
+            // Looked for once, since there is a look with each commit.
+            Some(id) => state.approval(&call.tenant, id).filter(|known| known.call == call),
+            None => state.approval_of(&call, now),
+        };
+        let Some(known) = known else {
+            if is_proposed || asked.is_some() {
                 // Used by another, or expired, while it was waited for.
                 return Ok(gone());
             }
-            match propose_asking(plane, &call, &request.arguments).await? {
-                Asked::Kept => was_asked = true,
-                Asked::Void => return Ok(gone()),
+            // Nothing is proposed that would be refused: whoever asks on and on shall not fill the log.
+            let refused = match state.demands(&call, now) {
+                Ok(_) => propose_asking(plane, &call, &request.arguments).await?,
+                Err(why) => Some(why),
+            };
+            match refused {
+                None => is_proposed = true,
+                Some(Unasked::Void(_)) => return Ok(gone()),
+                Some(Unasked::Full) => return Err(Status::resource_exhausted(Unasked::Full.to_string())),
             }
             continue;
         };
+        asked = Some(known.id);
         let found = known.state(now);
         if found != ApprovalState::Pending {
             return Ok(answer(known, word(found)));
@@ -54,7 +66,6 @@ pub(super) async fn ask(
         if state.void(&call).is_some() {
             return Ok(gone());
         }
-        was_asked = true;
         let expires = Duration::from_millis(known.expires_at_ms.saturating_sub(now));
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => return Ok(answer(known, wire::ApprovalState::Pending)),
@@ -67,26 +78,25 @@ pub(super) async fn ask(
     }
 }
 
-/// What became of a question.
-enum Asked {
-    Kept,
-    /// What it is bound to is another by now.
-    Void,
-}
-
-async fn propose_asking(plane: &Plane, call: &ApprovalCall, arguments: &str) -> Result<Asked, Status> {
+/// Asks; what is answered is why that was refused.
+async fn propose_asking(
+    plane: &Plane,
+    call: &ApprovalCall,
+    arguments: &str,
+) -> Result<Option<Unasked>, Status> {
     let mut id = ApprovalId([0; 8]);
     rand::fill(&mut id.0).map_err(|_| Status::unavailable("there is no randomness; ask another member"))?;
     let (asked, arguments) = (call.clone(), arguments.to_owned());
     let command = Command::AskApproval { id, call: asked, arguments, at_ms: now_ms() };
     let committed = plane.consensus.propose(command).await.map_err(not_committed)?;
-    match committed.outcome {
-        Outcome::Done(_) => Ok(Asked::Kept),
-        Outcome::Refused(_) if plane.consensus.feed().latest().state.void(call).is_some() => Ok(Asked::Void),
-        Outcome::Refused(refusals) => {
-            let told = refusals.into_iter().next().map(|refusal| refusal.message).unwrap_or_default();
-            Err(Status::resource_exhausted(told))
-        }
+    let told = match committed.outcome {
+        Outcome::Done(_) => return Ok(None),
+        Outcome::Refused(refusals) => refusals.into_iter().next().map(|refusal| refusal.message),
+    };
+    match plane.consensus.feed().latest().state.demands(call, now_ms()) {
+        Err(why) => Ok(Some(why)),
+        // It was refused for what is over by now, or for what no call has that a node asks about.
+        Ok(_) => Err(Status::resource_exhausted(told.unwrap_or_default())),
     }
 }
 

@@ -312,6 +312,9 @@ impl Draft {
             Ok(Changed::Put(admin)) => self.put(RecordValue::Admin(Arc::new(admin))),
             Ok(Changed::Gone(key)) => {
                 self.delete_named(&key);
+                if let AdminChange::Delete(name) = change {
+                    self.unvote(name);
+                }
             }
             Err(refusal) => return Err(vec![refusal]),
         }

@@ -2,12 +2,14 @@
 //!
 //! Always holds: an approval is taken by at most one taker, and by that one as often as it asks. It is taken only by the very
 //! call that was asked about, in time, with every demand met, and while each of the policies that demanded it is as it was then
-//! and the tool is defined as it was. A vote counts once for an admin and is final. The clock is the proposer's. One request
-//! waits for one call, however often it is asked for.
+//! and the tool is defined as it was. A vote counts once for an admin and is final; the yes of one who is deleted goes with him,
+//! while it was not used. The clock is the proposer's. One request waits for one call, however often it is asked for.
 //!
-//! What is over is forgotten with the next request of its tenant, [`FORGOTTEN_AFTER_MS`] after its end, or as soon as there
-//! is no more room; a denial holds until then at least as long as the approval would have.
+//! What is over is forgotten with the next request of its tenant, [`FORGOTTEN_AFTER_MS`] after its end. As soon as there is no
+//! more room, so is what is over at all or void, and then the oldest that were denied; until then a denial holds at least as
+//! long as the approval would have. What is void, denied or over takes no room of its agent.
 
+use std::fmt;
 use std::sync::Arc;
 
 use gantry_model::approval::{
@@ -15,7 +17,9 @@ use gantry_model::approval::{
 };
 use gantry_model::record::{RecordKey, RecordValue};
 use gantry_model::resource::ApprovalSpec;
-use gantry_model::{ApprovalCall, ApprovalId, ApprovalRequest, Definition, ResourceId, Spec, TenantName};
+use gantry_model::{
+    ApprovalCall, ApprovalId, ApprovalRequest, Definition, Name, ResourceId, Spec, TenantName,
+};
 
 use crate::apply::{Done, Draft, refused};
 use crate::outcome::Refusal;
@@ -37,6 +41,54 @@ impl State {
         self.approvals_of(&call.tenant).find(|known| known.call == *call && is_open(known, now_ms))
     }
 
+    /// What the policies of a call demand; or why it cannot be asked for now.
+    pub fn demands(&self, call: &ApprovalCall, now_ms: u64) -> Result<Vec<ApprovalSpec>, Unasked> {
+        if let Some(why) = self.void(call) {
+            return Err(Unasked::Void(why));
+        }
+        let demands = call.policies.iter().map(|policy| demand(self, &call.tenant, policy).cloned());
+        let changed = || Unasked::Void("a policy was changed since".to_owned());
+        let demands = demands.collect::<Option<Vec<_>>>().ok_or_else(changed)?;
+        self.room(call, now_ms).map(|_| demands)
+    }
+
+    /// What is to be forgotten so that a call can be kept.
+    fn room(&self, call: &ApprovalCall, now_ms: u64) -> Result<Vec<ApprovalId>, Unasked> {
+        let waits = |known: &&Arc<ApprovalRequest>| {
+            (&known.call.agent, &known.call.user) == (&call.agent, &call.user)
+                && matches!(known.state(now_ms), ApprovalState::Pending | ApprovalState::Approved)
+        };
+        let is_void = |known: &Arc<ApprovalRequest>| known.used.is_none() && self.void(&known.call).is_some();
+        let theirs = || self.approvals_of(&call.tenant).filter(waits);
+        // What is void is looked for where it matters only: that takes a look at a catalog for each.
+        if theirs().count() >= APPROVALS_OF_PRINCIPAL_MAX
+            && theirs().filter(|known| !is_void(known)).count() >= APPROVALS_OF_PRINCIPAL_MAX
+        {
+            return Err(Unasked::Full);
+        }
+        let ids = |forget: &dyn Fn(&Arc<ApprovalRequest>) -> bool| -> Vec<ApprovalId> {
+            self.approvals_of(&call.tenant).filter(|known| forget(known)).map(|known| known.id).collect()
+        };
+        let count = self.approvals_of(&call.tenant).count();
+        let mut over = ids(&|known| is_over(known, FORGOTTEN_AFTER_MS, now_ms));
+        if count - over.len() < APPROVALS_OF_TENANT_MAX {
+            return Ok(over);
+        }
+        over = ids(&|known| is_over(known, 0, now_ms) || is_void(known));
+        let missing = (count - over.len() + 1).saturating_sub(APPROVALS_OF_TENANT_MAX);
+        let is_denied = |known: &&Arc<ApprovalRequest>| {
+            known.state(now_ms) == ApprovalState::Denied && !over.contains(&known.id)
+        };
+        let mut denied: Vec<_> = self.approvals_of(&call.tenant).filter(is_denied).collect();
+        denied.sort_by_key(|known| (known.created_at_ms, known.id));
+        if denied.len() < missing {
+            return Err(Unasked::Full);
+        }
+        let oldest: Vec<ApprovalId> = denied.iter().take(missing).map(|known| known.id).collect();
+        over.extend(oldest);
+        Ok(over)
+    }
+
     /// Whether what a request is bound to is as it was; the reason, where it is not.
     pub fn void(&self, call: &ApprovalCall) -> Option<String> {
         let changed = |policy: &&ApprovalPolicy| demand(self, &call.tenant, policy).is_none();
@@ -50,6 +102,26 @@ impl State {
         let is_same = tools.iter().any(is_same);
         (!is_same)
             .then(|| format!("the definition of tool {}/{} changed since", call.server, call.tool.as_str()))
+    }
+}
+
+/// Why a call cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unasked {
+    /// What it is bound to is another by now; what.
+    Void(String),
+    /// As many wait as may.
+    Full,
+}
+
+impl fmt::Display for Unasked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unasked::Void(why) => write!(formatter, "{why}; make the call again"),
+            Unasked::Full => {
+                formatter.write_str("too many calls wait for approval already; have some decided first")
+            }
+        }
     }
 }
 
@@ -78,6 +150,15 @@ fn is_open(request: &ApprovalRequest, now_ms: u64) -> bool {
     }
 }
 
+/// Whether a request was over so long ago that nobody asks for it again.
+fn is_over(request: &ApprovalRequest, age_ms: u64, now_ms: u64) -> bool {
+    let since = match request.used {
+        Some(used) => used.at_ms.saturating_add(TAKEN_AGAIN_MS),
+        None => request.expires_at_ms,
+    };
+    since.saturating_add(age_ms) <= now_ms
+}
+
 impl Draft {
     pub(crate) fn ask_approval(
         &mut self,
@@ -90,27 +171,15 @@ impl Draft {
         if self.state.approval_of(call, at_ms).is_some() {
             return Ok(Vec::new());
         }
-        if let Some(why) = self.state.void(call) {
-            return refused(format!("{why}; make the call again"));
-        }
-        let demands = call.policies.iter().map(|policy| demand(&self.state, &call.tenant, policy).cloned());
-        let Some(demands) = demands.collect::<Option<Vec<_>>>() else {
-            return refused("a policy was changed since; make the call again");
+        let demands = match self.state.demands(call, at_ms) {
+            Ok(demands) => demands,
+            Err(why) => return refused(why.to_string()),
         };
         if arguments.len() > ARGUMENTS_SHOWN_BYTES_MAX || self.state.approval(&call.tenant, id).is_some() {
             return refused("the request is not one that can be kept");
         }
-        self.forget_approvals(&call.tenant, at_ms);
-        let is_theirs = |known: &&Arc<ApprovalRequest>| {
-            (&known.call.agent, &known.call.user) == (&call.agent, &call.user)
-        };
-        let (mut of_tenant, mut of_principal) = (0, 0);
-        for known in self.state.approvals_of(&call.tenant) {
-            of_tenant += 1;
-            of_principal += usize::from(is_theirs(&known) && is_open(known, at_ms));
-        }
-        if of_principal >= APPROVALS_OF_PRINCIPAL_MAX || of_tenant >= APPROVALS_OF_TENANT_MAX {
-            return refused("too many calls wait for approval already; have some decided first");
+        for over in self.state.room(call, at_ms).unwrap_or_default() {
+            self.remove(&RecordKey::approval(&call.tenant, over));
         }
         let seconds = demands.iter().map(|demand| demand.expires_seconds).min().unwrap_or_default();
         self.put(RecordValue::ApprovalRequest(Arc::new(ApprovalRequest {
@@ -186,23 +255,18 @@ impl Draft {
         there.ok_or_else(|| vec![Refusal::of(0, format!("tenant {tenant} has no approval {id}"))])
     }
 
-    /// Forgets what is over for long; what is over at all, where there is no more room.
-    fn forget_approvals(&mut self, tenant: &TenantName, now_ms: u64) {
-        let over_since = |request: &ApprovalRequest| match request.used {
-            Some(used) => used.at_ms.saturating_add(TAKEN_AGAIN_MS),
-            None => request.expires_at_ms,
+    /// Takes back what an admin approved who is no more. What he denied stays denied.
+    pub(crate) fn unvote(&mut self, admin: &Name) {
+        let is_his = |vote: &Vote| vote.by == *admin && vote.approves;
+        let counts = |known: &&Arc<ApprovalRequest>| known.used.is_none() && known.votes.iter().any(is_his);
+        let without = |known: &Arc<ApprovalRequest>| {
+            let mut known = known.as_ref().clone();
+            known.votes.retain(|vote| !is_his(vote));
+            known
         };
-        let older = |age_ms: u64| -> Vec<ApprovalId> {
-            let is_over =
-                |request: &&Arc<ApprovalRequest>| over_since(request).saturating_add(age_ms) <= now_ms;
-            self.state.approvals_of(tenant).filter(is_over).map(|request| request.id).collect()
-        };
-        let mut over = older(FORGOTTEN_AFTER_MS);
-        if self.state.approvals_of(tenant).count() - over.len() >= APPROVALS_OF_TENANT_MAX {
-            over = older(0);
-        }
-        for id in over {
-            self.remove(&RecordKey::approval(tenant, id));
+        let left: Vec<ApprovalRequest> = self.state.approvals().filter(counts).map(without).collect();
+        for request in left {
+            self.put(RecordValue::ApprovalRequest(Arc::new(request)));
         }
     }
 }

@@ -231,6 +231,102 @@ fn there_is_room_for_others_and_what_is_over_makes_room() {
     assert_eq!(state.approval_count(), 0, "they end with their tenant");
 }
 
+#[test]
+fn what_was_denied_or_is_void_locks_nobody_out() {
+    let id = |number: usize| ApprovalId((number as u64).to_be_bytes());
+    let full = Err(Unasked::Full.to_string());
+    for is_denied in [true, false] {
+        let mut state = ready(json!({}));
+        let asking = |number: usize, revision| {
+            let mut call = call(0);
+            call.arguments_hash[..8].copy_from_slice(&id(number).0);
+            call.policies[0].revision = Revision(revision);
+            Command::AskApproval { id: id(number), call, arguments: "{}".to_owned(), at_ms: number as u64 }
+        };
+        for number in 0..APPROVALS_OF_PRINCIPAL_MAX {
+            apply(&mut state, 7, asking(number, 5)).expect("asked");
+        }
+        assert_eq!(apply(&mut state, 8, asking(500, 5)), full);
+        if is_denied {
+            for number in 0..APPROVALS_OF_PRINCIPAL_MAX {
+                apply(&mut state, 9, vote(id(number), "ann", false, 100)).expect("denied");
+            }
+            for number in 100..100 + APPROVALS_OF_PRINCIPAL_MAX {
+                assert_eq!(apply(&mut state, 10, asking(number, 5)), Ok(1));
+            }
+            assert_eq!(apply(&mut state, 10, asking(500, 5)), full);
+        } else {
+            let changed = Command::Apply(vec![policy(FORBID, json!({"approvals": 2}))]);
+            apply(&mut state, 9, changed).expect("changed");
+            for number in 100..100 + APPROVALS_OF_PRINCIPAL_MAX {
+                assert_eq!(apply(&mut state, 10, asking(number, 9)), Ok(1));
+            }
+            assert_eq!(apply(&mut state, 10, asking(500, 9)), full);
+        }
+        assert_eq!(state.approval_count(), 2 * APPROVALS_OF_PRINCIPAL_MAX, "they can still be looked at");
+    }
+}
+
+#[test]
+fn a_tenant_without_room_forgets_what_is_void_and_then_the_oldest_that_were_denied() {
+    let id = |number: usize| ApprovalId((number as u64).to_be_bytes());
+    let asking = |number: usize, at_ms: u64| {
+        let mut call = ApprovalCall { agent: name(&format!("bot-{}", number / 20)), ..call(0) };
+        call.arguments_hash[..8].copy_from_slice(&id(number).0);
+        Command::AskApproval { id: id(number), call, arguments: "{}".to_owned(), at_ms }
+    };
+    let mut state = ready(json!({}));
+    for number in 0..APPROVALS_OF_TENANT_MAX {
+        apply(&mut state, 7, asking(number, number as u64)).expect("asked");
+    }
+    assert_eq!(apply(&mut state, 8, asking(5_000, 2_000)), Err(Unasked::Full.to_string()));
+    for number in [7, 3] {
+        apply(&mut state, 8, vote(id(number), "ann", false, 2_000)).expect("denied");
+    }
+    let is_there = |state: &State, number| state.approval(&name("acme"), id(number)).is_some();
+    assert_eq!(apply(&mut state, 9, asking(5_000, 2_000)), Ok(2));
+    assert_eq!([3, 7, 5_000].map(|number| is_there(&state, number)), [false, true, true]);
+    // Those of another definition go together.
+    apply(&mut state, 10, Command::PutCatalog(catalog("another"))).expect("recorded");
+    let mut other = call(9);
+    other.definition_hash = catalog("another").tools[0].hash;
+    let asked = Command::AskApproval { id: id(6_000), call: other, arguments: "{}".to_owned(), at_ms: 2_001 };
+    assert_eq!(apply(&mut state, 11, asked), Ok(1 + APPROVALS_OF_TENANT_MAX));
+    assert_eq!(state.approval_count(), 1);
+}
+
+#[test]
+fn the_yes_of_an_admin_who_is_deleted_goes_with_him_and_his_no_stays() {
+    use gantry_model::admin::{Admin, AdminChange, Role};
+    let mut state = ready(json!({"approvals": 2}));
+    let role = Role::Approver(Some(name("acme")));
+    for admin in ["ann", "bob"] {
+        let admin =
+            Admin { name: name(admin), roles: vec![role.clone()], tokens: Vec::new(), created_at_ms: 0 };
+        apply(&mut state, 7, Command::ChangeAdmin(AdminChange::Create(admin))).expect("created");
+    }
+    let [denied, used] = [ApprovalId([2; 8]), ApprovalId([3; 8])];
+    for (id, arguments) in [(ID, 1), (denied, 2), (used, 3)] {
+        apply(&mut state, 7, ask(id, arguments, 0)).expect("asked");
+    }
+    for (id, by, approves) in [
+        (ID, "ann", true),
+        (ID, "bob", true),
+        (denied, "ann", false),
+        (used, "ann", true),
+        (used, "bob", true),
+    ] {
+        apply(&mut state, 8, vote(id, by, approves, 1)).expect("voted");
+    }
+    apply(&mut state, 8, take(used, 3, 1, 2)).expect("taken");
+    apply(&mut state, 9, Command::ChangeAdmin(AdminChange::Delete(name("ann")))).expect("deleted");
+    assert_eq!(apply(&mut state, 10, take(ID, 1, 1, 2)), refused("approval ID is pending"));
+    let word =
+        |id| state.approval(&name("acme"), id).map(|known| (known.state(2).as_str(), known.votes.len()));
+    assert_eq!(word(ID), Some(("pending", 1)));
+    assert_eq!((word(denied), word(used)), (Some(("denied", 1)), Some(("used", 2))));
+}
+
 fn all(state: &State) -> Vec<ResourceId> {
     let id = |record: &gantry_model::Record| match &record.value {
         RecordValue::Resource(resource) => Some(resource.id()),
