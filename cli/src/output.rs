@@ -169,11 +169,25 @@ pub(crate) fn visible(text: &str) -> String {
     for character in text.chars() {
         match character {
             '\n' | '\t' => shown.push(character),
-            character if character.is_control() => shown.extend(character.escape_default()),
+            character if character.is_control() || is_unseen(character) => {
+                shown.extend(character.escape_default());
+            }
             character => shown.push(character),
         }
     }
     shown
+}
+
+/// Whether a terminal shows nothing for a character, or shows others in another order for it: what Unicode calls format,
+/// separators of lines, selectors, and letters that are blank.
+fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+        | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The first line of a text, cut at `length_max` characters.
@@ -200,6 +214,13 @@ mod tests {
     #[test]
     fn text_from_elsewhere_cannot_steer_the_terminal() {
         assert_eq!(visible("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\n");
+        for (unseen, shown) in [
+            ("a\u{202e}b", "a\\u{202e}b"),
+            ("\u{200b}\u{e0041}", "\\u{200b}\\u{e0041}"),
+            ("é ü 語", "é ü 語"),
+        ] {
+            assert_eq!(visible(unseen), shown);
+        }
         assert_eq!(first_line("one two\nthree", 5), "one …");
     }
 }

@@ -18,6 +18,8 @@ const PRINCIPALS_MAX: usize = 10_000;
 /// Different calls that are told apart, of one principal. A loop is of a few; what is called between more of them is
 /// work.
 const CALLS_KEPT: usize = 32;
+/// How often a call is spared that its caller is told to make again: less than it is told to wait, and more than a loop does.
+const SPARED_EVERY: Duration = Duration::from_secs(10);
 
 /// What a tenant's principals did lately.
 pub(crate) struct Breaker {
@@ -54,13 +56,21 @@ pub(crate) struct Tripped {
 /// Of one principal.
 struct Habits {
     open: Option<(Trip, Instant)>,
-    /// Calls by fingerprint: since when they are counted, and how many there were.
-    repeats: Vec<(u64, Instant, u32)>,
+    repeats: Vec<Repeated>,
     /// Since when outcomes are counted.
     since: Instant,
     calls: u32,
     failed: u32,
     last: Instant,
+}
+
+/// The same call, in its window.
+struct Repeated {
+    fingerprint: u64,
+    since: Instant,
+    times: u32,
+    /// When it was last not counted.
+    spared: Option<Instant>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -82,6 +92,11 @@ impl Breaker {
     /// As a principal meets it.
     pub(crate) fn watch(self: &Arc<Self>, principal: &Arc<str>) -> Watched {
         Watched { breaker: self.clone(), principal: principal.clone() }
+    }
+
+    fn fingerprint(&self, (tool, arguments): (&str, Option<&Value>)) -> u64 {
+        let of = |arguments| fingerprint(&self.hasher, arguments);
+        self.hasher.hash_one((tool, arguments.map(of)))
     }
 
     fn open_for(&self) -> Duration {
@@ -121,11 +136,8 @@ impl Breaker {
 impl Watched {
     /// Counts a call that begins, of a tool with arguments, or refuses it. `None`: one that goes on.
     pub(crate) fn begin(&self, call: Option<(&str, Option<&Value>)>, now: Instant) -> Result<(), Tripped> {
-        let Breaker { spec, hasher, .. } = self.breaker.as_ref();
-        let digest = |(tool, arguments): (&str, Option<&Value>)| {
-            hasher.hash_one((tool, arguments.map(|arguments| fingerprint(hasher, arguments))))
-        };
-        let fingerprint = spec.repeats.and(call).map(digest);
+        let spec = &self.breaker.spec;
+        let fingerprint = spec.repeats.and(call).map(|call| self.breaker.fingerprint(call));
         self.breaker.with(&self.principal, now, |habits| {
             habits.last = now;
             if let Some((trip, until)) = habits.open {
@@ -140,6 +152,24 @@ impl Watched {
                 _ => Ok(()),
             }
         })
+    }
+
+    /// Takes back that a call was counted as a repetition, once in a while: its caller is told to make it again.
+    pub(crate) fn spare(&self, call: (&str, Option<&Value>), now: Instant) {
+        if self.breaker.spec.repeats.is_none() {
+            return;
+        }
+        let fingerprint = self.breaker.fingerprint(call);
+        self.breaker.with(&self.principal, now, |habits| {
+            let known = habits.repeats.iter_mut().find(|known| known.fingerprint == fingerprint);
+            let is_due = |spared: Option<Instant>| {
+                spared.is_none_or(|spared| now.duration_since(spared) >= SPARED_EVERY)
+            };
+            if let Some(known) = known.filter(|known| is_due(known.spared)) {
+                known.times = known.times.saturating_sub(1);
+                known.spared = Some(now);
+            }
+        });
     }
 
     /// Counts a call that ended.
@@ -187,19 +217,19 @@ impl Habits {
 
     /// How often a call was made in its window, with this time.
     fn again(&mut self, fingerprint: u64, window: Duration, now: Instant) -> u32 {
-        self.repeats.retain(|(_, since, _)| now.duration_since(*since) < window);
-        if let Some((_, _, times)) = self.repeats.iter_mut().find(|(known, ..)| *known == fingerprint) {
-            *times = times.saturating_add(1);
-            return *times;
+        self.repeats.retain(|known| now.duration_since(known.since) < window);
+        if let Some(known) = self.repeats.iter_mut().find(|known| known.fingerprint == fingerprint) {
+            known.times = known.times.saturating_add(1);
+            return known.times;
         }
         if self.repeats.len() >= CALLS_KEPT {
             // The one that was made least; of equals the oldest, which stands first.
-            let least = self.repeats.iter().enumerate().min_by_key(|(_, (_, _, times))| *times);
+            let least = self.repeats.iter().enumerate().min_by_key(|(_, known)| known.times);
             if let Some(index) = least.map(|(index, _)| index) {
                 self.repeats.remove(index);
             }
         }
-        self.repeats.push((fingerprint, now, 1));
+        self.repeats.push(Repeated { fingerprint, since: now, times: 1, spared: None });
         1
     }
 }

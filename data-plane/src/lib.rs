@@ -9,6 +9,7 @@ mod front;
 #[cfg(test)]
 pub mod fuzz;
 mod gzip;
+mod held;
 mod identity;
 mod limiter;
 mod listen;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use gantry_model::Revision;
 use gantry_wire::sync_v1 as wire;
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use crate::config::server::Server;
 use crate::config::site::Site;
 use crate::config::tenant::Tenant;
 use crate::front::sse::Streams;
+use crate::held::HeldCalls;
 use crate::mcp::session::Ended;
 use crate::mesh::Mesh;
 use crate::narrowing::{NarrowingError, Narrowings};
@@ -42,6 +44,8 @@ pub(crate) struct Node {
     narrowings: Narrowings,
     /// Where approvals of calls are asked for.
     pub(crate) approvals: Approvals,
+    /// Calls that wait for these.
+    pub(crate) held: Arc<HeldCalls>,
     /// Of which tenants the control plane is told how many calls they had.
     pub(crate) counting: Counting,
     pub(crate) audit: Audit,
@@ -79,6 +83,7 @@ impl Node {
             narrowings: Narrowings::default(),
             counting: Counting::default(),
             approvals: Approvals::default(),
+            held: Arc::default(),
             audit,
             upstreams,
             discovery,
@@ -147,8 +152,23 @@ impl Node {
 
     /// Ends a session, here and on all nodes that can be reached soon.
     pub(crate) async fn end_session(&self, token: &str) {
-        if self.ended.insert(token) {
+        if self.note_ended(token) {
             self.mesh.tell_all(Notice::Ended(token.to_owned()).to_bytes()).await;
+        }
+    }
+
+    /// Takes note that a session is over. Returns whether that is news.
+    pub(crate) fn note_ended(&self, token: &str) -> bool {
+        let is_new = self.ended.insert(token);
+        self.held.end(token);
+        is_new
+    }
+
+    /// Cancels a call that waits for an approval, wherever it is held.
+    pub(crate) async fn cancel_held(&self, tenant: &Tenant, session: &Arc<str>, id: &Bytes) {
+        if !self.held.cancel(session, id) && tenant.approving.is_used() {
+            let id = String::from_utf8_lossy(id).into_owned();
+            self.mesh.tell_all(Notice::Cancelled { session: session.to_string(), id }.to_bytes()).await;
         }
     }
 

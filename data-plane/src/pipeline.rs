@@ -1,5 +1,5 @@
-//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, limit, approve, credential,
-//! forward, redact, audit.
+//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, approve, limit, credential,
+//! redeem, forward, redact, audit.
 //!
 //! Always holds: the order stands here and nowhere else. Each stage returns a value that only it can build and that
 //! the next demands; skipping or reordering a stage does not compile. The audit wraps them all: the entry is open
@@ -289,12 +289,12 @@ async fn run(
     let served = async {
         let guarded = guard::guard(discovered, &entry.facts)?;
         let authorised = authorise::authorise(guarded, &mut entry.facts)?;
-        let validated = validate::validate(authorised)?;
-        let admitted = limit::limit(inspect::inspect(validated, &mut entry.facts)?)?;
-        let approved = approve::approve(node, admitted, &mut entry.facts).await?;
-        let credentialed = credential::credential(approved)?;
+        let inspected = inspect::inspect(validate::validate(authorised)?, &mut entry.facts)?;
+        let approved = approve::approve(node, inspected, &mut entry.facts).await?;
+        let credentialed = credential::credential(limit::limit(approved)?)?;
+        let redeemed = approve::redeem(node, credentialed, &mut entry.facts).await?;
         let decision_id = &entry.facts.decision_id;
-        let forwarded = forward::forward(node, credentialed, Place::Anywhere, decision_id).await?;
+        let forwarded = forward::forward(node, redeemed, Place::Anywhere, decision_id).await?;
         Ok(redact::redact(forwarded))
     };
     on_leash(leash, served, answering).await
@@ -342,9 +342,10 @@ async fn run_handed(
     let served = async {
         let authorised = authorise::authorise(guard::guard(discovered, &facts)?, &mut facts)?;
         let inspected = inspect::inspect(validate::validate(authorised)?, &mut facts)?;
-        let approved = approve::vouched(limit::counted(inspected), handoff.granted.as_ref())?;
-        let credentialed = credential::credential(approved)?;
-        let forwarded = forward::forward(node, credentialed, Place::Here, &handoff.decision_id).await?;
+        let approved = approve::vouched(inspected, handoff.granted.as_ref())?;
+        let credentialed = credential::credential(limit::counted(approved))?;
+        let redeemed = approve::redeem(node, credentialed, &mut facts).await?;
+        let forwarded = forward::forward(node, redeemed, Place::Here, &handoff.decision_id).await?;
         Ok(redact::redact(forwarded))
     };
     on_leash(leash, served, answering).await

@@ -32,6 +32,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -127,6 +128,12 @@ impl Server {
     /// Has a tool describe itself otherwise from now on, as a server does that was taken over.
     pub fn describe(&self, tool: &str, description: &str) {
         self.shared.changes().describe(tool, description);
+    }
+
+    /// How often a tool was called with these arguments.
+    #[must_use]
+    pub fn calls(&self, tool: &str, arguments: &Value) -> usize {
+        self.shared.changes().calls(tool, arguments)
     }
 
     /// Stops the server and waits until its connections are closed.

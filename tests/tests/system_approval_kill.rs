@@ -38,6 +38,7 @@ enum Kill {
 
 struct Run {
     nodes: Nodes,
+    server: fixture::Server,
     key: String,
     random: u64,
 }
@@ -149,17 +150,23 @@ impl Run {
                 assert_eq!(last.said(), READ, "{kill:?}: it was approved, and nobody used it");
                 went += 1;
             }
-            "used" => assert_ne!(waits(&last), Some(id), "{kill:?}: it is used"),
+            "used" => {
+                let next = waits(&last);
+                assert!(next.is_some_and(|next| next != id), "{kill:?}: it is used, and the next waits");
+            }
             other => panic!("{kill:?}: {other}"),
         }
         assert!(went <= 1, "{kill:?}: {went} calls went through");
+        // Also of those whose answers were lost.
+        let calls = self.server.calls("read_file", &json!({"path": path}));
+        assert!(went <= calls && calls <= 1, "{kill:?}: the server was called {calls} times");
         assert!(went == 1 || victim.is_some(), "{kill:?}: nobody died, and none went through");
         println!("round {number}: {kill:?} after {moment:?}: it was {state}, {went} went through");
     }
 }
 
 /// Three nodes, and a policy that has every reading of a file approved; calls are not held.
-async fn start(seed: u64) -> (Run, fixture::Server) {
+async fn start(seed: u64) -> Run {
     let server = fixture::Server::start(0).await.expect("a fixture server");
     let servers = vec![("fixture".to_owned(), server.url())];
     let (nodes, _balancer) = Cluster::start(Options { servers, ..Options::default() }).await.into_parts();
@@ -170,7 +177,7 @@ async fn start(seed: u64) -> (Run, fixture::Server) {
         json!({"kind": "Policy", "tenant": "dev", "name": "ask", "spec": {"cedar": cedar, "approval": {}}});
     let tenant = json!({"kind": "Tenant", "name": "dev", "spec": {"approval_hold_seconds": 0}});
     admin(nodes.dev(), &["apply", "-f", "-", "--wait"], &format!("{tenant}\n---\n{policy}")).await;
-    (Run { nodes, key, random: seed | 1 }, server)
+    Run { nodes, server, key, random: seed | 1 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +187,7 @@ async fn an_approval_is_neither_lost_nor_granted_twice() {
     let seed = variable("GANTRY_APPROVAL_SEED").unwrap_or(since.as_secs());
     let rounds = variable("GANTRY_APPROVAL_ROUNDS").unwrap_or(ROUNDS);
     println!("GANTRY_APPROVAL_SEED={seed} GANTRY_APPROVAL_ROUNDS={rounds}");
-    let (mut run, _server) = start(seed).await;
+    let mut run = start(seed).await;
     let kinds = [
         Kill::ControlPlaneWhileTaken,
         Kill::NodeWhileTaken,
@@ -195,7 +202,7 @@ async fn an_approval_is_neither_lost_nor_granted_twice() {
 /// A call that needs an approval is refused while nobody can grant it, and what waited before waits after.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_control_plane_nothing_is_approved_and_nothing_forgotten() {
-    let (mut run, _server) = start(1).await;
+    let mut run = start(1).await;
     let id = run.ask("/data/a").await;
     admin(run.nodes.dev(), &["approval", "approve", &id], "").await;
     run.nodes.kill(0).await;

@@ -73,6 +73,9 @@ struct Listed {
     server: String,
     tool: String,
     arguments: Value,
+    /// What else the call says, such as answers to what its server asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    besides: Option<Value>,
     policies: Vec<Demand>,
     votes: Vec<Vote>,
     created_at: String,
@@ -180,6 +183,7 @@ impl From<ApprovalInfo> for Listed {
             reason: vote.reason,
             at: moment::rfc3339(vote.at_ms),
         };
+        let (arguments, besides) = said(request.arguments);
         Listed {
             id: info.id,
             state: info.state,
@@ -188,13 +192,26 @@ impl From<ApprovalInfo> for Listed {
             user: call.user,
             server: call.server,
             tool: call.tool,
-            // What does not read is shown as it is.
-            arguments: serde_json::from_str(&request.arguments).unwrap_or(Value::String(request.arguments)),
+            arguments,
+            besides,
             policies: call.policies.into_iter().zip(request.demands).map(demand).collect(),
             votes: request.votes.into_iter().map(vote).collect(),
             created_at: moment::rfc3339(request.created_at_ms),
             expires_at: moment::rfc3339(request.expires_at_ms),
         }
+    }
+}
+
+/// The arguments of a call, and what it says besides: two together stand in an array, which arguments never are.
+fn said(arguments: String) -> (Value, Option<Value>) {
+    match serde_json::from_str(&arguments) {
+        Ok(Value::Array(said)) => match <[Value; 2]>::try_from(said) {
+            Ok([arguments, besides]) => (arguments, Some(besides)),
+            Err(said) => (Value::Array(said), None),
+        },
+        Ok(arguments) => (arguments, None),
+        // What does not read is shown as it is.
+        Err(_) => (Value::String(arguments), None),
     }
 }
 
@@ -231,6 +248,9 @@ fn text(listed: &Listed) -> String {
     line("who", format!("agent {} of tenant {}", listed.who(), visible(&listed.tenant)));
     line("what", format!("tool {} of server {}", visible(&listed.tool), visible(&listed.server)));
     line("arguments", visible(&listed.arguments.to_string()));
+    if let Some(besides) = &listed.besides {
+        line("besides", visible(&besides.to_string()));
+    }
     for Demand { policy, approvals, approvers } in &listed.policies {
         let of = if approvers.is_empty() { String::new() } else { format!(" of {}", approvers.join(", ")) };
         line("policy", visible(&format!("{policy} demands {approvals}{of}")));
@@ -242,4 +262,23 @@ fn text(listed: &Listed) -> String {
     line("asked", listed.created_at.clone());
     line("expires", listed.expires_at.clone());
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_call_says_besides_its_arguments_is_told_apart() {
+        for (text, expected) in [
+            (r#"{"a":[1,2]}"#, (json!({"a": [1, 2]}), None)),
+            (r#"[{"a":1},{"inputResponses":{}}]"#, (json!({"a": 1}), Some(json!({"inputResponses": {}})))),
+            ("[1]", (json!([1]), None)),
+            ("{", (json!("{"), None)),
+        ] {
+            assert_eq!(said(text.to_owned()), expected, "{text}");
+        }
+    }
 }

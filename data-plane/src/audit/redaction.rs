@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 /// What stands in place of a secret.
 const MARK: &str = "[redacted]";
 /// Most bytes of all arguments of one record; beyond, their size is written instead.
-const ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
 /// Most characters of one text.
 const TEXT_CHARS_MAX: usize = 1_024;
 /// Most elements of one array or object.
@@ -65,51 +65,88 @@ static KEYS: LazyLock<Detectors> = LazyLock::new(|| Detectors::default().with(De
 
 /// The arguments as JSON, redacted.
 pub(crate) fn redact(arguments: &Value) -> String {
-    let json = redact_value(arguments).to_string();
+    let json = redact_value(arguments, Length::Cut).to_string();
     if json.len() <= ARGUMENTS_BYTES_MAX {
         return json;
     }
     format!("\"[{} bytes]\"", json.len())
 }
 
-fn redact_value(value: &Value) -> Value {
+/// The same for whoever has to judge all of it: nothing is cut. `None`: it would be longer than [`ARGUMENTS_BYTES_MAX`].
+pub(crate) fn redact_whole(arguments: &Value) -> Option<String> {
+    let json = redact_value(arguments, Length::Whole).to_string();
+    (json.len() <= ARGUMENTS_BYTES_MAX).then_some(json)
+}
+
+/// Whether long texts, arrays and objects are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Cut,
+    Whole,
+}
+
+fn redact_value(value: &Value, length: Length) -> Value {
+    let elements_max = match length {
+        Length::Cut => ELEMENTS_MAX,
+        Length::Whole => usize::MAX,
+    };
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
-        Value::String(text) => Value::String(redact_text(text)),
+        Value::String(text) => Value::String(redact_at(text, length)),
         Value::Array(elements) => {
-            let mut kept: Vec<Value> = elements.iter().take(ELEMENTS_MAX).map(redact_value).collect();
-            if elements.len() > ELEMENTS_MAX {
-                kept.push(Value::String(format!("[{} more]", elements.len() - ELEMENTS_MAX)));
+            let kept = elements.iter().take(elements_max).map(|element| redact_value(element, length));
+            let mut kept: Vec<Value> = kept.collect();
+            if elements.len() > elements_max {
+                kept.push(Value::String(format!("[{} more]", elements.len() - elements_max)));
             }
             Value::Array(kept)
         }
         Value::Object(fields) => {
             let mut kept = Map::new();
-            for (name, value) in fields.iter().take(ELEMENTS_MAX) {
-                let value =
-                    if is_telling(name) { Value::String(MARK.to_owned()) } else { redact_value(value) };
+            for (name, value) in fields.iter().take(elements_max) {
+                let value = if is_telling(name) {
+                    Value::String(MARK.to_owned())
+                } else {
+                    redact_value(value, length)
+                };
                 // A secret may also stand where a name should.
-                kept.insert(redact_text(name), value);
+                put(&mut kept, redact_at(name, length), value);
             }
-            if fields.len() > ELEMENTS_MAX {
-                kept.insert(
-                    "...".to_owned(),
-                    Value::String(format!("[{} more]", fields.len() - ELEMENTS_MAX)),
-                );
+            if fields.len() > elements_max {
+                let more = format!("[{} more]", fields.len() - elements_max);
+                put(&mut kept, "...".to_owned(), Value::String(more));
             }
             Value::Object(kept)
         }
     }
 }
 
+/// Keeps a field, with the number of its place where another has come to the same name.
+fn put(kept: &mut Map<String, Value>, name: String, value: Value) {
+    let mut own = name.clone();
+    let mut number = kept.len() + 1;
+    while kept.contains_key(&own) {
+        own = format!("{name} ({number})");
+        number += 1;
+    }
+    kept.insert(own, value);
+}
+
 /// A text without known forms of secrets, and not at full length.
 pub(crate) fn redact_text(text: &str) -> String {
+    redact_at(text, Length::Cut)
+}
+
+fn redact_at(text: &str, length: Length) -> String {
     let redacted = match KNOWN_FORMS.as_ref() {
         Some(forms) => forms.replace_all(text, MARK),
         // Without the patterns nothing can be told apart, so nothing is shown.
         None => Cow::Borrowed(MARK),
     };
     let redacted = gantry_inspect::redact(&redacted, &KEYS);
+    if length == Length::Whole {
+        return redacted.into_owned();
+    }
     match redacted.char_indices().nth(TEXT_CHARS_MAX) {
         None => redacted.into_owned(),
         Some((end, _)) => format!("{}[{} bytes]", &redacted[..end], redacted.len()),
@@ -154,6 +191,23 @@ mod tests {
         ] {
             assert_eq!(redact_text(&text), expected);
         }
+    }
+
+    #[test]
+    fn names_that_come_to_the_same_hide_nothing() {
+        let [one, other] = ["AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLF"];
+        let redacted = redact(&json!({one: 1, other: 2, "[redacted] (2)": 3}));
+        assert_eq!(redacted, json!({MARK: 1, "[redacted] (2)": 2, "[redacted] (2) (3)": 3}).to_string());
+    }
+
+    #[test]
+    fn who_judges_sees_the_whole_or_nothing() {
+        let text = "x".repeat(TEXT_CHARS_MAX + 10);
+        let many: Vec<usize> = (0..ELEMENTS_MAX + 1).collect();
+        let arguments = json!({"text": text, "many": many, "password": "p"});
+        let expected = json!({"text": text, "many": many, "password": MARK});
+        assert_eq!(redact_whole(&arguments), Some(expected.to_string()));
+        assert_eq!(redact_whole(&json!({"text": "x".repeat(ARGUMENTS_BYTES_MAX)})), None);
     }
 
     #[test]

@@ -55,6 +55,30 @@ fn the_same_call_is_refused_after_so_many_and_let_through_after_a_while() {
 }
 
 #[test]
+fn a_call_that_is_to_be_made_again_is_spared_but_not_in_a_loop() {
+    let (breaker, began) = (repeats(), Instant::now());
+    let bot = bot(&breaker);
+    let (arguments, other) = (json!({"a": 1}), json!({"a": 2}));
+    let call = ("read", Some(&arguments));
+    // As often as its caller is told to, it may ask for ever.
+    for time in 0..5 {
+        let now = began + seconds(15 * time);
+        assert_eq!(bot.begin(Some(call), now), Ok(()), "{time}");
+        bot.spare(call, now);
+    }
+    assert_eq!(bot.begin(Some(("read", Some(&other))), began + seconds(75)), Ok(()));
+    // Whoever asks on and on is stopped.
+    let now = began + seconds(76);
+    for _ in 0..3 {
+        assert_eq!(bot.begin(Some(call), now), Ok(()));
+        bot.spare(call, now);
+    }
+    assert_eq!(bot.begin(Some(call), now), Ok(()), "one of them was spared");
+    bot.spare(call, now);
+    assert!(bot.begin(Some(call), now).is_err());
+}
+
+#[test]
 fn a_call_that_is_made_now_and_then_is_no_loop() {
     let (breaker, began) = (repeats(), Instant::now());
     let bot = bot(&breaker);

@@ -71,6 +71,8 @@ enum Asked {
 pub(crate) enum Notice {
     /// A session is over, by its token.
     Ended(String),
+    /// A request of a session is cancelled, by its id as raw JSON. Nodes of a build before there were approvals hold none.
+    Cancelled { session: String, id: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -212,7 +214,10 @@ impl Service for Handed {
     fn notice(&self, _from: Peer, notice: Bytes) {
         match serde_json::from_slice(&notice) {
             Ok(Notice::Ended(token)) => {
-                self.node.ended.insert(&token);
+                self.node.note_ended(&token);
+            }
+            Ok(Notice::Cancelled { session, id }) => {
+                self.node.held.cancel(&session.into(), &id.into());
             }
             Err(error) => tracing::warn!(%error, "a notice of another node cannot be read"),
         }

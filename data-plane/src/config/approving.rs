@@ -39,6 +39,11 @@ impl Approving {
         }
     }
 
+    /// Whether any call may have to wait.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.policies.is_empty()
+    }
+
     /// The last change of a policy; `None`: it may not be satisfied so, or came ahead of its update.
     pub(crate) fn revision(&self, policy: &PolicyName) -> Option<Revision> {
         self.policies.get(policy).copied()

@@ -1,33 +1,41 @@
-//! Approve: whether admins let a call through that policies forbid without them.
+//! Approve: whether admins let a call through that policies forbid without them. Redeem: that it is used up, at the last
+//! moment.
 //!
-//! Always holds: what goes on from here needed no approval, or used one up: of exactly this call, by this caller, under the
+//! Always holds: what is forwarded needed no approval, or used one up: of exactly this call, by this caller, under the
 //! policies and the definition that decided. The control plane grants each once; where it is not known whether it did, the
-//! call stops. A call is held for a while, as long as its client stays; that it was asked for outlives both. What changed in the
-//! tenant while it was held has the call made again, and so decided again.
+//! call stops. What is sure to fail does not use one up. A call is held for a while, as long as its client stays and does not
+//! cancel it; that it was asked for outlives both. What changed in the tenant meanwhile has the call made again, and so
+//! decided again.
 //!
 //! A call of 2026-07-28 that goes on where it was interrupted on a node is not made again, and needs no second approval.
+
+mod bound;
+
+pub(crate) use bound::Granted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use gantry_model::approval::{ApprovalCall, ApprovalPolicy};
 use gantry_model::{ApprovalId, PolicyName};
 use gantry_policy::Decision;
+use gantry_wire::resource_v1;
 use gantry_wire::sync_v1 as wire;
-use serde::{Deserialize, Serialize};
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::credential::Credentialed;
 use super::discover::Subject;
-use super::limit::Admitted;
+use super::inspect::Inspected;
 use super::{Caller, Received, now_seconds};
 use crate::audit::entry::{ApprovalFacts, Facts};
 use crate::audit::redaction;
 use crate::bridge::tokens::{self, State};
 use crate::config::tenant::Tenant;
 use crate::config::view::ToolAccess;
+use crate::held::HeldCall;
+use crate::mcp::Era;
 use crate::mcp::message::Kind;
-use crate::mcp::{Era, canonical};
 use crate::node::Node;
 use crate::rejection::{Approval, Rejection};
 use crate::sync::approvals::AskError;
@@ -40,17 +48,101 @@ pub(super) struct Approved {
     pub(super) caller: Caller,
     pub(super) received: Received,
     pub(super) subject: Subject,
+    pub(super) pass: Pass,
+    _private: (),
+}
+
+/// Proof that the approval of a call, where it needs one, is used up by it. Only this stage builds it.
+pub(super) struct Redeemed {
+    pub(super) caller: Caller,
+    pub(super) received: Received,
+    pub(super) subject: Subject,
+    /// The server's credential.
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
     pub(super) granted: Option<Granted>,
     _private: (),
 }
 
+/// By what a call goes on.
+pub(super) struct Pass(Option<Box<Ticket>>);
+
 /// The policies whose approvals a call needs; by name, at least one.
 pub(super) struct Demanded(Vec<PolicyName>);
 
-/// An approval that was used up, for a node that the call is handed to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Granted {
-    policies: Vec<PolicyName>,
+/// An approval that can be used up.
+struct Ticket {
+    call: resource_v1::ApprovalCall,
+    answer: wire::ApprovalAnswer,
+    /// Where its client can cancel it.
+    held: Option<HeldCall>,
+}
+
+/// What a call waits with.
+struct Asking<'a> {
+    node: &'a Node,
+    caller: &'a Caller,
+    tool: &'a str,
+    question: wire::AskApprovalRequest,
+    held: Option<&'a HeldCall>,
+}
+
+pub(super) async fn approve(
+    node: &Node,
+    inspected: Inspected,
+    facts: &mut Facts,
+) -> Result<Approved, Rejection> {
+    let Inspected { caller, received, subject, demanded, .. } = inspected;
+    let ticket = match (demanded, &subject) {
+        (None, _) => None,
+        (Some(_), _) if goes_on(&caller, &received) => None,
+        (Some(demanded), Subject::Tool(access)) => {
+            // Nearly every call needs none, and shall not carry what this takes.
+            let asked = Box::pin(ask(node, &caller, &received, access, &demanded, facts)).await;
+            if let Err(Rejection::Approval(approval)) = &asked
+                && approval.may_be_repeated()
+            {
+                bound::spare(&received, access, facts);
+            }
+            Some(Box::new(asked?))
+        }
+        // Policies demand approvals of calls of tools only.
+        (Some(_), _) => return Err(Rejection::Approval(Approval::Changed)),
+    };
+    Ok(Approved { caller, received, subject, pass: Pass(ticket), _private: () })
+}
+
+/// A call that another node had approved when it received it: this very call, for the policies that this node asks for.
+pub(super) fn vouched(inspected: Inspected, granted: Option<&Granted>) -> Result<Approved, Rejection> {
+    let Inspected { caller, received, subject, demanded, .. } = inspected;
+    match (demanded, &subject) {
+        (None, _) => {}
+        (Some(_), _) if goes_on(&caller, &received) => {}
+        (Some(demanded), Subject::Tool(access)) => {
+            let (call, _) = bound::call(&caller, &received, access, &demanded.0)?;
+            if granted != Some(&Granted::of(&call)) {
+                return Err(Rejection::Approval(Approval::Changed));
+            }
+        }
+        (Some(_), _) => return Err(Rejection::Approval(Approval::Changed)),
+    }
+    Ok(Approved { caller, received, subject, pass: Pass(None), _private: () })
+}
+
+/// Uses up what the call goes on by.
+pub(super) async fn redeem(
+    node: &Node,
+    credentialed: Credentialed,
+    facts: &mut Facts,
+) -> Result<Redeemed, Rejection> {
+    let Credentialed { caller, received, subject, header, pass, .. } = credentialed;
+    let granted = match pass.0 {
+        None => None,
+        Some(ticket) => {
+            Box::pin(ticket.take(node, &caller, &received, facts)).await?;
+            Some(Granted::of(&ticket.call))
+        }
+    };
+    Ok(Redeemed { caller, received, subject, header, granted, _private: () })
 }
 
 impl Demanded {
@@ -62,49 +154,6 @@ impl Demanded {
         policies.dedup();
         Demanded(policies)
     }
-}
-
-/// What a call waits with.
-struct Asking<'a> {
-    node: &'a Node,
-    tenant: &'a Arc<Tenant>,
-    caller: &'a Caller,
-    tool: &'a str,
-    question: wire::AskApprovalRequest,
-}
-
-pub(super) async fn approve(
-    node: &Node,
-    admitted: Admitted,
-    facts: &mut Facts,
-) -> Result<Approved, Rejection> {
-    let Admitted { caller, received, subject, demanded, .. } = admitted;
-    let granted = match (demanded, &subject) {
-        (None, _) => None,
-        (Some(_), _) if goes_on(&caller, &received) => None,
-        (Some(Demanded(policies)), Subject::Tool(access)) => {
-            let question = question(&caller, &received, access, &policies, facts)?;
-            let (tenant, tool) = (&caller.tenant, &*access.tool.name);
-            let asking = Asking { node, tenant, caller: &caller, tool, question };
-            // Nearly every call needs none, and shall not carry what this takes.
-            Box::pin(asking.run(facts)).await?;
-            Some(Granted { policies })
-        }
-        // Policies demand approvals of calls of tools only.
-        (Some(_), _) => return Err(Rejection::Approval(Approval::Changed)),
-    };
-    Ok(Approved { caller, received, subject, granted, _private: () })
-}
-
-/// A call that another node had approved when it received it: for the policies that this node asks for, too.
-pub(super) fn vouched(admitted: Admitted, granted: Option<&Granted>) -> Result<Approved, Rejection> {
-    let Admitted { caller, received, subject, demanded, .. } = admitted;
-    let is_granted = |policy: &PolicyName| granted.is_some_and(|granted| granted.policies.contains(policy));
-    let goes_on = goes_on(&caller, &received);
-    if demanded.is_some_and(|demanded| !goes_on && !demanded.0.iter().all(is_granted)) {
-        return Err(Rejection::Approval(Approval::Changed));
-    }
-    Ok(Approved { caller, received, subject, granted: granted.cloned(), _private: () })
 }
 
 /// Whether it goes on with a call that waits on a node for its client's answers, which can be done once. Only where the state
@@ -120,49 +169,87 @@ fn goes_on(caller: &Caller, received: &Received) -> bool {
     matches!(state, Some(Ok(State::Parked { .. })))
 }
 
-fn question(
+async fn ask(
+    node: &Node,
     caller: &Caller,
     received: &Received,
     access: &ToolAccess,
-    policies: &[PolicyName],
-    facts: &Facts,
-) -> Result<wire::AskApprovalRequest, Rejection> {
-    let body = received.message.as_ref().map(|message| &*message.body).unwrap_or_default();
-    let refused = |error: canonical::CanonicalError| Rejection::InvalidParams(error.to_string());
-    let policy = |name: &PolicyName| {
-        let revision = caller.tenant.approving.revision(name);
-        revision.map(|revision| ApprovalPolicy { name: name.clone(), revision })
+    demanded: &Demanded,
+    facts: &mut Facts,
+) -> Result<Ticket, Rejection> {
+    let (call, shown) = bound::call(caller, received, access, &demanded.0)?;
+    let arguments = redaction::redact_whole(&shown).ok_or_else(|| {
+        let most = redaction::ARGUMENTS_BYTES_MAX;
+        Rejection::InvalidParams(format!(
+            "this call needs an approval, and nobody could read its arguments: at most {most} bytes are shown"
+        ))
+    })?;
+    let held = match (&received.session, received.id()) {
+        (Some(session), Some(id)) => Some(node.held.begin(&session.token, &id.0).ok_or(Rejection::Busy)?),
+        _ => None,
     };
-    let policies = policies.iter().map(policy).collect::<Option<Vec<_>>>();
-    let tool = access.tool.name.parse().map_err(|_| Rejection::Approval(Approval::Changed))?;
-    let call = ApprovalCall {
-        tenant: caller.tenant.name.clone(),
-        agent: caller.agent.name.clone(),
-        user: caller.user().cloned(),
-        server: access.server.name.clone(),
-        tool,
-        arguments_hash: canonical::arguments_hash(body).map_err(refused)?,
-        definition_hash: access.tool.hash,
-        // A policy that came ahead of its update has no revision here yet.
-        policies: policies.ok_or(Rejection::Approval(Approval::Changed))?,
-    };
-    let arguments = facts.arguments.as_ref().map_or_else(|| "{}".to_owned(), redaction::redact);
-    Ok(wire::AskApprovalRequest { call: Some((&call).into()), arguments, wait_ms: 0 })
+    let question = wire::AskApprovalRequest { call: Some(call.clone()), arguments, wait_ms: 0 };
+    let asking = Asking { node, caller, tool: &access.tool.name, question, held: held.as_ref() };
+    let answer = asking.run(facts).await?;
+    Ok(Ticket { call, answer, held })
+}
+
+impl Ticket {
+    async fn take(
+        &self,
+        node: &Node,
+        caller: &Caller,
+        received: &Received,
+        facts: &mut Facts,
+    ) -> Result<(), Rejection> {
+        self.is_wanted(node, caller, received)?;
+        let mut taker = [0; 16];
+        rand::fill(&mut taker).map_err(|_| Rejection::Approval(Approval::Unanswered))?;
+        let (id, call) = (self.answer.id.clone(), Some(self.call.clone()));
+        let question = wire::TakeApprovalRequest { id, call, taker: taker.to_vec() };
+        let taken = node.approvals.take(question).await.map_err(unanswered)?;
+        facts.approval = approval_facts(&taken);
+        if taken.state() != wire::ApprovalState::Taken {
+            return Err(Rejection::Approval(Approval::Changed));
+        }
+        // That takes as long as a new leader may.
+        self.is_wanted(node, caller, received)
+    }
+
+    /// Whether the call is still to be made, and would be decided as it was.
+    fn is_wanted(&self, node: &Node, caller: &Caller, received: &Received) -> Result<(), Rejection> {
+        if self.held.as_ref().is_some_and(|held| held.cancelled.is_cancelled()) {
+            return Err(Rejection::Approval(Approval::Cancelled));
+        }
+        if received.session.as_ref().is_some_and(|session| node.ended.contains(&session.token)) {
+            return Err(Rejection::SessionGone);
+        }
+        is_as_it_was(node, caller).then_some(()).ok_or(Rejection::Approval(Approval::Changed))
+    }
+}
+
+/// Whether a call would be decided as it was: its tenant is the same, and its caller's token good.
+fn is_as_it_was(node: &Node, caller: &Caller) -> bool {
+    let config = node.config();
+    let is_same = |now: &Arc<Tenant>| Arc::ptr_eq(now, &caller.tenant);
+    config.tenants.get(&caller.tenant.name).is_some_and(is_same)
+        && caller.expires_at().is_none_or(|at| at > now_seconds())
 }
 
 impl Asking<'_> {
-    /// Returns once an approval was used up for this call.
-    async fn run(mut self, facts: &mut Facts) -> Result<(), Rejection> {
-        let held = self.node.approvals.hold(&self.tenant.name);
-        let hold = if held.is_some() { self.tenant.approving.hold } else { Duration::ZERO };
+    /// Returns what says that the call is approved.
+    async fn run(mut self, facts: &mut Facts) -> Result<wire::ApprovalAnswer, Rejection> {
+        let tenant = &self.caller.tenant;
+        let room = self.node.approvals.hold(&tenant.name, self.caller.principal_id());
+        let hold = if room.is_some() { tenant.approving.hold } else { Duration::ZERO };
         let until = Instant::now() + hold;
-        let answer = loop {
+        loop {
             let wait = until.saturating_duration_since(Instant::now()).min(WAIT_STEP);
-            let answer = self.ask(wait).await?;
+            let answer = self.unless_cancelled(wait).await?;
             let is_over = Instant::now() >= until || self.node.stopping.is_cancelled();
             facts.approval = approval_facts(&answer);
             match answer.state() {
-                wire::ApprovalState::Approved => break answer,
+                wire::ApprovalState::Approved => return Ok(answer),
                 wire::ApprovalState::Pending if !is_over => {}
                 wire::ApprovalState::Pending => return Err(self.pending(&answer)),
                 wire::ApprovalState::Denied => {
@@ -173,15 +260,15 @@ impl Asking<'_> {
                     return Err(Rejection::Approval(Approval::Changed));
                 }
             }
-        };
-        if !self.is_as_it_was() {
-            return Err(Rejection::Approval(Approval::Changed));
         }
-        let taken = self.take(&answer).await?;
-        facts.approval = approval_facts(&taken);
-        match taken.state() {
-            wire::ApprovalState::Taken => Ok(()),
-            _ => Err(Rejection::Approval(Approval::Changed)),
+    }
+
+    async fn unless_cancelled(&mut self, wait: Duration) -> Result<wire::ApprovalAnswer, Rejection> {
+        let Some(held) = self.held else { return self.ask(wait).await };
+        tokio::select! {
+            biased;
+            () = held.cancelled.cancelled() => Err(Rejection::Approval(Approval::Cancelled)),
+            answer = self.ask(wait) => answer,
         }
     }
 
@@ -195,21 +282,6 @@ impl Asking<'_> {
                 self.node.approvals.ask(self.question.clone()).await.map_err(unanswered)
             }
         }
-    }
-
-    /// Whether the call would be decided as it was: its tenant is the same, and its caller's token good.
-    fn is_as_it_was(&self) -> bool {
-        let config = self.node.config();
-        let is_same = config.tenants.get(&self.tenant.name).is_some_and(|now| Arc::ptr_eq(now, self.tenant));
-        is_same && self.caller.expires_at().is_none_or(|at| at > now_seconds())
-    }
-
-    async fn take(&self, approved: &wire::ApprovalAnswer) -> Result<wire::ApprovalAnswer, Rejection> {
-        let mut taker = [0; 16];
-        rand::fill(&mut taker).map_err(|_| Rejection::Approval(Approval::Unanswered))?;
-        let (id, call) = (approved.id.clone(), self.question.call.clone());
-        let question = wire::TakeApprovalRequest { id, call, taker: taker.to_vec() };
-        self.node.approvals.take(question).await.map_err(unanswered)
     }
 
     fn pending(&self, answer: &wire::ApprovalAnswer) -> Rejection {

@@ -5,8 +5,9 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::approve::{Approved, Granted};
+use super::approve::Pass;
 use super::discover::Subject;
+use super::limit::Admitted;
 use super::{Caller, Received};
 use crate::rejection::Rejection;
 
@@ -16,13 +17,12 @@ pub(super) struct Credentialed {
     pub(super) received: Received,
     pub(super) subject: Subject,
     pub(super) header: Option<(HeaderName, HeaderValue)>,
-    /// What it was approved as.
-    pub(super) granted: Option<Granted>,
+    pub(super) pass: Pass,
     _private: (),
 }
 
-pub(super) fn credential(approved: Approved) -> Result<Credentialed, Rejection> {
-    let Approved { caller, received, subject, granted, .. } = approved;
+pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> {
+    let Admitted { caller, received, subject, pass, .. } = admitted;
     let server = subject.server().or_else(|| match &subject {
         // What is relayed without naming anything goes to the one server that there is.
         Subject::Protocol => caller.endpoint.only(),
@@ -32,7 +32,7 @@ pub(super) fn credential(approved: Approved) -> Result<Credentialed, Rejection> 
         Some(server) => server.credential_header()?,
         None => None,
     };
-    Ok(Credentialed { caller, received, subject, header, granted, _private: () })
+    Ok(Credentialed { caller, received, subject, header, pass, _private: () })
 }
 
 impl crate::config::server::Server {

@@ -12,8 +12,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
 use http::{HeaderName, Response};
 
-use super::approve::Granted;
-use super::credential::Credentialed;
+use super::approve::{Granted, Redeemed};
 use super::discover::{Made, Subject};
 use super::{Caller, Front, Received};
 use crate::bridge;
@@ -81,12 +80,13 @@ pub(super) enum Place {
 
 pub(super) async fn forward(
     node: &Arc<Node>,
-    credentialed: Credentialed,
+    redeemed: Redeemed,
     place: Place,
     decision_id: &str,
 ) -> Result<Forwarded, Rejection> {
     let sent = Instant::now();
-    let Credentialed { caller, received, subject, header: credential, granted, .. } = credentialed;
+    let Redeemed { caller, received, subject, header: credential, granted, .. } = redeemed;
+    note_cancelled(node, &caller, &received, place).await;
     if let Subject::Here(made) = subject {
         let response = answer_here(&received, made);
         let source = Source::Here;
@@ -110,6 +110,17 @@ pub(super) async fn forward(
     // A stream that lives as long as its client listens keeps no call from the server.
     let response = if deadline.is_some() { response.map(|body| body.holding(permit)) } else { response };
     Ok(Forwarded { response, sent, deadline, source: Source::Relayed(server), rules, _private: () })
+}
+
+/// A call that is held was not forwarded; whoever cancels it is heard here.
+async fn note_cancelled(node: &Node, caller: &Caller, received: &Received, place: Place) {
+    if let (Place::Anywhere, Some(session)) = (place, &received.session)
+        && let Some(Kind::Notification { method, params }) =
+            received.message.as_ref().map(|message| &message.kind)
+        && let ("notifications/cancelled", Some(id)) = (method.as_str(), &params.request_id)
+    {
+        node.cancel_held(&caller.tenant, &session.token, id).await;
+    }
 }
 
 impl Outgoing {

@@ -1,11 +1,11 @@
 //! Limit: whether the call's budgets allow it now.
 //!
-//! Always holds: only calls of tools are counted, each at most once per limit. When a later limit refuses, what an
-//! earlier one took is not given back in this release.
+//! Always holds: only calls of tools are counted, each at most once per limit; one that waits for an approval is counted
+//! when it has it, and not whenever it is made again. When a later limit refuses, what an earlier one took is not given
+//! back in this release.
 
-use super::approve::Demanded;
+use super::approve::{Approved, Pass};
 use super::discover::Subject;
-use super::inspect::Inspected;
 use super::{Caller, Received};
 use crate::limiter::Usage;
 use crate::rejection::Rejection;
@@ -15,19 +15,19 @@ pub(super) struct Admitted {
     pub(super) caller: Caller,
     pub(super) received: Received,
     pub(super) subject: Subject,
-    pub(super) demanded: Option<Demanded>,
+    pub(super) pass: Pass,
     _private: (),
 }
 
 /// A call that another node counted when it received it.
-pub(super) fn counted(inspected: Inspected) -> Admitted {
-    let Inspected { caller, received, subject, demanded, .. } = inspected;
-    Admitted { caller, received, subject, demanded, _private: () }
+pub(super) fn counted(approved: Approved) -> Admitted {
+    let Approved { caller, received, subject, pass, .. } = approved;
+    Admitted { caller, received, subject, pass, _private: () }
 }
 
-pub(super) fn limit(inspected: Inspected) -> Result<Admitted, Rejection> {
-    let Inspected { caller, received, subject, demanded, .. } = inspected;
-    if let Subject::Tool(access) = &subject {
+pub(super) fn limit(approved: Approved) -> Result<Admitted, Rejection> {
+    if let Subject::Tool(access) = &approved.subject {
+        let caller = &approved.caller;
         let user = caller.user().map(ToString::to_string).unwrap_or_default();
         let usage = Usage {
             agent: caller.agent.name.as_str(),
@@ -41,5 +41,5 @@ pub(super) fn limit(inspected: Inspected) -> Result<Admitted, Rejection> {
                 .map_err(|retry_after| Rejection::Limited { limit: limiter.name.clone(), retry_after })?;
         }
     }
-    Ok(Admitted { caller, received, subject, demanded, _private: () })
+    Ok(counted(approved))
 }

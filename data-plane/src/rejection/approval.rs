@@ -37,6 +37,8 @@ pub(crate) enum Approval {
     },
     /// Policies, the tool, or what was approved changed or ended while the call waited.
     Changed,
+    /// Its client cancelled it, or ended its session.
+    Cancelled,
     /// The control plane does not take the request.
     Refused(String),
     /// It does not answer. What it granted, if anything, is used up.
@@ -48,15 +50,26 @@ impl Approval {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Approval::Pending { .. } | Approval::Changed => "awaiting_approval",
+            Approval::Cancelled => "cancelled",
             Approval::Denied { .. } => "denied",
             Approval::Refused(_) => "limited",
             Approval::Unanswered => "not_ready",
         }
     }
 
+    /// Whether the caller is told to make the very same call again.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        match self {
+            Approval::Pending { .. } | Approval::Changed | Approval::Refused(_) | Approval::Unanswered => {
+                true
+            }
+            Approval::Denied { .. } | Approval::Cancelled => false,
+        }
+    }
+
     pub(super) fn code(&self) -> i32 {
         match self {
-            Approval::Pending { .. } | Approval::Changed => code::APPROVAL,
+            Approval::Pending { .. } | Approval::Changed | Approval::Cancelled => code::APPROVAL,
             Approval::Denied { .. } => code::DENIED,
             Approval::Refused(_) => code::LIMITED,
             Approval::Unanswered => code::NOT_READY,
@@ -75,7 +88,7 @@ impl Approval {
             Approval::Pending { .. } | Approval::Refused(_) => DECISION_WAIT,
             Approval::Changed => CHANGE_WAIT,
             Approval::Unanswered => CONTROL_PLANE_WAIT,
-            Approval::Denied { .. } => return,
+            Approval::Denied { .. } | Approval::Cancelled => return,
         };
         data["retryAfterSeconds"] = json!(seconds(wait));
     }
@@ -94,6 +107,7 @@ impl Approval {
             Approval::Changed => {
                 "what the approval was asked for has changed or ended meanwhile; call again".to_owned()
             }
+            Approval::Cancelled => "the call was cancelled while it waited for an approval".to_owned(),
             Approval::Refused(_) => {
                 "no more approvals can be asked for now; have those decided that wait, or try again later".to_owned()
             }

@@ -1,11 +1,12 @@
 //! Asking the control plane for approvals, beside the stream.
 //!
 //! Always holds: whatever goes wrong with a member, another is asked the same; both questions may be put any number of times.
-//! What no member has granted is not granted: without a control plane nothing is. At most [`HELD_MAX`] calls are held, and
-//! [`HELD_OF_TENANT_MAX`] of one tenant, since each has a request open at a member.
+//! What no member has granted is not granted: without a control plane nothing is. At most [`HELD_MAX`] calls are held,
+//! [`HELD_OF_TENANT_MAX`] of one tenant and [`HELD_OF_PRINCIPAL_MAX`] of one principal, since each has a request open at a
+//! member. No lock is kept while one is connected to.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use gantry_model::TenantName;
@@ -23,6 +24,8 @@ use crate::start::Proof;
 const HELD_MAX: usize = 96;
 /// Of one tenant: a third, so that none keeps the others from it.
 const HELD_OF_TENANT_MAX: usize = 32;
+/// Of one agent for one user: a quarter of that.
+const HELD_OF_PRINCIPAL_MAX: usize = 8;
 /// How long an answer may take beyond what was asked to be waited for: a write that waits for a new leader takes up to 6 s.
 const ANSWER_MAX: Duration = Duration::from_secs(8);
 /// For how long members are asked that do not answer.
@@ -34,13 +37,16 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct Approvals {
     asked: OnceLock<Members>,
-    held: Arc<Mutex<HashMap<TenantName, usize>>>,
+    held: Arc<Mutex<HeldBy>>,
 }
+
+/// How many calls are held, by tenant and principal.
+type HeldBy = HashMap<(TenantName, Arc<str>), usize>;
 
 struct Members {
     addresses: Vec<String>,
     proof: Proof,
-    current: tokio::sync::Mutex<Current>,
+    current: Mutex<Current>,
 }
 
 #[derive(Default)]
@@ -58,8 +64,8 @@ enum Question {
 
 /// Room for one held call.
 pub(crate) struct Held {
-    tenant: TenantName,
-    held: Arc<Mutex<HashMap<TenantName, usize>>>,
+    by: (TenantName, Arc<str>),
+    held: Arc<Mutex<HeldBy>>,
 }
 
 /// Why there is no answer.
@@ -76,20 +82,23 @@ pub(crate) enum AskError {
 impl Approvals {
     /// Says who is to be asked.
     pub(crate) fn begin(&self, addresses: Vec<String>, proof: Proof) {
-        let members = Members { addresses, proof, current: tokio::sync::Mutex::default() };
+        let members = Members { addresses, proof, current: Mutex::default() };
         // A node is started once.
         let _ = self.asked.set(members);
     }
 
-    /// Room to hold a call of a tenant; `None`: as many as may be are held.
-    pub(crate) fn hold(&self, tenant: &TenantName) -> Option<Held> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, of_tenant) = (held.values().sum::<usize>(), held.get(tenant).copied().unwrap_or(0));
-        if all >= HELD_MAX || of_tenant >= HELD_OF_TENANT_MAX {
+    /// Room to hold a call of a tenant's principal; `None`: as many as may be are held.
+    pub(crate) fn hold(&self, tenant: &TenantName, principal: &Arc<str>) -> Option<Held> {
+        let mut held = lock(&self.held);
+        let by = (tenant.clone(), principal.clone());
+        let of_tenant =
+            held.iter().filter(|((of, _), _)| of == tenant).map(|(_, count)| count).sum::<usize>();
+        let (all, own) = (held.values().sum::<usize>(), held.get(&by).copied().unwrap_or(0));
+        if all >= HELD_MAX || of_tenant >= HELD_OF_TENANT_MAX || own >= HELD_OF_PRINCIPAL_MAX {
             return None;
         }
-        held.insert(tenant.clone(), of_tenant + 1);
-        Some(Held { tenant: tenant.clone(), held: self.held.clone() })
+        held.insert(by.clone(), own + 1);
+        Some(Held { by, held: self.held.clone() })
     }
 
     /// Has a call wait for approval, and waits up to `wait_ms` of the question for a decision.
@@ -113,7 +122,8 @@ impl Approvals {
         let members = self.asked.get().ok_or_else(|| unanswered("the node follows none"))?;
         let until = Instant::now() + TRY_MAX;
         loop {
-            let failed = match members.client().await {
+            let reached = tokio::time::timeout_at(until, members.client()).await;
+            let failed = match reached.map_err(|_| unanswered("none could be reached in time"))? {
                 Ok((member, client, bearer)) => {
                     let failed =
                         match tokio::time::timeout(question.patience(), question.put(client, bearer)).await {
@@ -124,7 +134,7 @@ impl Approvals {
                             Ok(Err(status)) => status.message().to_owned(),
                             Err(_) => "it did not answer in time".to_owned(),
                         };
-                    members.give_up(member).await;
+                    members.give_up(member);
                     failed
                 }
                 Err(error) => error.to_string(),
@@ -165,23 +175,37 @@ impl Members {
             Proof::Token(token) => Some(Bearer::new(token)?),
             Proof::Certificate(_) => None,
         };
-        let mut current = self.current.lock().await;
-        let channel = match &current.channel {
-            Some(channel) => channel.clone(),
-            None => match connect(&self.addresses[current.member], &self.proof).await {
-                Ok(channel) => current.channel.insert(channel).clone(),
+        let (member, known) = {
+            let current = lock(&self.current);
+            (current.member, current.channel.clone())
+        };
+        let channel = match known {
+            Some(channel) => channel,
+            None => match connect(&self.addresses[member], &self.proof).await {
+                Ok(channel) => self.keep(member, channel),
                 Err(error) => {
-                    current.member = (current.member + 1) % self.addresses.len();
+                    self.give_up(member);
                     return Err(error);
                 }
             },
         };
-        Ok((current.member, SyncClient::new(channel), bearer))
+        Ok((member, SyncClient::new(channel), bearer))
+    }
+
+    /// Keeps a connection for those who ask next; the one that somebody else has made meanwhile is used instead.
+    fn keep(&self, member: usize, channel: Channel) -> Channel {
+        let mut current = lock(&self.current);
+        match &current.channel {
+            Some(kept) if current.member == member => kept.clone(),
+            None if current.member == member => current.channel.insert(channel).clone(),
+            // Another member is asked by now.
+            _ => channel,
+        }
     }
 
     /// Goes on to the next one, unless somebody else has.
-    async fn give_up(&self, member: usize) {
-        let mut current = self.current.lock().await;
+    fn give_up(&self, member: usize) {
+        let mut current = lock(&self.current);
         if current.member == member {
             *current = Current { member: (member + 1) % self.addresses.len(), channel: None };
         }
@@ -190,14 +214,18 @@ impl Members {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.tenant) {
+        let mut held = lock(&self.held);
+        if let Some(count) = held.get_mut(&self.by) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.tenant);
+                held.remove(&self.by);
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn shown<T>(message: T, bearer: Option<Bearer>) -> Request<T> {
@@ -208,9 +236,9 @@ fn shown<T>(message: T, bearer: Option<Bearer>) -> Request<T> {
     request
 }
 
-/// Whether every other member would say the same.
+/// Whether every other member would say the same. One of a build that knows no approvals speaks for itself alone.
 fn is_final(status: &Status) -> bool {
-    matches!(status.code(), Code::ResourceExhausted | Code::InvalidArgument | Code::Unimplemented)
+    matches!(status.code(), Code::ResourceExhausted | Code::InvalidArgument)
 }
 
 #[cfg(test)]
@@ -222,18 +250,32 @@ mod tests {
     }
 
     #[test]
-    fn one_tenant_holds_a_third_and_all_together_no_more_than_there_is_room_for() {
+    fn each_has_a_part_of_the_room_and_all_together_no_more_than_there_is() {
         let approvals = Approvals::default();
-        let of_one: Vec<_> = std::iter::from_fn(|| approvals.hold(&tenant("a"))).collect();
-        assert_eq!(of_one.len(), HELD_OF_TENANT_MAX);
-        let others = ["b", "c", "d"].map(tenant);
+        let hold = |name: &str, principal: &str| approvals.hold(&tenant(name), &principal.into());
+        let all_of = |name: &str, principal: &str| -> Vec<_> {
+            std::iter::from_fn(|| hold(name, principal)).collect()
+        };
+        let of_bot = all_of("a", "bot");
+        assert_eq!(of_bot.len(), HELD_OF_PRINCIPAL_MAX);
+        let agents = ["1", "2", "3", "4", "5"];
+        let of_others: Vec<_> = agents.iter().flat_map(|agent| all_of("a", agent)).collect();
+        assert_eq!(of_bot.len() + of_others.len(), HELD_OF_TENANT_MAX);
+        let tenants = ["b", "c", "d"].iter();
         let mut more: Vec<_> =
-            others.iter().flat_map(|name| std::iter::from_fn(|| approvals.hold(name))).collect();
+            tenants.flat_map(|name| agents.iter().flat_map(|agent| all_of(name, agent))).collect();
         assert_eq!(more.len(), HELD_MAX - HELD_OF_TENANT_MAX);
         drop(more.pop());
-        assert!(approvals.hold(&tenant("d")).is_some() && approvals.hold(&tenant("a")).is_none());
-        drop((of_one, more));
+        assert!(hold("d", "bot").is_some() && hold("a", "bot").is_none());
+        drop((of_bot, of_others, more));
         assert!(approvals.held.lock().expect("not poisoned").is_empty());
+    }
+
+    #[test]
+    fn a_member_of_an_older_build_does_not_speak_for_the_others() {
+        assert!(!is_final(&Status::unimplemented("what is that?")));
+        assert!(!is_final(&Status::unavailable("later")));
+        assert!(is_final(&Status::resource_exhausted("too many")));
     }
 
     #[tokio::test(start_paused = true)]
