@@ -28,6 +28,7 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 
 pub use accept::{Accepted, Caller, HANDSHAKE_DEADLINE, HANDSHAKES_MAX, Incoming};
 pub use clients::{ClientAuthorities, ClientAuthoritiesError, ClientCertificateError, ClientNames};
@@ -126,6 +127,11 @@ impl TlsFiles {
             };
             let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            if asks {
+                // A session that is resumed brings the certificate back with which it began, whatever the client has by now.
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+            }
             Ok(Arc::new(config))
         };
         let asking = build(true, chain.clone(), key.clone_key())?;

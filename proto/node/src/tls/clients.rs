@@ -17,11 +17,15 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use webpki::KeyUsage;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name};
 
-use super::presenter::CHAIN_LENGTH_MAX;
 use super::trust::AUTHORITIES_MAX;
 
+/// Certificates between a client's and its authority. A path is looked for in every order of them that their names allow, and
+/// a stranger chooses the names: of three that is at most some hundred steps, of seven it would be tens of thousands.
+const INTERMEDIATES_MAX: usize = 3;
+/// Bytes of a client's chain, which its connection keeps. Chains of RSA keys with many names have less than half of it.
+const CHAIN_BYTES_MAX: usize = 16 * 1024;
 /// Names of one kind that are read of a certificate: more than one are refused anyway.
 const NAMES_MAX: usize = 8;
 /// Attributes of subjects by their short names (RFC 4514, 3, and what OpenSSL calls the rest).
@@ -107,8 +111,8 @@ pub struct ClientNames {
     pub dns: Vec<String>,
     /// The addresses of mail among them.
     pub emails: Vec<String>,
-    /// The subject as a whole, as RFC 4514 writes it (`openssl x509 -nameopt RFC2253`); `None`: it is empty, or has what is no
-    /// text.
+    /// The subject as a whole, as RFC 4514 writes it (`openssl x509 -nameopt RFC2253,-esc_msb`); `None`: it is empty, or has
+    /// what is no text, a part of several values, or an attribute that is not of [`ATTRIBUTES`].
     pub subject: Option<String>,
     /// The last second in which it counts, since 1970.
     pub ends_at: u64,
@@ -133,6 +137,9 @@ impl ClientAuthorities {
     /// Whether one of them vouches at `now` for the client whose chain this is, its own certificate first.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), ClientCertificateError> {
         let (leaf, others) = chain.split_first().ok_or(ClientCertificateError::Unreadable)?;
+        if !is_within_bounds(leaf, others) {
+            return Err(ClientCertificateError::Chain);
+        }
         let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|_| ClientCertificateError::Unreadable)?;
         let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let counts = |authority: &&Authority| (authority.begins_at..=authority.ends_at).contains(&at);
@@ -188,6 +195,10 @@ impl ClientNames {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| unreadable())?;
         let alternative = parsed.subject_alternative_name().map_err(|_| unreadable())?;
         let names = alternative.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
+            // It would be one name the less, and a second one is what makes a certificate ambiguous.
+            return Err(unreadable());
+        }
         let of_kind = |kind: fn(&GeneralName<'_>) -> Option<String>| -> Vec<String> {
             names.iter().filter_map(kind).take(NAMES_MAX).collect()
         };
@@ -210,21 +221,28 @@ impl ClientNames {
     }
 }
 
-/// The subject, its last part first (RFC 4514, 2.1).
+/// Whether a chain is as short as honest ones are.
+fn is_within_bounds(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
+    let bytes = intermediates.iter().fold(leaf.len(), |sum, one| sum.saturating_add(one.len()));
+    intermediates.len() <= INTERMEDIATES_MAX && bytes <= CHAIN_BYTES_MAX
+}
+
+/// The subject, its last part first (RFC 4514, 2.1). Only what everybody writes in one way: of parts with several values the
+/// order differs from tool to tool, and so do the names of rare attributes.
 fn subject(certificate: &X509Certificate<'_>) -> Option<String> {
     let name: &X509Name<'_> = certificate.subject();
-    let parts: Vec<_> = name.iter_rdn().collect();
-    let texts: Option<Vec<String>> = parts
-        .into_iter()
-        .rev()
-        .map(|part| Some(part.iter().map(attribute).collect::<Option<Vec<String>>>()?.join("+")))
-        .collect();
-    texts.map(|texts| texts.join(",")).filter(|text| !text.is_empty())
+    let part = |part: &RelativeDistinguishedName<'_>| match part.iter().collect::<Vec<_>>().as_slice() {
+        [single] => attribute(single),
+        _ => None,
+    };
+    let mut parts: Vec<String> = name.iter_rdn().map(part).collect::<Option<_>>()?;
+    parts.reverse();
+    Some(parts.join(",")).filter(|text| !text.is_empty())
 }
 
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
     let kind = attribute.attr_type().to_id_string();
-    let kind = ATTRIBUTES.iter().find(|(id, _)| *id == kind).map_or(kind.as_str(), |(_, name)| name);
+    let (_, kind) = ATTRIBUTES.iter().find(|(id, _)| *id == kind)?;
     let text = attribute.as_str().ok().filter(|text| !text.chars().any(char::is_control))?;
     Some(format!("{kind}={}", escaped(text)))
 }
@@ -271,7 +289,7 @@ impl ClientCertVerifier for AnyClient {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         ParsedCertificate::try_from(end_entity)?;
-        if intermediates.len() >= CHAIN_LENGTH_MAX {
+        if !is_within_bounds(end_entity, intermediates) {
             return Err(Error::General("the client's chain is too long".to_owned()));
         }
         Ok(ClientCertVerified::assertion())

@@ -164,3 +164,37 @@ fn names_are_read_by_kind_and_no_text_of_a_subject_looks_like_another_part() {
     params.distinguished_name = DistinguishedName::new();
     assert_eq!(ClientNames::read(&signed(params, &root)).expect("names").subject, None);
 }
+
+#[test]
+fn a_chain_is_no_longer_than_honest_ones_are() {
+    let root = authority(authority_params("root"));
+    let (mut issuers, mut ders): (Vec<Issuer>, Vec<CertificateDer<'static>>) = (Vec::new(), Vec::new());
+    for _ in 0..=INTERMEDIATES_MAX {
+        // All of one name, so that any of them might have signed any other.
+        let by = issuers.last().unwrap_or(&root);
+        let key = KeyPair::generate().expect("a key");
+        let next = CertifiedIssuer::signed_by(authority_params("between"), key, by).expect("an authority");
+        ders.insert(0, next.der().clone());
+        issuers.push(next);
+        let leaf = signed(client_params(), issuers.last().expect("one"));
+        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf).chain(ders.iter().cloned()).collect();
+        let expected = match ders.len() {
+            ..=INTERMEDIATES_MAX => Ok(()),
+            _ => Err(ClientCertificateError::Chain),
+        };
+        assert_eq!(verify(&root.pem(), &chain), expected, "{} between", ders.len());
+    }
+    let mut large = client_params();
+    large.subject_alt_names = (0..1_000)
+        .map(|number| SanType::DnsName(format!("host-{number}.acme.example").try_into().expect("a name")))
+        .collect();
+    assert_eq!(verify(&root.pem(), &[signed(large, &root)]), Err(ClientCertificateError::Chain));
+}
+
+#[test]
+fn a_subject_that_tools_write_in_different_ways_is_none() {
+    let root = authority(authority_params("root"));
+    let mut params = client_params();
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 12]), "boss");
+    assert_eq!(ClientNames::read(&signed(params, &root)).expect("names").subject, None);
+}
