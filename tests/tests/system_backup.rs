@@ -206,7 +206,9 @@ fn shows_nothing(members: &Members, keys: &[String; 2]) -> Result<(), Error> {
     let (kek, token) =
         (std::fs::read(members.path("one/kek"))?, std::fs::read(members.path("one/admin-token"))?);
     let agents: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
-    for hidden in [SECRET.as_bytes(), b"acme", b"x-canary", b"ada", b"permit", &kek[..], token.trim_ascii()] {
+    for hidden in
+        [SECRET.as_bytes(), b"acme", b"x-canary", b"ada-lovelace", b"permit", &kek[..], token.trim_ascii()]
+    {
         assert!(!find(hidden), "{}", String::from_utf8_lossy(hidden));
         assert!(!find(hex::encode(hidden).as_bytes()), "{}", String::from_utf8_lossy(hidden));
     }
@@ -247,19 +249,22 @@ async fn keeps_apart(members: &Members, new: &Member, unused: &Path, key: &str) 
 
 /// Admins are known in the new cluster, and none of their tokens.
 async fn admins(members: &Members, new: &Member, token: &str) -> Result<(), Error> {
-    write_secret(&members.path("ada"), token)?;
+    write_secret(&members.path("ada-lovelace"), token)?;
     let whoami = async || -> Result<Finished, Error> {
         let mut command = members.gantry(&["admin", "whoami", "--output", "json"])?;
-        command.args(["--admin", &new.address.to_string(), "--token-file"]).arg(members.path("ada"));
+        command.args(["--admin", &new.address.to_string(), "--token-file"]).arg(members.path("ada-lovelace"));
         command.arg("--ca").arg(members.path("new/ca.pem"));
         Ok(run(command, DEADLINE).await?)
     };
     let refused = whoami().await?;
     let wrong = "error: the admin service refuses the token: the call's token is not the right one;";
     assert!(refused.status.code() == Some(1) && refused.stderr.starts_with(wrong), "{}", refused.stderr);
-    write_secret(&members.path("ada"), &input(members, new, &["admin", "rotate", "ada"], "").await?)?;
+    write_secret(
+        &members.path("ada-lovelace"),
+        &input(members, new, &["admin", "rotate", "ada-lovelace"], "").await?,
+    )?;
     let ada: Value = serde_json::from_str(&done(whoami().await?)?.stdout)?;
-    assert_eq!((&ada["name"], &ada["roles"]), (&json!("ada"), &json!(["read-only"])));
+    assert_eq!((&ada["name"], &ada["roles"]), (&json!("ada-lovelace"), &json!(["read-only"])));
     Ok(())
 }
 
@@ -270,7 +275,7 @@ async fn agents_call_on_in_a_cluster_that_is_made_of_a_backup() -> Result<(), Er
     let one = found(&members).await?;
     let two = members.voter("two", &one).await?;
     let keys = configure(&members, &one, &server).await?;
-    let ada = input(&members, &one, &["admin", "create", "ada", "--role", "read-only"], "").await?;
+    let ada = input(&members, &one, &["admin", "create", "ada-lovelace", "--role", "read-only"], "").await?;
     let (old_node, address) = node(&members, &one, "node-a").await?;
     eventually("a call before the backup", DEADLINE, async || secret_arrives(address, &keys[0]).await).await;
     eventually("the stop before the backup", DEADLINE, async || is_stopped(address, &keys[1]).await).await;
