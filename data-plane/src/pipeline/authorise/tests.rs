@@ -3,7 +3,7 @@
 //!
 //! What holds of each cell (a caller, an endpoint, what it offers, a call of that):
 //! - what a list does not show is denied, whatever the call;
-//! - what a list shows is allowed, unless a statement says otherwise that reads of the call;
+//! - what a list shows is allowed, at once or once it is approved, unless a statement says otherwise that reads of the call;
 //! - the call is decided as it is without any list, and the same through every endpoint and by every name;
 //! - policies that are not enforced change neither, and what they are told to come to is what enforcing them does.
 
@@ -39,10 +39,11 @@ const PRINCIPALS: [&str; 6] = [
     "principal is Agent in Group::\"h\"",
     "principal == Agent::\"nobody\"",
 ];
+const CALLS: &str = "action == Action::\"tools/call\"";
 const ACTIONS: [&str; 5] = [
     "action",
     "action",
-    "action == Action::\"tools/call\"",
+    CALLS,
     "action == Action::\"prompts/get\"",
     "action in [Action::\"tools/call\", Action::\"resources/read\"]",
 ];
@@ -92,6 +93,8 @@ struct Policy {
     permits: bool,
     reads: bool,
     shadow: bool,
+    /// Whether what it forbids may be approved.
+    approval: bool,
 }
 
 /// Who calls: an agent, and what its token says where it shows one.
@@ -118,11 +121,14 @@ fn policy() -> impl Strategy<Value = Policy> {
     ];
     let permits = prop::bool::weighted(0.7);
     let scope = (select(&PRINCIPALS), select(&ACTIONS), select(&RESOURCES));
-    (permits, scope, condition, prop::bool::weighted(0.15)).prop_map(
-        |(permits, (principal, action, resource), (condition, reads), shadow)| {
-            let effect = if permits { "permit" } else { "forbid" };
+    let weighted = prop::bool::weighted;
+    (permits, scope, condition, (weighted(0.15), weighted(0.3))).prop_map(
+        |(permits, (principal, action, resource), (condition, reads), (shadow, approval))| {
+            let (effect, approval) = if permits { ("permit", false) } else { ("forbid", approval) };
+            // Only calls of tools can be approved.
+            let action = if approval { CALLS } else { action };
             let cedar = format!("{effect}({principal}, {action}, {resource}) {condition};");
-            Policy { cedar, permits, reads, shadow }
+            Policy { cedar, permits, reads, shadow, approval }
         },
     )
 }
@@ -192,12 +198,19 @@ fn catalog(server: &str) -> Catalog {
     catalog
 }
 
+fn spec(policy: &Policy, shadow: bool) -> Value {
+    let mut spec = json!({"cedar": policy.cedar, "shadow": shadow});
+    if policy.approval {
+        spec["approval"] = json!({});
+    }
+    spec
+}
+
 /// The tenant with these policies, enforced or not as `shadow` says of each.
 fn tenant<'p>(policies: impl Iterator<Item = (usize, &'p Policy, bool)>) -> Tenant {
     let acme: TenantName = name("acme");
-    let policies = policies.map(|(number, policy, shadow)| {
-        (Kind::Policy, format!("p{number}"), json!({"cedar": policy.cedar, "shadow": shadow}))
-    });
+    let policies =
+        policies.map(|(number, policy, shadow)| (Kind::Policy, format!("p{number}"), spec(policy, shadow)));
     let documents = documents().into_iter().map(|(kind, named, spec)| (kind, named.to_owned(), spec));
     let resource = |(kind, named, spec): (Kind, String, Value)| {
         let document = match kind {
@@ -363,7 +376,7 @@ fn check(policies: &[Policy], callers: &[Who]) -> Result<usize, TestCaseError> {
                             format!("{who:?} at {endpoint_name}: {called} with {arguments}, {}", call.era);
                         let (decision, told) = decided(&own, &agent, &asked, call, arguments);
                         prop_assert!(is_shown || decision.is_deny(), "hidden, and allowed: {}", place);
-                        let is_explained = decision.is_allow() || !is_shown || may_deny(&decision, policies);
+                        let is_explained = !decision.is_deny() || !is_shown || may_deny(&decision, policies);
                         prop_assert!(is_explained, "shown, and denied by {:?}: {}", decision, place);
                         let alone = unlisted(&without, &plain, &asked, call, arguments);
                         prop_assert_eq!(&decision, &alone, "otherwise than without a list: {}", place);
@@ -411,7 +424,13 @@ fn what_a_list_shows_is_what_calls_get_whatever_the_policies_and_callers() {
 
 #[test]
 fn the_tenants_of_this_test_show_hide_allow_and_deny() {
-    let policy = |cedar: &str, reads| Policy { cedar: cedar.to_owned(), permits: true, reads, shadow: false };
+    let policy = |cedar: &str, reads| Policy {
+        cedar: cedar.to_owned(),
+        permits: true,
+        reads,
+        shadow: false,
+        approval: false,
+    };
     let policies = [
         policy(r#"permit(principal in Group::"g", action, resource in Server::"s");"#, false),
         policy(
