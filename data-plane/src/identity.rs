@@ -8,6 +8,7 @@ pub(crate) mod certificate;
 pub(crate) mod keepers;
 pub(crate) mod provider;
 pub(crate) mod seen;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use gantry_model::{AgentName, ProviderName, UserId};
 use gantry_policy::{ActsFor, Shown};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::told::Told;
 
 /// What a token or a certificate says of whoever shows it. Nodes tell each other, so its members are never taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub(crate) struct Identity {
     pub(crate) tags: BTreeMap<String, BTreeSet<String>>,
     /// From when on it counts no more, in seconds since 1970.
     pub(crate) ends_at: u64,
+    /// What records tell of it.
+    #[serde(skip)]
+    pub(crate) told: Told,
 }
 
 impl Identity {

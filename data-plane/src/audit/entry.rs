@@ -2,7 +2,6 @@
 //!
 //! Always holds: closing happens exactly once; an entry that is dropped unclosed was left by its client and says so.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -91,7 +90,7 @@ pub(crate) struct Asked {
     pub(crate) at: u64,
     /// The revision of the protocol.
     pub(crate) protocol: String,
-    /// Whether something else was asked before, which was let through.
+    /// Whether other resources were asked for at once, of which records do not tell.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) more: bool,
 }
@@ -137,9 +136,9 @@ struct Line<'a> {
     user: Option<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     actors: &'a [String],
-    /// What else a token said that policies may ask for.
+    /// What else a token said that policies were asked with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<TokenLine<'a>>,
+    token: Option<&'a RawValue>,
     session: Option<String>,
     server: Option<&'a str>,
     era: Option<&'a str>,
@@ -174,14 +173,6 @@ fn is_none(count: &u64) -> bool {
 }
 
 #[derive(Serialize)]
-struct TokenLine<'a> {
-    groups: &'a BTreeSet<String>,
-    scopes: &'a BTreeSet<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    tags: &'a BTreeMap<String, BTreeSet<String>>,
-}
-
-#[derive(Serialize)]
 struct PolicyLine<'a> {
     policy: &'a str,
     id: Option<&'a str>,
@@ -210,14 +201,6 @@ struct ApprovalLine<'a> {
 enum FailureLine<'a> {
     Statement(PolicyLine<'a>),
     Request { message: &'a str },
-}
-
-impl<'a> From<&'a Identity> for TokenLine<'a> {
-    /// As the provider says it: these are the claims that an admin named for policies, and together no longer than a token.
-    fn from(identity: &'a Identity) -> TokenLine<'a> {
-        let Identity { groups, scopes, tags, .. } = identity;
-        TokenLine { groups, scopes, tags }
-    }
 }
 
 impl<'a> From<&'a Reason> for PolicyLine<'a> {
@@ -347,7 +330,7 @@ impl Facts {
             client: identity.map(|identity| identity.client.as_str()),
             user: identity.and_then(|identity| identity.user.as_ref()).map(ToString::to_string),
             actors: identity.map_or(&[], |identity| &identity.actors),
-            token: identity.map(TokenLine::from),
+            token: identity.filter(|_| self.asked.is_some()).map(Identity::told),
             session: self.session.map(|session| session.to_string()),
             server: self.server.as_deref(),
             era: self.era.map(Era::as_str),

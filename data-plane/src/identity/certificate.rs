@@ -109,6 +109,7 @@ impl Authority {
             scopes: Default::default(),
             tags: Default::default(),
             ends_at: names.ends_at.saturating_add(1),
+            told: Default::default(),
         })
     }
 }

@@ -14,8 +14,8 @@ use gantry_token::{
 };
 use serde_json::Value;
 
-use super::Identity;
 use super::keepers::{Keepers, Kept};
+use super::{Identity, Told};
 
 /// Actors of a token that was exchanged several times; what is beyond is not recorded.
 const ACTORS_MAX: usize = 8;
@@ -185,6 +185,7 @@ impl Provider {
             scopes: scopes.map(str::to_owned).collect(),
             tags: tags.filter(|(_, values)| !values.is_empty()).collect::<BTreeMap<_, _>>(),
             ends_at: claims.expires_at().saturating_add(self.spec.clock_skew_seconds.into()),
+            told: Told::default(),
         })
     }
 }

@@ -68,9 +68,15 @@ pub(super) fn authorise(guarded: Guarded, facts: &mut Facts) -> Result<Authorise
             judge(Target::CompleteResource { server: &server.name, uri: name }, name)?;
         }
         Subject::Subscribe(named) => {
-            for Named { server, name } in named {
-                judge(Target::Subscribe { server: &server.name, uri: name }, name)?;
+            let mut each = named.iter();
+            let judged = each.try_for_each(|Named { server, name }| {
+                judge(Target::Subscribe { server: &server.name, uri: name }, name)
+            });
+            // One of several is told of, be it the last that was let through or the first that was not.
+            if let Some(asked) = &mut facts.asked {
+                asked.more = named.len() > 1;
             }
+            judged?;
         }
         Subject::Task(Named { server, .. }) | Subject::Server(server) => {
             judge(Target::Server { server: &server.name }, server.name.as_str())?;
@@ -132,14 +138,14 @@ fn arguments(received: &Received) -> Option<&Value> {
     }
 }
 
-fn asked(target: &Target<'_>, call: &Call<'_>, more: bool) -> Asked {
+fn asked(target: &Target<'_>, call: &Call<'_>) -> Asked {
     let server = target.server().as_str();
     let resource = match target.name() {
         Some(name) => [server, "/", name].concat(),
         None => server.to_owned(),
     };
     let (action, kind, protocol) = (target.method(), target.kind(), call.revision.to_owned());
-    Asked { action, kind, resource, at: call.at_seconds, protocol, more }
+    Asked { action, kind, resource, at: call.at_seconds, protocol, more: false }
 }
 
 fn permit(
@@ -153,7 +159,7 @@ fn permit(
     if facts.shadow.is_none() {
         facts.shadow = caller.tenant.shadow(decision, &caller.agent, target, call);
     }
-    facts.asked = Some(asked(target, call, facts.asked.is_some()));
+    facts.asked = Some(asked(target, call));
     facts.verdict = Some(decision.verdict);
     facts.reasons.clone_from(&decision.reasons);
     facts.failures.clone_from(&decision.failures);

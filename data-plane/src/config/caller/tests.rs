@@ -17,6 +17,7 @@ fn identity(client: &str, user: &str, groups: &[&str]) -> Identity {
         scopes: BTreeSet::new(),
         tags: BTreeMap::new(),
         ends_at: 0,
+        told: Default::default(),
     }
 }
 
