@@ -39,6 +39,10 @@ pub(super) async fn list(call: &Call, request: ListToolsRequest) -> Result<ListT
     let agent: Option<AgentName> = parse_or_every("agent", &request.agent)?;
     let state = call.view().state;
     require_tenant(&state, &tenant)?;
+    // Definitions of all servers of a tenant together may be far longer than an answer, and would be copied to find out.
+    if request.definitions && server.is_none() {
+        return Err(Status::invalid_argument("definitions are told of one server; name it in `server`"));
+    }
     if let Some(server) = &server {
         require(&state, &ResourceId::server(&tenant, server))?;
     }

@@ -149,6 +149,17 @@ async fn tools_are_listed_with_the_verdict_for_an_agent() -> Result {
     assert_eq!(listed.warnings, [""; 0]);
     let without = harness.admin.list_tools(request("")).await?.into_inner();
     assert!(without.tools.iter().all(|tool| tool.verdict() == Verdict::Unspecified));
+
+    // Whole definitions are told of one server.
+    assert!(without.tools.iter().all(|tool| tool.definition.is_empty()));
+    let whole = |server: &str| ListToolsRequest { server: server.into(), definitions: true, ..request("") };
+    let of_one = harness.admin.list_tools(whole("files")).await?.into_inner();
+    assert!(of_one.tools.iter().all(|tool| tool.definition.contains("inputSchema")), "{of_one:?}");
+    let refused = harness.admin.list_tools(whole("")).await.err().ok_or("it is refused")?;
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (tonic::Code::InvalidArgument, "definitions are told of one server; name it in `server`")
+    );
     harness.stop().await?;
     Ok(())
 }

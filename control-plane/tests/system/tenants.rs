@@ -106,13 +106,15 @@ async fn about(admin: &mut Admin, tenant: &str) -> Result<String> {
     for agent in ["", "one", "onee"] {
         let keys = ListKeysRequest { tenant: of.clone(), agent: agent.into() };
         text += &told(admin.list_keys(keys).await);
-        let tools = ListToolsRequest {
-            tenant: of.clone(),
-            server: none.clone(),
-            agent: agent.into(),
-            definitions: true,
-        };
+        let tools = ListToolsRequest { tenant: of.clone(), agent: agent.into(), ..Default::default() };
         text += &told(admin.list_tools(tools).await);
+        let definitions = ListToolsRequest {
+            tenant: of.clone(),
+            server: agent.into(),
+            definitions: true,
+            ..Default::default()
+        };
+        text += &told(admin.list_tools(definitions).await);
         let waiting = ListQuarantineRequest { tenant: of.clone(), server: agent.into() };
         text += &told(admin.list_quarantine(waiting).await);
     }
