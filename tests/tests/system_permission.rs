@@ -254,29 +254,36 @@ impl Scene {
         Scene { governed, keys, _db: db, _issuer: issuer }
     }
 
-    /// What a caller sees of all rows; `None` for one whom the tenant does not know.
-    async fn column(&self, caller: usize, rows: &[Row]) -> Option<Vec<Cell>> {
+    /// What a caller sees of each row; `None` where it is nobody, of which list and call have to say the same.
+    async fn column(&self, caller: usize, rows: &[Row]) -> Vec<Option<Cell>> {
         let mut agent = self.governed.connect(Protocol::Http1).await;
         let mut cells = Vec::with_capacity(rows.len());
         for Row { endpoint, ask } in rows {
             agent.go_to(&format!("/acme/{endpoint}/mcp"));
-            let shown = match ask.listed() {
-                None => None,
-                Some((method, list, member, name)) => {
-                    let answer = self.ask(caller, &mut agent, Message::modern(method, json!({}))).await?;
+            let (mut shown, mut is_known) = (None, None);
+            if let Some((method, list, member, name)) = ask.listed() {
+                let answer = self.ask(caller, &mut agent, Message::modern(method, json!({}))).await;
+                is_known = Some(answer.is_some());
+                shown = answer.map(|answer| {
                     let list = answer["result"][list].as_array().unwrap_or_else(|| panic!("{answer}"));
-                    Some(list.iter().any(|element| element[member] == name))
-                }
+                    list.iter().any(|element| element[member] == name)
+                });
+            }
+            let answer = self.ask(caller, &mut agent, ask.message()).await;
+            let of_call = answer.is_some();
+            assert_eq!(is_known.unwrap_or(of_call), of_call, "{endpoint}: {}", ask.title());
+            let Some(answer) = answer else {
+                cells.push(None);
+                continue;
             };
-            let answer = self.ask(caller, &mut agent, ask.message()).await?;
             let allowed = match answer["error"]["data"]["rejection"].as_str() {
                 Some("denied") => false,
                 None if matches!(ask, Ask::Server) || answer.get("result").is_some() => true,
                 _ => panic!("{}: {answer}", ask.title()),
             };
-            cells.push(Cell { shown, allowed });
+            cells.push(Some(Cell { shown, allowed }));
         }
-        Some(cells)
+        cells
     }
 
     /// The answer to a caller; `None` for one whom the tenant does not know.
@@ -292,7 +299,7 @@ impl Scene {
 }
 
 /// The table as Markdown.
-fn table(rows: &[Row], columns: &[Option<Vec<Cell>>]) -> String {
+fn table(rows: &[Row], columns: &[Vec<Option<Cell>>]) -> String {
     let mut text = "# Who may do what\n\nOf the documents in [documents.yaml](documents.yaml). `yes`: it is in the list, and the call is let \
          through. `no`: neither. `shown, no`: other calls of it may be let through, this one is not. `-`: the caller is nobody here. \
          A completion and a server as a whole are in no list.\n\n| endpoint | what |"
@@ -307,7 +314,7 @@ fn table(rows: &[Row], columns: &[Option<Vec<Cell>>]) -> String {
     for (number, Row { endpoint, ask }) in rows.iter().enumerate() {
         write!(text, "| {endpoint} | {} |", ask.title()).expect("a text takes all");
         for column in columns {
-            let word = column.as_ref().map_or("-", |cells| cells[number].word());
+            let word = column[number].map_or("-", Cell::word);
             write!(text, " {word} |").expect("a text takes all");
         }
         text.push('\n');
@@ -324,8 +331,10 @@ async fn who_may_do_what_is_what_the_table_says_in_lists_and_in_calls() {
     }
     let found = table(&rows, &columns);
     println!("{found}");
-    for cells in columns.iter().flatten() {
+    for (cells, (agent, _)) in columns.iter().zip(CALLERS) {
         for (Row { endpoint, ask }, cell) in rows.iter().zip(cells) {
+            assert_eq!(cell.is_none(), agent == "stranger", "{agent} at {endpoint}: {}", ask.title());
+            let Some(cell) = cell else { continue };
             assert_ne!(cell.word(), "HIDDEN, YES", "{endpoint}: {}", ask.title());
             // Only tools have arguments, and no policy here reads anything else of a call.
             let may_depend = matches!(ask, Ask::Tool(..));

@@ -30,6 +30,8 @@ use crate::mcp::message::Method;
 const TENANTS: u32 = 100;
 /// Callers of each.
 const CALLERS: usize = 6;
+/// Cells that there are with as many tenants.
+const CELLS_MIN: usize = 100_000;
 
 const PRINCIPALS: [&str; 6] = [
     "principal",
@@ -421,6 +423,7 @@ fn what_a_list_shows_is_what_calls_get_whatever_the_policies_and_callers() {
     });
     run.expect("lists and calls agree");
     println!("{} cells", cells.get());
+    assert!(tenants < TENANTS || cells.get() >= CELLS_MIN, "only {} cells", cells.get());
 }
 
 #[test]
