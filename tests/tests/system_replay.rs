@@ -185,10 +185,23 @@ async fn records_of_a_file_are_replayed_and_those_of_another_tenant_are_left_out
     let (of_old, code) = scene.report(&["-f", &candidate, "--traffic", &scene.path("old.jsonl")]).await;
     assert_eq!((of_old["changes"].as_u64(), of_old["unknown"].as_u64(), code), (Some(0), Some(7), Some(0)));
 
-    scene.write("broken.jsonl", "{}\nno record\n");
+    // What a node was writing when it died is left out and told, and so is what came to no tenant.
+    scene.write("torn.jsonl", &format!("{records}\n{{\"outcome\":\"unauthenticated\"}}\n{}", &records[..70]));
+    let torn = ["-f", candidate.as_str(), "--traffic", &scene.path("torn.jsonl")];
+    let (of_torn, _) = scene.report(&torn).await;
+    assert_eq!(of_torn["rows"], of_journal["rows"]);
+    let totals = ["records", "missed", "unreadable", "not_decided", "of_other_tenants"];
+    assert_eq!(totals.map(|name| of_torn[name].as_u64()), [9, 0, 1, 2, 0].map(Some));
+    let told = scene.replay(&torn).await;
+    assert!(told.stderr.contains("1 records could not be read and were left out\n"), "{}", told.stderr);
+    scene.write("broken.jsonl", "\nno record\n");
     let broken = scene.replay(&["-f", &candidate, "--traffic", &scene.path("broken.jsonl")]).await;
     assert_eq!(broken.status.code(), Some(1));
-    assert!(broken.stderr.contains("broken.jsonl: line 2 is no record"), "{}", broken.stderr);
+    assert!(
+        broken.stderr.contains("broken.jsonl: it has no record; line 2 is no record"),
+        "{}",
+        broken.stderr
+    );
     scene.write("wrong.yaml", &CANDIDATE.replace("arguments.path", "arguments.pth"));
     let wrong = scene.replay(&["-f", &scene.path("wrong.yaml")]).await;
     assert_eq!(wrong.status.code(), Some(1));
@@ -251,4 +264,53 @@ async fn what_is_proposed_of_a_server_can_be_applied_as_it_is_and_is_not_propose
     let again =
         scene.governed.admin(&["policy", "suggest", "fixture", "--tenant", "dev", "-o", "json"], "").await;
     assert!(!again.contains("read_file"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_for_what_no_record_tells_is_not_replayed_as_let_through() {
+    let governed = Governed::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = governed.server().url();
+    governed.apply(&format!("{{kind: Server, tenant: dev, name: fixture, spec: {{url: {server:?}, inspection: {{tools: {{greet: {{arguments: {{name: sql, files: path}}}}}}}}}}}}")).await;
+    // Facts of SQL alone are asked for, and there are none of a call with so many paths, of which a record has not all.
+    let reads = "{kind: Policy, tenant: dev, name: reads, spec: {cedar: 'forbid (principal, action == \
+                 Action::\"tools/call\", resource == Tool::\"fixture/greet\") unless { context.facts.sql.kinds == [\"select\"] };'}}";
+    governed.apply(reads).await;
+    let mut agent = governed.connect(Protocol::Http1).await;
+    let greet =
+        |files: usize| governed.call("greet", json!({"name": "SELECT 1", "files": vec!["/a"; files]}));
+    for (files, is_denied) in [(60, false), (80, true)] {
+        let answer = agent.ask(&greet(files)).await.expect("an answer").messages().pop().expect("a message");
+        assert_eq!(answer["error"]["data"]["rejection"] == "denied", is_denied, "{answer}");
+    }
+    // Subscriptions to several resources are denied for one, and the record tells of that alone.
+    governed.apply("{kind: Policy, tenant: dev, name: no-text, spec: {cedar: 'forbid (principal, action, resource == Resource::\"fixture/test://static-text\");'}}").await;
+    let uris = ["test://static-text", "test://static-binary"];
+    for uris in [&uris[..], &uris[..1]] {
+        let wanted = json!({"notifications": {"resourceSubscriptions": uris}});
+        let listen = Message::modern("subscriptions/listen", wanted).with_key(governed.key());
+        let answer = agent.ask(&listen).await.expect("an answer").json();
+        assert_eq!(answer["error"]["data"]["rejection"], "denied", "{answer}");
+    }
+    let records = governed.trail().at_least(4).await;
+    let asked: Vec<_> = records.iter().map(|record| record["asked"]["more"] == true).collect();
+    assert_eq!(asked, [false, false, true, false]);
+    assert!(records.iter().all(|record| record.get("token").is_none()));
+
+    let last = records[3]["decision_id"].as_str().expect("an id").to_owned();
+    governed.admin(&["policy", "explain", &last], "").await;
+    let candidate = folder.path().join("candidate.yaml");
+    let text = "{kind: Policy, tenant: dev, name: more, spec: {cedar: 'permit (principal, action, resource);'}}\n---\n\
+                {kind: Policy, tenant: dev, name: aside, spec: {shadow: true, cedar: 'forbid (principal, action, resource);'}}";
+    fs::write(&candidate, text).expect("a file");
+    let scene = Scene { governed, folder };
+    let (report, code) = scene.report(&["-f", candidate.to_str().expect("a path")]).await;
+    let expected = [
+        json!(["calls fixture/greet", 1, 0, 1]),
+        json!(["subscribes to fixture/test://static-text", 1, 0, 0]),
+        json!(["subscriptions/listen", 0, 0, 1]),
+    ];
+    assert_eq!(counts(&report), expected);
+    assert_eq!((code, report["decided_otherwise_now"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(report["not_replayed"], json!(["Policy aside (a shadow decides nothing)"]));
 }

@@ -87,15 +87,47 @@ impl Tail {
     }
 }
 
-/// The latest `count` records of a tenant, or of all when it is empty, oldest first.
-pub(crate) async fn latest(admin: &Admin, tenant: &str, count: u32) -> Result<Vec<AuditRecord>, Failure> {
+/// Records as they were told.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    /// Oldest first.
+    pub(crate) records: Vec<AuditRecord>,
+    /// What is not among them.
+    pub(crate) missed: Missed,
+}
+
+/// Records that are not among those that were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// How many the control plane did not tell, at least.
+    pub(crate) lost: u64,
+    /// How many are in no form that is known here.
+    pub(crate) unreadable: u64,
+}
+
+impl Missed {
+    /// For people; empty where none is missing.
+    pub(crate) fn lines(self) -> Vec<String> {
+        let lost = format!("at least {} records were missed", self.lost);
+        let unreadable = format!("{} records could not be read and were left out", self.unreadable);
+        let lines = [(self.lost, lost), (self.unreadable, unreadable)];
+        lines.into_iter().filter(|(count, _)| *count > 0).map(|(_, line)| line).collect()
+    }
+}
+
+/// The latest `count` records of a tenant, or of all when it is empty.
+pub(crate) async fn latest(admin: &Admin, tenant: &str, count: u32) -> Result<Latest, Failure> {
     let request = TailRecordsRequest { last: count, follow: false, tenant: tenant.to_owned(), admin: false };
     let mut stream = admin.ask(admin.service().tail_records(request), "`gantry status`").await?;
-    let mut records = Vec::new();
+    let mut latest = Latest::default();
     while let Some(answer) = stream.message().await.map_err(|status| refused(&status, "`gantry status`"))? {
-        if let Ok(record) = serde_json::from_slice(&answer.record) {
-            records.push(record);
+        latest.missed.lost = latest.missed.lost.saturating_add(answer.lost);
+        match serde_json::from_slice(&answer.record) {
+            Ok(record) => latest.records.push(record),
+            // An answer may tell nothing but what was missed.
+            Err(_) if answer.record.is_empty() => {}
+            Err(_) => latest.missed.unreadable += 1,
         }
     }
-    Ok(records)
+    Ok(latest)
 }

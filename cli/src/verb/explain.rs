@@ -79,8 +79,9 @@ async fn explain(admin: &Admin, id: &str, deadline: Instant) -> Result<ExplainRe
 
 async fn last_denial(admin: &Admin, tenant: &str, deadline: Instant) -> Result<String, Failure> {
     loop {
-        let records = latest(admin, tenant, RECORDS_SEARCHED).await?;
-        let denial = records.into_iter().rev().find(AuditRecord::is_denied);
+        let latest = latest(admin, tenant, RECORDS_SEARCHED).await?;
+        let missed = latest.missed.lines();
+        let denial = latest.records.into_iter().rev().find(AuditRecord::is_denied);
         if let Some(id) = denial.and_then(|record| record.decision_id) {
             return Ok(id);
         }
@@ -88,7 +89,8 @@ async fn last_denial(admin: &Admin, tenant: &str, deadline: Instant) -> Result<S
             return Err(Failure::error(
                 format!("no call was denied among the latest {RECORDS_SEARCHED} records"),
                 "name a decision's id; `gantry audit tail` shows them",
-            ));
+            )
+            .with_details(missed));
         }
         tokio::time::sleep(ARRIVAL_STEP).await;
     }

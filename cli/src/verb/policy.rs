@@ -9,6 +9,7 @@ mod replay;
 mod suggest;
 mod tally;
 mod test;
+mod unreplayed;
 
 use std::fs;
 use std::io::{self, Read};

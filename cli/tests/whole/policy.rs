@@ -232,13 +232,23 @@ inspection:
       arguments:
         query: sql
 ";
-    let said = "2 tools: 2 declarations proposed, 1 more that only sound so; nothing was changed. Look at each; \
-                `gantry apply -f FILE` declares them\n";
+    let said = "2 tools: 2 declarations proposed, 1 more that only sound so; nothing was changed; look at each, \
+                and put it under `spec` of the Server\n";
     assert_eq!(folder.run(&["policy", "suggest", "--tools", "tools.json"]), seen(0, yaml, said));
     let told = folder.run(&["policy", "suggest", "--tools", "tools.json", "-o", "json"]);
     let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
     let expected = json!({"tool": "fetch", "place": "page", "form": "url", "trust": "sure", "reasons": ["its format is uri"]});
     assert_eq!(told[0], expected);
+    // A schema that leads everywhere is looked at for as long as another, and told.
+    let everywhere = json!({"anyOf": vec![json!({"$ref": "#/$defs/A"}); 1_000]});
+    let schema =
+        json!({"properties": {"url": {"type": "string"}, "a": everywhere}, "$defs": {"A": everywhere}});
+    folder.write("tools.json", &json!([{"name": "t", "inputSchema": schema}]).to_string());
+    let told = folder.run(&["policy", "suggest", "--tools", "tools.json"]);
+    assert!(
+        told.stderr.starts_with("warning: the schema of t leads to more than is looked at\n1 tools: 1 "),
+        "{told:?}"
+    );
     folder.write("tools.json", "{}");
     let refused = "error: tools.json: neither a list of tools nor an object with `tools`
 next: name a JSON file with a list of tools, or with an object that has `tools`, as a server answers `tools/list`

@@ -1,7 +1,8 @@
 //! What an argument is made of, guessed from its schema: its format, pattern, name, description and examples.
 //!
 //! Always holds: a guess says what it rests on and how sure it is; one that only sounds so is told as that. What may be one of
-//! a few given texts is never guessed to be anything, since nothing can be hidden in it. It declares nothing.
+//! a few given texts is never guessed to be anything, since nothing can be hidden in it. It declares nothing. Schemas are what
+//! servers sent: whatever leads where in one, looking ends after [`SCHEMAS_MAX`] of them and says so.
 
 use gantry_model::inspection::Form;
 use gantry_model::resource::{ARGUMENT_PLACES_MAX, PLACE_BYTES_MAX, PLACE_STEPS_MAX};
@@ -9,6 +10,13 @@ use serde_json::{Map, Value};
 
 /// Deepest nesting that is looked into.
 const DEPTH_MAX: usize = 8;
+/// Most schemas within a tool's that are looked at: references lead to one as often as a server likes. Large tools have a
+/// hundred arguments.
+const SCHEMAS_MAX: usize = 4_096;
+/// Most characters of a description or a pattern that are read at each of them: what something is stands at the beginning.
+const TEXT_CHARS_MAX: usize = 1_024;
+/// Most examples, types and the like of one schema that are read.
+const LIST_MAX: usize = 16;
 /// Points of a guess that counts as sure, and as likely.
 const SURE: u32 = 4;
 const LIKELY: u32 = 2;
@@ -34,6 +42,15 @@ pub(super) struct Guess {
     pub(super) reasons: Vec<String>,
 }
 
+/// What was found in a definition.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// In the order of the schema.
+    pub(super) guesses: Vec<Guess>,
+    /// Whether its schema leads to more than was looked at.
+    pub(super) is_cut: bool,
+}
+
 impl Trust {
     /// The word for it.
     pub(super) fn as_str(self) -> &'static str {
@@ -48,15 +65,21 @@ impl Trust {
 /// A sign that something is of a form: how much it counts, and what it is.
 type Sign = (Form, u32, String);
 
-/// Guesses for the arguments of a tool, by its definition; in the order of the schema.
-pub(super) fn guesses(definition: &Value) -> Vec<Guess> {
-    let text = |field: &str| definition.get(field).and_then(Value::as_str).unwrap_or_default();
+/// Guesses for the arguments of a tool, by its definition.
+pub(super) fn guesses(definition: &Value) -> Found {
+    let text = |field: &str| text(definition, field).unwrap_or_default();
     let about = format!("{} {} {}", text("name"), text("title"), text("description")).to_lowercase();
-    let Some(schema) = definition.get("inputSchema") else { return Vec::new() };
+    let Some(schema) = definition.get("inputSchema") else { return Found::default() };
     let definitions = schema.get("$defs").or_else(|| schema.get("definitions")).and_then(Value::as_object);
-    let mut reader = Reader { definitions, about, found: Vec::new() };
+    let mut reader = Reader { definitions, about, found: Vec::new(), left: SCHEMAS_MAX, is_cut: false };
     reader.object(schema, &mut Vec::new(), 0);
-    reader.found
+    Found { guesses: reader.found, is_cut: reader.is_cut }
+}
+
+/// The beginning of a text that a server sent.
+fn text<'a>(schema: &'a Value, field: &str) -> Option<&'a str> {
+    let text = schema.get(field)?.as_str()?;
+    Some(text.char_indices().nth(TEXT_CHARS_MAX).map_or(text, |(end, _)| &text[..end]))
 }
 
 struct Reader<'a> {
@@ -64,12 +87,20 @@ struct Reader<'a> {
     /// What the tool says of itself, in lower case.
     about: String,
     found: Vec<Guess>,
+    /// How many schemas may still be looked at.
+    left: usize,
+    /// Whether there were more.
+    is_cut: bool,
 }
 
 impl<'a> Reader<'a> {
     fn object(&mut self, schema: &'a Value, path: &mut Vec<String>, depth: usize) {
         let Some(Value::Object(properties)) = schema.get("properties") else { return };
-        for (name, property) in properties {
+        // What is named longer cannot be declared.
+        for (name, property) in properties.iter().filter(|(name, _)| name.len() <= PLACE_BYTES_MAX) {
+            if self.is_cut {
+                return;
+            }
             path.push(name.clone());
             self.value(property, name, path, depth + 1);
             path.pop();
@@ -77,6 +108,11 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, schema: &'a Value, name: &str, path: &mut Vec<String>, depth: usize) {
+        if self.left == 0 {
+            self.is_cut = true;
+            return;
+        }
+        self.left -= 1;
         if depth > DEPTH_MAX || self.found.len() == ARGUMENT_PLACES_MAX {
             return;
         }
@@ -88,6 +124,9 @@ impl<'a> Reader<'a> {
         for choice in
             ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| schema.get(word)?.as_array()).flatten()
         {
+            if self.is_cut {
+                return;
+            }
             self.value(choice, name, path, depth + 1);
         }
         if is_of(schema, "object") || schema.get("properties").is_some() {
@@ -113,8 +152,7 @@ impl<'a> Reader<'a> {
         let mut signs: Vec<Sign> = Vec::new();
         of_keywords(schema, &mut signs);
         of_examples(schema, &mut signs);
-        let description = schema.get("description").and_then(Value::as_str).unwrap_or_default();
-        of_description(description, &mut signs);
+        of_description(text(schema, "description").unwrap_or_default(), &mut signs);
         of_name(name, &self.about, &mut signs);
         let points =
             |form: Form| -> u32 { signs.iter().filter(|sign| sign.0 == form).map(|sign| sign.1).sum() };
@@ -139,7 +177,7 @@ impl<'a> Reader<'a> {
 fn is_of(schema: &Value, kind: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(name)) => name == kind,
-        Some(Value::Array(names)) => names.iter().any(|name| name == kind),
+        Some(Value::Array(names)) => names.iter().take(LIST_MAX).any(|name| name == kind),
         _ => false,
     }
 }
@@ -164,7 +202,7 @@ fn place(path: &[String]) -> Option<String> {
 }
 
 fn of_keywords(schema: &Value, signs: &mut Vec<Sign>) {
-    let text = |field: &str| schema.get(field).and_then(Value::as_str);
+    let text = |field: &str| text(schema, field);
     if let Some(format) = text("format") {
         let form = match format.to_lowercase().as_str() {
             "uri" | "url" | "iri" | "uri-reference" | "iri-reference" | "http-url" => Some(Form::Url),
@@ -194,10 +232,10 @@ fn of_keywords(schema: &Value, signs: &mut Vec<Sign>) {
 }
 
 fn of_examples(schema: &Value, signs: &mut Vec<Sign>) {
-    let examples = schema.get("examples").and_then(Value::as_array).into_iter().flatten();
+    let examples = schema.get("examples").and_then(Value::as_array).into_iter().flatten().take(LIST_MAX);
     let texts = examples.chain(schema.get("default")).chain(schema.get("example")).filter_map(Value::as_str);
     for text in texts {
-        let lower = text.trim_start().to_lowercase();
+        let lower = text.chars().take(TEXT_CHARS_MAX).collect::<String>().trim_start().to_lowercase();
         let begins = |starts: &[&str]| starts.iter().any(|start| lower.starts_with(start));
         let form = if begins(&["http://", "https://"]) {
             Form::Url
@@ -324,7 +362,7 @@ mod tests {
                 guess.trust.as_str()
             )
         };
-        guesses(&tool).into_iter().map(told).collect()
+        guesses(&tool).guesses.into_iter().map(told).collect()
     }
 
     #[test]
@@ -392,7 +430,7 @@ mod tests {
         let tool = json!({"name": "t", "inputSchema": {"type": "object", "properties": {
             "path": {"type": "string", "description": "The URL of the page", "default": "https://example.com"},
             "url_path": {"type": "string"}}}});
-        let found = guesses(&tool);
+        let found = guesses(&tool).guesses;
         assert_eq!((found[0].form, found[0].trust), (Form::Url, Trust::Sure));
         assert_eq!(
             found[0].reasons,
@@ -405,9 +443,37 @@ mod tests {
     fn a_schema_that_leads_into_itself_ends() {
         let tool = json!({"name": "t", "inputSchema": {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}},
             "$defs": {"A": {"type": "object", "properties": {"path": {"type": "string"}, "a": {"$ref": "#/$defs/A"}}}}}});
-        let found = guesses(&tool);
+        let Found { guesses: found, is_cut } = guesses(&tool);
+        assert!(!is_cut);
         assert_eq!(found.first().map(|guess| guess.place.as_str()), Some("/a/path"));
         assert!(found.len() <= DEPTH_MAX, "{found:?}");
-        assert!(guesses(&json!({"inputSchema": 5})).is_empty() && guesses(&json!([])).is_empty());
+        for none in [json!({"inputSchema": 5}), json!([])] {
+            assert!(guesses(&none).guesses.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_schema_that_leads_everywhere_from_everywhere_is_looked_at_for_as_long_as_others_and_told() {
+        let properties = |count: usize, schema: &Value| -> Value {
+            (0..count).map(|number| (format!("p{number}"), schema.clone())).collect::<Map<_, _>>().into()
+        };
+        let schema = |of: Value| {
+            json!({"name": "t", "inputSchema": {"type": "object", "properties": of, "$defs": {
+                "A": {"anyOf": vec![json!({"$ref": "#/$defs/A"}); 1_000]},
+                "B": {"type": "object", "properties": properties(1_000, &json!({"$ref": "#/$defs/B"}))},
+                "C": {"type": "string", "description": "x".repeat(100_000), "pattern": "^".repeat(100_000)},
+            }}})
+        };
+        for name in ["A", "B"] {
+            let found = guesses(&schema(
+                json!({"url": {"type": "string"}, "a": {"$ref": format!("#/$defs/{name}")}, "path": {"type": "string"}}),
+            ));
+            assert!(found.is_cut, "{name}");
+            assert_eq!(found.guesses.len(), 1, "what stands before it was looked at: {:?}", found.guesses);
+        }
+        // Each counts, and so does each reference to it.
+        let long = json!({"$ref": "#/$defs/C"});
+        assert!(!guesses(&schema(properties(SCHEMAS_MAX / 2, &long))).is_cut);
+        assert!(guesses(&schema(properties(SCHEMAS_MAX / 2 + 1, &long))).is_cut);
     }
 }

@@ -14,13 +14,14 @@ use gantry_wire::admin_v1::ListToolsRequest;
 use super::offline::Offline;
 use super::recorded::Recorded;
 use super::tally::{Seen, Tally};
+use super::unreplayed::unreplayed;
 use crate::admin::Admin;
 use crate::context::AdminAccess;
 use crate::documents::{Document, DocumentSet, FileFlag};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Paint, TextFormat};
 use crate::record::AuditRecord;
-use crate::verb::audit::latest;
+use crate::verb::audit::{Missed, latest};
 use crate::verb::get::get;
 
 /// Records that the control plane keeps.
@@ -49,6 +50,8 @@ pub(super) struct Replay<'a> {
 struct Sides {
     present: Offline,
     candidate: Offline,
+    /// Documents of the candidate with more in them than is compared.
+    unreplayed: Vec<String>,
 }
 
 impl Replay<'_> {
@@ -71,19 +74,21 @@ impl Replay<'_> {
         let mut tally = Tally::default();
         match self.traffic {
             None => {
-                let records = latest(&admin, tenant.as_str(), self.last).await?;
-                records.iter().for_each(|record| sides.count(record, &tenant, &mut tally));
+                let latest = latest(&admin, tenant.as_str(), self.last).await?;
+                latest.records.iter().for_each(|record| sides.count(record, &tenant, &mut tally));
+                tally.missed = latest.missed;
             }
-            Some("-") => read_all("stdin", &mut io::stdin().lock(), |record| {
-                sides.count(&record, &tenant, &mut tally)
-            })?,
+            Some("-") => {
+                let count = |record| sides.count(&record, &tenant, &mut tally);
+                tally.missed = read_all("stdin", &mut io::stdin().lock(), count)?;
+            }
             Some(path) => {
                 let file = File::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
-                read_all(path, &mut BufReader::new(file), |record| {
-                    sides.count(&record, &tenant, &mut tally)
-                })?;
+                let count = |record| sides.count(&record, &tenant, &mut tally);
+                tally.missed = read_all(path, &mut BufReader::new(file), count)?;
             }
         }
+        tally.unreplayed = sides.unreplayed;
         self.tell(&tally)
     }
 
@@ -150,7 +155,7 @@ impl Replay<'_> {
             return Err(wrong(problems));
         }
         let candidate = Offline::unchecked(tenant, resources, tools).map_err(|why| wrong(vec![why]))?;
-        Ok(Sides { present, candidate })
+        Ok(Sides { present, candidate, unreplayed: unreplayed(documents, &stored) })
     }
 }
 
@@ -184,6 +189,13 @@ pub(super) async fn offered(admin: &Admin, tenant: &str, server: &str) -> Result
     };
     let next = format!("`gantry get servers --tenant {tenant}` lists the servers");
     let answer = admin.ask(admin.service().list_tools(request), &next).await?;
+    // A member that does not know the flag leaves them out, and every tool would seem to take nothing.
+    if answer.tools.iter().any(|tool| tool.definition.is_empty()) {
+        return Err(Failure::error(
+            "the control plane is of an earlier build, which does not tell what tools take",
+            "upgrade every member first, or use the `gantry` of that build",
+        ));
+    }
     let of_server = answer.tools.into_iter();
     Ok(of_server.map(|tool| Definition::new(tool.name.as_str(), tool.definition.as_str())).collect())
 }
@@ -194,8 +206,11 @@ impl Sides {
         if record.kind.as_deref() == Some("admin") {
             return tally.skip(Seen::Undecided);
         }
-        if record.tenant.as_deref() != Some(tenant.as_str()) {
-            return tally.skip(Seen::OfAnother);
+        match record.tenant.as_deref() {
+            // Whoever was stopped before a tenant was known was asked about by no policy.
+            None | Some("") => return tally.skip(Seen::Undecided),
+            Some(of) if of != tenant.as_str() => return tally.skip(Seen::OfAnother),
+            Some(_) => {}
         }
         let Some(read) = Recorded::of(record) else { return tally.skip(Seen::Undecided) };
         let (before, after) = match &read {
@@ -208,36 +223,58 @@ impl Sides {
     }
 }
 
-/// Reads records, one JSON object a line, as `gantry audit tail -o json` and the files of nodes have them.
+/// Reads records, one JSON object a line, as `gantry audit tail -o json` and the files of nodes have them. Lines that are
+/// none, such as one that a node was writing when it died, are left out and counted, unless no other is there.
 fn read_all(
     name: &str,
-    mut source: &mut dyn BufRead,
+    source: &mut dyn BufRead,
     mut take: impl FnMut(AuditRecord),
-) -> Result<(), Failure> {
-    let mut line = Vec::new();
+) -> Result<Missed, Failure> {
+    let (mut line, mut missed, mut count, mut first) = (Vec::new(), Missed::default(), 0, None);
     for number in 1.. {
-        line.clear();
-        let count = (&mut source).take(RECORD_BYTES_MAX + 1).read_until(b'\n', &mut line);
-        match count {
-            Ok(0) => return Ok(()),
-            Ok(_) if line.len() as u64 > RECORD_BYTES_MAX => {
-                return Err(unreadable(
-                    name,
-                    &format!("line {number} is longer than {RECORD_BYTES_MAX} bytes"),
-                ));
+        let is_whole = read_line(source, &mut line).map_err(|error| unreadable(name, &error.to_string()))?;
+        if is_whole && line.is_empty() {
+            break;
+        }
+        if number > RECORDS_MAX {
+            return Err(unreadable(name, &format!("it has more than {RECORDS_MAX} records")));
+        }
+        let read = match is_whole {
+            true if line.iter().all(u8::is_ascii_whitespace) => continue,
+            true => serde_json::from_slice(&line).map_err(|error| format!("is no record: {error}")),
+            false => Err(format!("is longer than {RECORD_BYTES_MAX} bytes")),
+        };
+        match read {
+            Ok(record) => {
+                count += 1;
+                take(record);
             }
-            Ok(_) if number > RECORDS_MAX => {
-                return Err(unreadable(name, &format!("it has more than {RECORDS_MAX} records")));
+            Err(why) => {
+                missed.unreadable += 1;
+                first.get_or_insert_with(|| format!("line {number} {why}"));
             }
-            Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-            Ok(_) => match serde_json::from_slice(&line) {
-                Ok(record) => take(record),
-                Err(error) => return Err(unreadable(name, &format!("line {number} is no record: {error}"))),
-            },
-            Err(error) => return Err(unreadable(name, &error.to_string())),
         }
     }
-    Ok(())
+    match first {
+        Some(why) if count == 0 => Err(unreadable(name, &format!("it has no record; {why}"))),
+        _ => Ok(missed),
+    }
+}
+
+/// Reads a line with its end, which is empty where there is no more; `false`: it is too long, and was passed over.
+fn read_line(mut source: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    (&mut source).take(RECORD_BYTES_MAX + 1).read_until(b'\n', line)?;
+    let is_whole = line.len() as u64 <= RECORD_BYTES_MAX;
+    let mut has_more = !is_whole && !line.ends_with(b"\n");
+    while has_more {
+        let ahead = source.fill_buf()?;
+        let end = ahead.iter().position(|byte| *byte == b'\n');
+        has_more = end.is_none() && !ahead.is_empty();
+        let passed = end.map_or(ahead.len(), |end| end + 1);
+        source.consume(passed);
+    }
+    Ok(is_whole)
 }
 
 fn unreadable(name: &str, why: &str) -> Failure {
@@ -245,4 +282,29 @@ fn unreadable(name: &str, why: &str) -> Failure {
         format!("{name}: {why}"),
         "name a file of records, one a line: `gantry audit tail -n 10000 --tenant NAME -o json > FILE` writes one",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many records were read and how many lines were not, or why none was.
+    fn read(text: &str) -> Result<(usize, u64), String> {
+        let mut count = 0;
+        let missed = read_all("f", &mut BufReader::with_capacity(7, text.as_bytes()), |_| count += 1);
+        missed.map(|missed| (count, missed.unreadable)).map_err(|failure| format!("{failure:?}"))
+    }
+
+    #[test]
+    fn lines_that_are_no_records_are_counted_and_a_file_of_nothing_else_is_refused() {
+        let long = format!("{{\"tool\":\"{}\"}}", "x".repeat(RECORD_BYTES_MAX as usize));
+        assert_eq!(read(""), Ok((0, 0)));
+        assert_eq!(read("{}\n\n{\"tool\":\"a\"}"), Ok((2, 0)));
+        assert_eq!(read(&format!("{{}}\n{long}\n{{\"tool\":\"a\n{{}}\n")), Ok((2, 2)));
+        assert_eq!(read(&format!("{{}}\n{long}")), Ok((1, 1)), "it ends without a line's end");
+        let refused = read("\n{\"to\n").expect_err("refused");
+        assert!(refused.contains("f: it has no record; line 2 is no record:"), "{refused}");
+        let refused = read(&format!("{long}\nx\n")).expect_err("refused");
+        assert!(refused.contains("line 1 is longer than 1048576 bytes"), "{refused}");
+    }
 }

@@ -13,7 +13,7 @@ use gantry_model::{Definition, Spec};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::guess::{Guess, Trust, guesses};
+use super::guess::{Found, Guess, Trust, guesses};
 use super::offline::definitions;
 use super::replay::offered;
 use crate::admin::Admin;
@@ -56,6 +56,8 @@ struct Proposal {
     server: Option<Resource>,
     /// By tool, of those that are not declared.
     guesses: BTreeMap<String, Vec<Guess>>,
+    /// Tools of which not all was looked at.
+    cut: Vec<String>,
     tools: usize,
 }
 
@@ -80,27 +82,40 @@ impl Suggest {
         };
         match self.output {
             TextFormat::Text => {
-                let shown = proposals.iter().filter(|proposal| !proposal.guesses.is_empty());
-                output::print(&shown.map(Proposal::yaml).collect::<Vec<_>>().join("---\n"))?;
+                output::print(&yaml(&proposals))?;
             }
             TextFormat::Json => {
                 output::print(&output::json(&proposals.iter().flat_map(Proposal::told).collect::<Vec<_>>()))?;
             }
         }
+        for tool in proposals.iter().flat_map(|proposal| &proposal.cut) {
+            output::warn(&format!("the schema of {} leads to more than is looked at", visible(tool)));
+        }
+        output::say(&self.remark(&proposals));
+        Ok(Exit::Done)
+    }
+
+    /// How much is proposed, and what to do with it.
+    fn remark(&self, proposals: &[Proposal]) -> String {
         let count = |trusted: bool| {
             let all = proposals.iter().flat_map(|proposal| proposal.guesses.values()).flatten();
             all.filter(|guess| (guess.trust >= Trust::Likely) == trusted).count()
         };
         let tools: usize = proposals.iter().map(|proposal| proposal.tools).sum();
-        output::say(&match (tools, count(true), count(false)) {
-            (0, ..) => "no tool is known; `gantry status` shows what each server said".to_owned(),
-            (tools, 0, 0) => format!("{tools} tools, and nothing to propose"),
-            (tools, proposed, perhaps) => format!(
-                "{tools} tools: {proposed} declarations proposed, {perhaps} more that only sound so; nothing was changed. \
-                 Look at each; `gantry apply -f FILE` declares them"
-            ),
-        });
-        Ok(Exit::Done)
+        let (proposed, perhaps) = match (tools, count(true), count(false)) {
+            (0, ..) => return "no tool is known; `gantry status` shows what each server said".to_owned(),
+            (tools, 0, 0) => return format!("{tools} tools, and nothing to propose"),
+            (_, proposed, perhaps) => (proposed, perhaps),
+        };
+        let next = match &self.tools {
+            _ if proposed == 0 => "",
+            // Nothing tells of which server they are, so this is a part of its document.
+            Some(_) => "; look at each, and put it under `spec` of the Server",
+            None => "; look at each, then `gantry apply -f FILE` declares them",
+        };
+        format!(
+            "{tools} tools: {proposed} declarations proposed, {perhaps} more that only sound so; nothing was changed{next}"
+        )
     }
 
     async fn recorded(&self) -> Result<Vec<Proposal>, Failure> {
@@ -146,26 +161,44 @@ fn read_tools(file: &str) -> Result<Vec<Definition>, Failure> {
     definitions(value.get("result").unwrap_or(&value)).map_err(unread)
 }
 
+/// What is proposed for all of them. One that has only comments is no document, so nothing parts it from others.
+fn yaml(proposals: &[Proposal]) -> String {
+    let (mut text, mut has_document) = (String::new(), false);
+    for proposal in proposals {
+        let is_document = proposal.trusted().next().is_some();
+        if has_document && is_document {
+            text.push_str("---\n");
+        }
+        text.push_str(&proposal.yaml());
+        has_document |= is_document;
+    }
+    text
+}
+
 impl Proposal {
     fn of(server: Option<Resource>, tools: &[Definition], of_tenant: &[Inspection]) -> Proposal {
         let of_server = match server.as_ref().map(|server| &server.spec) {
             Some(Spec::Server(spec)) => Some(&spec.inspection),
             _ => None,
         };
-        let mut found = BTreeMap::new();
+        let (mut found, mut cut) = (BTreeMap::new(), Vec::new());
         for tool in tools {
             let own = of_server.and_then(|inspection| inspection.tools.get(&*tool.name));
             let layers: Vec<&Inspection> = of_tenant.iter().chain(of_server).chain(own).collect();
             let is_declared = |place: &str| layers.iter().any(|layer| layer.arguments.contains_key(place));
             let room = ARGUMENT_PLACES_MAX.saturating_sub(own.map_or(0, |own| own.arguments.len()));
             let definition: Value = serde_json::from_str(&tool.json).unwrap_or_default();
-            let guessed = guesses(&definition).into_iter().filter(|guess| !is_declared(&guess.place));
+            let Found { guesses, is_cut } = guesses(&definition);
+            if is_cut {
+                cut.push(tool.name.to_string());
+            }
+            let guessed = guesses.into_iter().filter(|guess| !is_declared(&guess.place));
             let guessed: Vec<Guess> = guessed.take(room).collect();
             if !guessed.is_empty() {
                 found.insert(tool.name.to_string(), guessed);
             }
         }
-        Proposal { server, guesses: found, tools: tools.len() }
+        Proposal { server, guesses: found, cut, tools: tools.len() }
     }
 
     /// What goes into the document, by tool.

@@ -11,9 +11,18 @@ use serde::Serialize;
 use super::recorded::Unknown;
 use crate::output::{self, Paint, visible};
 use crate::record::AuditRecord;
+use crate::verb::audit::Missed;
 
 /// Most reasons that are told of one count.
 const REASONS_SHOWN: usize = 3;
+/// Most rows of one agent: an agent that reads resources has one for each URI. Beyond, they are counted together.
+const AGENT_ROWS_MAX: usize = 200;
+/// Most rows, because records of a file may name any agents. Beyond, agents are counted together.
+const ROWS_MAX: usize = 10_000;
+/// Most reasons of one row for which something is not known, of which each may name something else.
+const UNKNOWN_MAX: usize = 20;
+/// What stands for whom or what is counted together.
+const OTHERS: &str = "(others)";
 
 /// A record that is not replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +36,13 @@ pub(super) enum Seen {
 /// The counts.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Records that were not to be had.
+    pub(super) missed: Missed,
+    /// Documents of the candidate with more in them than is compared.
+    pub(super) unreplayed: Vec<String>,
     rows: BTreeMap<(String, String), Row>,
+    /// How many of those each agent has.
+    agent_rows: BTreeMap<String, usize>,
     records: usize,
     undecided: usize,
     of_others: usize,
@@ -57,6 +72,11 @@ struct Count {
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     records: usize,
+    /// Records that the control plane did not tell, at least, and that could not be read.
+    missed: u64,
+    unreadable: u64,
+    /// Documents with more in them than is compared.
+    not_replayed: Vec<String>,
     /// Policies were not asked.
     not_decided: usize,
     of_other_tenants: usize,
@@ -126,13 +146,12 @@ impl Tally {
             let told = [&record.method, &record.tool].into_iter().flatten().cloned().collect::<Vec<_>>();
             (record.agent.clone().unwrap_or_default(), told.join(" "))
         };
-        let row = self.rows.entry(what.unwrap_or_else(as_told)).or_default();
+        let row = self.row(what.unwrap_or_else(as_told));
+        let mut drifted = false;
         match (before, after) {
             (Ok(before), Ok(after)) => {
                 let (from, to) = (word(&before), word(&after));
-                if record.verdict.as_deref() != Some(from) {
-                    self.drifted.add(id, Vec::new);
-                }
+                drifted = record.verdict.as_deref() != Some(from);
                 if from == to {
                     row.unchanged += 1;
                 } else {
@@ -140,9 +159,30 @@ impl Tally {
                 }
             }
             (Err(unknown), _) | (_, Err(unknown)) => {
+                let is_one_more = row.unknown.len() >= UNKNOWN_MAX && !row.unknown.contains_key(&unknown);
+                let unknown = if is_one_more { Unknown::Record("of other reasons") } else { unknown };
                 row.unknown.entry(unknown).or_default().add(id, Vec::new)
             }
         }
+        if drifted {
+            self.drifted.add(id, Vec::new);
+        }
+    }
+
+    /// The row of an agent and what it asked for, or of others where there is no room for one more.
+    fn row(&mut self, (mut agent, mut what): (String, String)) -> &mut Row {
+        if !self.rows.contains_key(&(agent.clone(), what.clone())) {
+            if self.rows.len() >= ROWS_MAX {
+                (agent, what) = (OTHERS.to_owned(), OTHERS.to_owned());
+            } else {
+                let rows = self.agent_rows.entry(agent.clone()).or_default();
+                match *rows {
+                    AGENT_ROWS_MAX.. => what = OTHERS.to_owned(),
+                    _ => *rows += 1,
+                }
+            }
+        }
+        self.rows.entry((agent, what)).or_default()
     }
 
     /// How many answers would be others.
@@ -203,6 +243,13 @@ impl Tally {
             "{} records, {decided} with a decision: {changes} would change, {unknown} are not known",
             self.records
         )];
+        lines.extend(self.missed.lines());
+        if !self.unreplayed.is_empty() {
+            lines.push(format!(
+                "a replay compares what policies decide, and not what else these documents change: {}",
+                self.unreplayed.join(", ")
+            ));
+        }
         if self.of_others > 0 {
             lines.push(format!("{} are of other tenants and were left out", self.of_others));
         }
@@ -248,6 +295,9 @@ impl Tally {
         };
         Report {
             records: self.records,
+            missed: self.missed.lost,
+            unreadable: self.missed.unreadable,
+            not_replayed: self.unreplayed.clone(),
             not_decided: self.undecided,
             of_other_tenants: self.of_others,
             decided_otherwise_now: self.drifted.count,
@@ -281,4 +331,39 @@ fn because(decision: &Decision) -> Vec<String> {
         told.push("no policy permits it".to_owned());
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_once_each_is_counted_together_and_no_record_is_lost() {
+        let mut tally = Tally::default();
+        let absent = |why: String| Err(Unknown::Absent(why));
+        let count = AGENT_ROWS_MAX + 7;
+        for number in 0..count {
+            let what = Some(("bot".to_owned(), format!("reads files/mem://{number}")));
+            tally.add(&AuditRecord::default(), what, absent("gone".to_owned()), absent("gone".to_owned()));
+        }
+        assert_eq!(tally.rows.len(), AGENT_ROWS_MAX + 1);
+        let others = |tally: &Tally, agent: &str| -> usize {
+            let row = &tally.rows[&(agent.to_owned(), OTHERS.to_owned())];
+            row.unknown.values().map(|count| count.count).sum()
+        };
+        assert_eq!(others(&tally, "bot"), 7);
+        for number in 0..ROWS_MAX {
+            let what = Some((format!("agent-{number}"), "calls files/read".to_owned()));
+            tally.add(&AuditRecord::default(), what, absent(number.to_string()), absent(String::new()));
+        }
+        assert_eq!(tally.rows.len(), ROWS_MAX + 1);
+        assert_eq!(others(&tally, OTHERS), AGENT_ROWS_MAX + 1);
+        let row = &tally.rows[&(OTHERS.to_owned(), OTHERS.to_owned())];
+        assert_eq!(row.unknown.len(), UNKNOWN_MAX + 1);
+        // One that has its row keeps it.
+        let what = Some(("bot".to_owned(), "reads files/mem://3".to_owned()));
+        tally.add(&AuditRecord::default(), what, absent("gone".to_owned()), absent("gone".to_owned()));
+        assert_eq!(others(&tally, "bot"), 7);
+        assert_eq!((tally.records, tally.unknown()), (count + ROWS_MAX + 1, count + ROWS_MAX + 1));
+    }
 }
