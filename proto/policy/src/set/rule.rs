@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use cedar_policy_core::ast::{
     ActionConstraint, BinaryOp, EntityReference, EntityType, EntityUID, Expr, ExprKind, Literal, Policy,
-    PrincipalOrResourceConstraint, SlotEnv, UnaryOp, ValueKind,
+    PrincipalOrResourceConstraint, SlotEnv, SlotId, UnaryOp, ValueKind,
 };
 use cedar_policy_core::evaluator::Evaluator;
 use gantry_model::PolicyName;
@@ -71,8 +71,10 @@ impl Rule {
     pub(super) fn of(name: &PolicyName, statement: &Statement, is_approvable: bool) -> Rule {
         let policy = &statement.policy;
         let id = policy.annotation("id").map(Arc::from);
-        let scope = Scope::of(policy.as_ref());
-        let condition = condition(policy.as_ref());
+        let (scope, condition) = match Scope::of(policy.as_ref()) {
+            Some(scope) => (scope, condition(policy.as_ref())),
+            None => (Scope::ANYTHING, Some(Expr::slot(SlotId::principal()))),
+        };
         let reads = condition.as_ref().map(Reads::of).unwrap_or_default();
         Rule {
             reason: Reason { policy: name.clone(), index: statement.index, id },
@@ -128,9 +130,13 @@ fn is_boolean(expression: &Expr) -> bool {
 }
 
 impl Scope {
-    fn of(policy: &Policy) -> Scope {
-        Scope {
-            principal: Key::of(policy.principal_constraint().as_inner()),
+    const ANYTHING: Scope = Scope { principal: Key::Any, actions: None, resource: Key::Any };
+
+    /// `None`: it is a template's, with a slot. No text with one parses here; were one to get in, its statement is to be about
+    /// everything and to fail there, which denies, whether it would permit or forbid.
+    fn of(policy: &Policy) -> Option<Scope> {
+        Some(Scope {
+            principal: Key::of(policy.principal_constraint().as_inner())?,
             actions: match policy.action_constraint() {
                 ActionConstraint::Any => None,
                 ActionConstraint::Eq(action) => Some(vec![action.as_ref().clone()]),
@@ -139,16 +145,16 @@ impl Scope {
                     Some(actions.iter().map(|action| action.as_ref().clone()).collect())
                 }
             },
-            resource: Key::of(policy.resource_constraint().as_inner()),
-        }
+            resource: Key::of(policy.resource_constraint().as_inner())?,
+        })
     }
 }
 
 impl Key {
-    fn of(constraint: &PrincipalOrResourceConstraint) -> Key {
+    fn of(constraint: &PrincipalOrResourceConstraint) -> Option<Key> {
         match constraint {
-            PrincipalOrResourceConstraint::Any => Key::Any,
-            PrincipalOrResourceConstraint::Is(name) => Key::Type(name.as_ref().clone()),
+            PrincipalOrResourceConstraint::Any => Some(Key::Any),
+            PrincipalOrResourceConstraint::Is(name) => Some(Key::Type(name.as_ref().clone())),
             PrincipalOrResourceConstraint::Eq(entity) => Key::entity(entity, Narrower::Itself),
             PrincipalOrResourceConstraint::In(entity) => Key::entity(entity, Narrower::Nothing),
             PrincipalOrResourceConstraint::IsIn(name, entity) => {
@@ -157,11 +163,10 @@ impl Key {
         }
     }
 
-    fn entity(reference: &EntityReference, narrower: Narrower) -> Key {
+    fn entity(reference: &EntityReference, narrower: Narrower) -> Option<Key> {
         match reference {
-            EntityReference::EUID(uid) => Key::Entity(uid.as_ref().clone(), narrower),
-            // INVARIANT: a text with a template does not parse here, and nothing else has slots.
-            EntityReference::Slot(_) => Key::Any,
+            EntityReference::EUID(uid) => Some(Key::Entity(uid.as_ref().clone(), narrower)),
+            EntityReference::Slot(_) => None,
         }
     }
 
