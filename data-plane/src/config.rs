@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod approving;
+pub(crate) mod asking;
 pub(crate) mod caller;
 pub(crate) mod definitions;
 pub(crate) mod endpoint;
@@ -30,6 +31,7 @@ use aws_lc_rs::hmac;
 use gantry_model::{Revision, TenantName};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
+use crate::config::asking::Asking;
 use crate::config::site::Site;
 use crate::config::tenant::Tenant;
 use crate::mcp::seal::Keyring;
@@ -44,8 +46,8 @@ pub(crate) struct Config {
     pub(crate) tenants: HashTrieMapSync<TenantName, Arc<Tenant>>,
     /// Those that are refused after a silence of all control planes, by how long it may be.
     pub(crate) fail_closed: RedBlackTreeSetSync<(Duration, TenantName)>,
-    /// Those that take certificates of clients: while there is one, clients are asked for theirs.
-    pub(crate) certified: RedBlackTreeSetSync<TenantName>,
+    /// Whose clients are asked for certificates.
+    pub(crate) asking: Asking,
     /// Those that are served in an older form than the revision's, because that cannot be compiled.
     pub(crate) older: Arc<BTreeSet<TenantName>>,
     /// Keys that all nodes share; absent until the first snapshot came.
@@ -73,7 +75,7 @@ impl Config {
             revision: Revision::NONE,
             tenants: HashTrieMapSync::new_sync(),
             fail_closed: RedBlackTreeSetSync::new_sync(),
-            certified: RedBlackTreeSetSync::new_sync(),
+            asking: Asking::default(),
             older: Arc::default(),
             keys: None,
             site,
@@ -88,7 +90,7 @@ impl Config {
             revision,
             tenants,
             fail_closed,
-            certified: self.certified.clone(),
+            asking: self.asking.clone(),
             older: self.older.clone(),
             keys,
             site: self.site.clone(),
@@ -102,19 +104,17 @@ impl Config {
         if let Some(after) = tenant.fail_closed_after {
             self.fail_closed.insert_mut((after, tenant.name.clone()));
         }
-        if !tenant.authorities.is_empty() {
-            self.certified.insert_mut(tenant.name.clone());
-        }
+        self.asking.put(&tenant);
         self.tenants.insert_mut(tenant.name.clone(), tenant);
     }
 
     /// Takes a tenant out.
     pub(crate) fn remove(&mut self, name: &TenantName) {
-        let bound = self.tenants.get(name).and_then(|tenant| tenant.fail_closed_after);
-        if let Some(after) = bound {
+        let Some(tenant) = self.tenants.get(name) else { return };
+        if let Some(after) = tenant.fail_closed_after {
             self.fail_closed.remove_mut(&(after, name.clone()));
         }
-        self.certified.remove_mut(name);
+        self.asking.remove(tenant);
         self.tenants.remove_mut(name);
     }
 }

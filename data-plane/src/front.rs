@@ -38,7 +38,8 @@ const CERTIFICATE: &str = ":certificate";
 /// What says who calls, as it came.
 #[derive(Clone)]
 pub(crate) struct Credentials {
-    headers: HeaderMap,
+    /// As [`CREDENTIALS`] are; a copy of one costs no more than counting it.
+    values: [Option<HeaderValue>; 2],
     /// Of the connection.
     certificate: Option<Arc<ClientCertificate>>,
 }
@@ -74,23 +75,30 @@ pub(crate) struct Hold {
 impl Credentials {
     /// Those among the headers of a request, and the certificate of its connection.
     pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Credentials {
-        Credentials { headers: Credentials::among(headers), certificate: extensions.get().cloned() }
+        Credentials { values: Credentials::among(headers), certificate: extensions.get().cloned() }
     }
 
-    fn among(headers: &HeaderMap) -> HeaderMap {
-        let mut found = HeaderMap::new();
-        for name in CREDENTIALS {
-            found.extend(headers.get(&name).map(|value| (name, value.clone())));
-        }
-        found
+    fn among(headers: &HeaderMap) -> [Option<HeaderValue>; 2] {
+        CREDENTIALS.map(|name| headers.get(name).cloned())
+    }
+
+    /// Those that are headers.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let pairs = CREDENTIALS.into_iter().zip(&self.values);
+        pairs.filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+
+    /// That of the connection.
+    pub(crate) fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.certificate.as_ref()
     }
 
     /// As another node is told them.
     pub(crate) fn to_pairs(&self) -> Vec<(String, String)> {
         let pairs = self
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+            .headers()
+            .into_iter()
+            .filter_map(|(name, value)| Some((name?.to_string(), value.to_str().ok()?.to_owned())));
         let certificate = self.certificate.iter();
         pairs.chain(certificate.map(|shown| (CERTIFICATE.to_owned(), shown.to_text()))).collect()
     }
@@ -105,22 +113,22 @@ impl Credentials {
         }
         let certificate = pairs.iter().find(|(name, _)| name == CERTIFICATE);
         let certificate = certificate.and_then(|(_, text)| ClientCertificate::of_text(text));
-        Credentials { headers: Credentials::among(&told), certificate }
+        Credentials { values: Credentials::among(&told), certificate }
     }
 
     /// A message that is served as if it were POSTed, by what says who calls.
     fn head(&self, method: http::Method) -> http::Request<()> {
         let mut request = http::Request::new(());
         *request.method_mut() = method;
-        *request.headers_mut() = self.headers();
+        *request.headers_mut() = self.posted_headers();
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         request
     }
 
-    fn headers(&self) -> HeaderMap {
-        let mut headers = self.headers.clone();
+    fn posted_headers(&self) -> HeaderMap {
+        let mut headers = self.headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         headers
@@ -166,13 +174,14 @@ mod tests {
         let chain = [CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
         let certificate = ClientCertificate::of(Some(&chain));
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer k"))]);
-        let told = Credentials { headers: headers.clone(), certificate: certificate.clone() }.to_pairs();
+        let values = Credentials::among(&headers);
+        let told = Credentials { values, certificate: certificate.clone() }.to_pairs();
         let heard = Credentials::of_pairs(&told);
         let text = |shown: &Option<Arc<ClientCertificate>>| shown.as_ref().map(|shown| shown.to_text());
-        assert_eq!((heard.headers, text(&heard.certificate)), (headers, text(&certificate)));
+        assert_eq!((heard.headers(), text(&heard.certificate)), (headers, text(&certificate)));
         let header = [("certificate", "AQI="), ("x-forwarded-client-cert", "AQI=")];
         let header = header.map(|(name, text)| (name.to_owned(), text.to_owned()));
         let heard = Credentials::of_pairs(&header);
-        assert!(heard.headers.is_empty() && heard.certificate.is_none());
+        assert!(heard.headers().is_empty() && heard.certificate.is_none());
     }
 }

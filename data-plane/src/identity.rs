@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use gantry_model::{AgentName, ProviderName, UserId};
 use gantry_policy::{ActsFor, Shown};
+use gantry_token::Thumbprint;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::told::Told;
@@ -35,6 +36,10 @@ pub(crate) struct Identity {
     pub(crate) tags: BTreeMap<String, BTreeSet<String>>,
     /// From when on it counts no more, in seconds since 1970.
     pub(crate) ends_at: u64,
+    /// The certificate of the only connections that the token counts on (RFC 8705). The node that was shown it asks; `None`: it
+    /// counts on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bound_to: Option<Thumbprint>,
     /// What records tell of it.
     #[serde(skip)]
     pub(crate) told: Told,

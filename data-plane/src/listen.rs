@@ -19,10 +19,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -134,7 +136,7 @@ impl Serving {
                 // A connection without TLS should not be as large as one with it.
                 Some(tls) => {
                     let secured = async {
-                        let accepted = self.acceptor(tls).accept(stream);
+                        let accepted = self.accept(tls, stream);
                         if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, accepted).await {
                             let certificate = ClientCertificate::of(stream.get_ref().1.peer_certificates());
                             self.drive(stream, place, certificate).await;
@@ -146,10 +148,14 @@ impl Serving {
         });
     }
 
-    /// Clients are asked for their certificates where somebody looks at them: some react to the mere question.
-    fn acceptor(&self, tls: &AgentTls) -> TlsAcceptor {
-        let asks = !self.node.config().certified.is_empty();
-        TlsAcceptor::from(if asks { tls.asking.clone() } else { tls.silent.clone() })
+    /// Clients are asked for their certificates where somebody may look at them.
+    async fn accept(&self, tls: &AgentTls, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        if self.node.config().asking.is_nobody() {
+            return TlsAcceptor::from(tls.silent.clone()).accept(stream).await;
+        }
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let asks = self.node.config().asking.asks(begun.client_hello().server_name());
+        begun.into_stream(if asks { tls.asking.clone() } else { tls.silent.clone() }).await
     }
 
     /// Serves one connection to its end.

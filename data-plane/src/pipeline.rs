@@ -13,33 +13,36 @@ mod discover;
 mod forward;
 mod guard;
 mod inspect;
+mod leash;
 mod limit;
 mod receive;
 mod redact;
 mod validate;
 
 pub(crate) use approve::Granted;
+pub(crate) use authenticate::Standing;
 pub(crate) use discover::Subject;
 pub(crate) use forward::Outgoing;
 use forward::Place;
+use leash::{Answering, leashed, on_leash};
 pub(crate) use receive::{Front, Inbound, REQUEST_BODY_MAX, is_json};
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gantry_model::key::KeyId;
 use gantry_model::{SessionId, UserId};
 use http::Response;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 use crate::audit::entry::{Entry, Facts, Outcome};
-use crate::bans::{Leash, Who};
+use crate::bans::Who;
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
 use crate::config::caller::Agent;
 use crate::config::endpoint::Endpoint;
 use crate::config::tenant::Tenant;
+use crate::front::Credentials;
 use crate::identity::certificate::ClientCertificate;
 use crate::identity::{Identity, Principal};
 use crate::mcp::Era;
@@ -47,12 +50,9 @@ use crate::mcp::message::{Id, Kind, Message, Method};
 use crate::mcp::seal::Owner;
 use crate::mcp::session::Session;
 use crate::node::Node;
-use crate::rejection::{Context, Rejection, Unserved};
-use crate::reply::{Body, Cut};
+use crate::rejection::{Context, Rejection};
+use crate::reply::Body;
 use crate::route::EndpointPath;
-
-/// The content type of a stream.
-const EVENTS: &[u8] = b"text/event-stream";
 
 /// Who calls where, under which configuration. Everything in it belongs to one revision.
 pub(crate) struct Caller {
@@ -66,6 +66,8 @@ pub(crate) struct Caller {
     pub(crate) identity: Option<Arc<Identity>>,
     /// The agent, and for whom it acts, as one text.
     principal: Arc<str>,
+    /// When what it showed ends, in seconds since 1970.
+    ends_at: Option<u64>,
 }
 
 /// What of a request says who calls.
@@ -119,7 +121,7 @@ impl Caller {
 
     /// When what it showed ends, in seconds since 1970.
     fn expires_at(&self) -> Option<u64> {
-        self.identity.as_ref().map(|identity| identity.ends_at)
+        self.ends_at
     }
 
     /// Whom a token belongs to.
@@ -242,29 +244,6 @@ fn reject(entry: Entry, rejection: &Rejection, answering: &Answering) -> Respons
     response
 }
 
-/// What the answer to a request needs to know of it, besides what the stages made of it.
-struct Answering {
-    id: Option<Id>,
-    era: Era,
-    /// Known once the caller is.
-    tenant: Option<Arc<Tenant>>,
-    /// When what the caller showed ends, in seconds since 1970.
-    expires_at: Option<u64>,
-    /// What ends the answer when its caller is banned; known once it is asked for.
-    leash: Option<Leash>,
-}
-
-impl Answering {
-    /// Of a request of which nothing was read yet.
-    const fn unknown() -> Answering {
-        Answering { id: None, era: Era::Legacy, tenant: None, expires_at: None, leash: None }
-    }
-
-    fn knows(&mut self, caller: &Caller) {
-        (self.tenant, self.expires_at) = (Some(caller.tenant.clone()), caller.expires_at());
-    }
-}
-
 async fn run(
     node: &Arc<Node>,
     path: EndpointPath<'_>,
@@ -273,9 +252,10 @@ async fn run(
     entry: &mut Entry,
     answering: &mut Answering,
 ) -> Result<redact::Redacted, Rejection> {
-    let certificate = head.extensions.get::<Arc<ClientCertificate>>().cloned();
+    let credentials = Credentials::of(&head.headers, &head.extensions);
+    let certificate = credentials.certificate().cloned();
     let authenticated = authenticate::authenticate(node, path, Shown::of(&head), &mut entry.facts).await?;
-    answering.knows(&authenticated.caller);
+    answering.knows(node, &authenticated.caller, credentials);
     let received = receive::receive(node, &authenticated, head, inbound, answering).await?;
     let authenticated = if received.asks_for_list() && settle(node, &authenticated.caller).await {
         // The answer is to be of the configuration that came meanwhile.
@@ -300,22 +280,6 @@ async fn run(
     on_leash(leash, served, answering).await
 }
 
-/// Serves as long as nobody bans who asks, or what is asked; what is under way then is dropped, as when its client
-/// leaves. The answer goes on by the same leash.
-async fn on_leash(
-    mut leash: Leash,
-    served: impl Future<Output = Result<redact::Redacted, Rejection>>,
-    answering: &mut Answering,
-) -> Result<redact::Redacted, Rejection> {
-    let served = tokio::select! {
-        biased;
-        target = &mut leash => return Err(Rejection::Unserved(Unserved::Revoked(target))),
-        served = served => served?,
-    };
-    answering.leash = Some(leash);
-    Ok(served)
-}
-
 /// Serves a request that another node received, authenticated, counted and records.
 pub(crate) async fn serve_handed(node: &Arc<Node>, handoff: &Handoff) -> Response<Body> {
     let mut answering = Answering::unknown();
@@ -335,7 +299,7 @@ async fn run_handed(
 ) -> Result<redact::Redacted, Rejection> {
     let mut facts = Facts::default();
     let authenticated = authenticate::vouched(node, handoff)?;
-    answering.expires_at = authenticated.caller.expires_at();
+    answering.vouched(&authenticated.caller);
     let received = receive::handed(node, &authenticated, handoff, answering)?;
     let discovered = discover::discover(node, authenticated, received, &mut facts)?;
     let leash = node.bans.leash(discovered.who());
@@ -349,24 +313,6 @@ async fn run_handed(
         Ok(redact::redact(forwarded))
     };
     on_leash(leash, served, answering).await
-}
-
-/// A stream of events ends when its tenant's streams are cut; other answers are under way for as long as a call may be.
-/// All of them end when their callers are banned.
-fn leashed(node: &Node, answering: Answering, response: Response<Body>) -> Response<Body> {
-    let is_stream =
-        response.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(EVENTS));
-    let cut = answering.tenant.filter(|_| is_stream).map(|tenant| node.cut_of(&tenant));
-    match answering.leash {
-        // A body that is there as a whole is through before anything could end it.
-        Some(leash) if !response.body().is_here() => {
-            let ends_in =
-                answering.expires_at.filter(|_| is_stream).map(|at| at.saturating_sub(now_seconds()));
-            let cut = Cut::of(cut, ends_in.map(Duration::from_secs), leash);
-            response.map(|body| body.until(cut))
-        }
-        _ => response,
-    }
 }
 
 async fn settle(node: &Node, caller: &Caller) -> bool {

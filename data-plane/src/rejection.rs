@@ -192,6 +192,14 @@ impl Rejection {
         }
     }
 
+    /// What records tell of it.
+    pub(crate) fn recorded(&self) -> String {
+        match self {
+            Rejection::Unauthenticated { why, .. } => why.recorded(),
+            other => other.message(),
+        }
+    }
+
     /// The HTTP answer.
     pub(crate) fn respond(&self, context: Context<'_>) -> Response<Body> {
         let status = self.status(context.era);

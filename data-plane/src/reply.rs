@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 use crate::audit::entry::{Entry, Outcome};
 use crate::mcp::json;
 use crate::mcp::sse::EventScanner;
-pub(crate) use crate::reply::cut::{Cut, CutBy};
+pub(crate) use crate::reply::cut::{Cut, CutBy, Lapse};
 use crate::upstream::exchange::MESSAGE_BYTES_MAX;
 use crate::upstream::health::Permit;
 

@@ -25,6 +25,9 @@ use crate::governed::Governed;
 /// What the certificate of the agent `reporter` calls it.
 pub const REPORTER: &str = "spiffe://acme.example/agents/reporter";
 
+/// By what the gateway can be reached.
+const HOSTS: [&str; 4] = ["127.0.0.1", "mine.example", "other.example", "third.example"];
+
 /// An authority.
 pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -133,7 +136,7 @@ impl Certified {
     /// When it does not start.
     pub async fn start() -> Self {
         let CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+            rcgen::generate_simple_self_signed(HOSTS.map(str::to_owned)).expect("a certificate");
         let files = tempfile::tempdir().expect("a temporary folder");
         let (certificate, key) = (files.path().join("server.pem"), files.path().join("server.key"));
         std::fs::write(&certificate, cert.pem()).expect("the certificate is written");
@@ -178,6 +181,14 @@ impl Certified {
     /// # Panics
     /// When it cannot be made.
     pub async fn connect(&self, client: Option<&Client>, protocol: Protocol) -> (Agent, bool) {
+        self.connect_to(HOSTS[0], client, protocol).await
+    }
+
+    /// The same, to this host of it.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub async fn connect_to(&self, host: &str, client: Option<&Client>, protocol: Protocol) -> (Agent, bool) {
         let mut roots = RootCertStore::empty();
         roots.add(self.server.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -200,7 +211,7 @@ impl Certified {
         };
         let authority = self.url().split('/').nth(2).expect("host and port");
         let stream = TcpStream::connect(authority).await.expect("a connection");
-        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let name = ServerName::try_from(host.to_owned()).expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
         let agent = Agent::over(stream, self.url(), protocol).await.expect("a connection");
         (agent, asked.load(Ordering::Relaxed))

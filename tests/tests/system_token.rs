@@ -475,7 +475,7 @@ async fn a_stream_ends_with_the_token_by_which_it_was_opened() {
     let is_listen = |record: &Value| record["method"] == "subscriptions/listen";
     let records = scene.governed.trail().until("its record", is_listen).await;
     let record = records.iter().find(|record| is_listen(record)).expect("a record");
-    assert_eq!(record["reason"], "the caller's token has expired");
+    assert_eq!(record["reason"], "what the caller showed has expired");
     let (tool, arguments) = add();
     assert_eq!(scene.call(&token, tool, arguments).await.status, 401);
 }

@@ -17,7 +17,8 @@ use gantry_model::Name;
 use gantry_model::admin::Role;
 use gantry_model::admin_issuer::AdminIssuer;
 use gantry_token::{
-    Claims, Compact, Fetcher, KeeperSettings, PlainHttp, Provider, Rules, Source, Trusted, VerifyError, keep,
+    Binding, Claims, Compact, Fetcher, KeeperSettings, PlainHttp, Provider, Rules, Source, Trusted,
+    VerifyError, keep,
 };
 use tokio::task::{AbortHandle, JoinSet};
 use tonic::Status;
@@ -105,6 +106,8 @@ fn rules(issuer: &AdminIssuer) -> Result<Rules, IssuerError> {
         authorized_party: None,
         skew: SKEW,
         age_max: Some(AGE_MAX),
+        // Who comes by gRPC shows no certificate of its own.
+        binding: Binding::Refused,
     })?)
 }
 

@@ -249,7 +249,7 @@ impl Entry {
 
     /// Closes the entry of a request that stopped.
     pub(crate) fn reject(mut self, rejection: &Rejection, status: u16) {
-        self.facts.reason = Some(rejection.message());
+        self.facts.reason = Some(rejection.recorded());
         self.facts.status = Some(status);
         self.write(rejection.outcome(), true);
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use gantry_model::resource::{AgentIdentity, AgentSpec, ProviderSpec};
+use gantry_model::resource::{AgentIdentity, AgentSpec, ClientName, ProviderSpec};
 use gantry_model::{AgentName, EndpointName, GroupName, ProviderName, ServerName};
 use gantry_policy::{PolicySet, Principal, Shown};
 
@@ -29,12 +29,24 @@ pub(crate) struct Agent {
     views: RwLock<HashMap<EndpointName, Arc<View>>>,
 }
 
-/// Whom tokens mean.
+/// Whom tokens and certificates mean.
 #[derive(Default)]
 pub(crate) struct Callers {
     by_identity: HashMap<AgentIdentity, (AgentName, Vec<GroupName>)>,
     classes: RwLock<HashMap<(AgentName, Shown), Arc<Agent>>>,
 }
+
+/// An agent that is named for what a provider says.
+struct Named<'a> {
+    name: &'a AgentName,
+    groups: &'a [GroupName],
+    /// By its own name there, not as one of all others.
+    is_exact: bool,
+}
+
+/// What is shown is several agents'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeveralAgents;
 
 /// The issuers of tokens of a tenant, by what they call themselves; those that did not change are taken over, with the
 /// tokens that they verified.
@@ -107,11 +119,34 @@ fn principal(name: &AgentName, groups: &[GroupName], shown: Option<&Shown>) -> P
 
 impl Callers {
     /// By what providers call these agents.
-    pub(crate) fn of(agents: &HashMap<AgentName, AgentSpec>) -> Callers {
-        let identities = agents.iter().flat_map(|(name, spec)| {
-            spec.identities.iter().map(|identity| (identity.clone(), (name.clone(), spec.groups.clone())))
-        });
-        Callers { by_identity: identities.collect(), classes: RwLock::default() }
+    pub(crate) fn of(
+        agents: &HashMap<AgentName, AgentSpec>,
+        providers: &[(ProviderName, ProviderSpec)],
+    ) -> Callers {
+        // Names of hosts have no case, and certificates are read without (`ClientNames`).
+        let hosts: BTreeSet<&ProviderName> = providers
+            .iter()
+            .filter(|(_, spec)| matches!(spec, ProviderSpec::Authority(spec) if spec.client_name == ClientName::Dns))
+            .map(|(name, _)| name)
+            .collect();
+        let (mut by_identity, mut twice) = (HashMap::new(), BTreeSet::new());
+        for (name, spec) in agents {
+            for identity in &spec.identities {
+                let mut identity = identity.clone();
+                if hosts.contains(&identity.provider) {
+                    identity.client = identity.client.map(|client| client.to_ascii_lowercase());
+                }
+                let agent = (name.clone(), spec.groups.clone());
+                let other = by_identity.insert(identity.clone(), agent).filter(|(other, _)| other != name);
+                twice.extend(other.map(|_| identity));
+            }
+        }
+        for identity in twice {
+            let (provider, client) = (&identity.provider, &identity.client);
+            tracing::error!(%provider, client, "two agents are one client, which is nobody then");
+            by_identity.remove(&identity);
+        }
+        Callers { by_identity, classes: RwLock::default() }
     }
 
     /// The same without agents that do not count.
@@ -121,15 +156,40 @@ impl Callers {
         Callers { by_identity, classes: RwLock::default() }
     }
 
-    /// The agent that a token means, as far as these policies can tell it apart.
-    pub(crate) fn agent(&self, policies: &[&PolicySet], identity: &Identity) -> Option<Arc<Agent>> {
+    /// The agent that is named for what a provider says.
+    fn named(&self, identity: &Identity) -> Option<Named<'_>> {
         let provider = identity.provider.clone();
         let mut wanted = AgentIdentity { provider, client: Some(identity.client.clone()) };
-        let named = self.by_identity.get(&wanted).or_else(|| {
+        let exact = self.by_identity.get(&wanted);
+        let (name, groups) = exact.or_else(|| {
             wanted.client = None;
             self.by_identity.get(&wanted)
-        });
-        let (name, groups) = named?;
+        })?;
+        Some(Named { name, groups, is_exact: exact.is_some() })
+    }
+
+    /// The one of what several providers say of one caller that counts: by which an agent is named before those by which it is
+    /// one of all others. `None`: no agent is. An error: several agents are, and which of them calls is not for an order of
+    /// names to say.
+    pub(crate) fn choose<'i>(
+        &self,
+        said: &'i [Arc<Identity>],
+    ) -> Result<Option<&'i Arc<Identity>>, SeveralAgents> {
+        let named: Vec<_> =
+            said.iter().filter_map(|identity| Some((identity, self.named(identity)?))).collect();
+        let is_any_exact = named.iter().any(|(_, named)| named.is_exact);
+        let mut counting = named.into_iter().filter(|(_, named)| named.is_exact == is_any_exact);
+        let Some((identity, first)) = counting.next() else { return Ok(None) };
+        if counting.all(|(_, named)| named.name == first.name) {
+            Ok(Some(identity))
+        } else {
+            Err(SeveralAgents)
+        }
+    }
+
+    /// The agent that a token means, as far as these policies can tell it apart.
+    pub(crate) fn agent(&self, policies: &[&PolicySet], identity: &Identity) -> Option<Arc<Agent>> {
+        let Named { name, groups, .. } = self.named(identity)?;
         let key = (name.clone(), PolicySet::reduce(policies, identity.shown()));
         let known = self.classes.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if known.is_some() {

@@ -2,16 +2,18 @@
 //!
 //! Always holds: a [`Server`] never changes but for its health; one with the same specification as before keeps that.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gantry_inspect::definition::Scan;
 use gantry_model::catalog::{DefinitionKind, SessionCarrier};
-use gantry_model::resource::ServerSpec;
+use gantry_model::resource::{CredentialSpec, ServerSpec};
 use gantry_model::{Catalog, CredentialName, Secret, ServerName, TenantName};
-use http::{HeaderName, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::definitions::Oddities;
 use crate::config::inspection::Inspections;
+use crate::config::tenant::{Secrets, TenantError};
 use crate::config::tool::Tool;
 use crate::mcp::Era;
 use crate::upstream::health::Health;
@@ -52,6 +54,30 @@ pub(crate) struct Credential {
     pub(crate) header: HeaderName,
     /// The header's whole value.
     pub(crate) value: Option<Arc<Secret<Vec<u8>>>>,
+}
+
+impl Credential {
+    /// The credential of a name, of those of its tenant.
+    pub(crate) fn build(
+        name: &CredentialName,
+        specs: &HashMap<CredentialName, CredentialSpec>,
+        secrets: &Secrets,
+    ) -> Result<Credential, TenantError> {
+        let dangling = || TenantError::Dangling(format!("credential {name}"));
+        let spec = specs.get(name).ok_or_else(dangling)?;
+        let value = match secrets.get(name) {
+            None => None,
+            Some(secret) => {
+                let mut value = spec.prefix.clone().into_bytes();
+                value.extend_from_slice(secret.expose());
+                let value = Secret::new(value);
+                HeaderValue::from_bytes(value.expose()).map_err(|_| TenantError::Unsendable(name.clone()))?;
+                Some(Arc::new(value))
+            }
+        };
+        let header = HeaderName::try_from(spec.header.as_str()).map_err(|_| dangling())?;
+        Ok(Credential { name: name.clone(), header, value })
+    }
 }
 
 /// A catalog, compiled.

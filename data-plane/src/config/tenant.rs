@@ -18,12 +18,13 @@ use gantry_model::{
     Spec, TenantName,
 };
 use gantry_policy::{Call, Decision, PolicySet, Standing, Target};
-use http::{HeaderName, HeaderValue, Uri};
+use http::Uri;
 
 use crate::breaker::Breaker;
 use crate::config::access::Access;
 use crate::config::approving::Approving;
-use crate::config::caller::{Agent, Callers, believed};
+use crate::config::asking::host_of;
+use crate::config::caller::{Agent, Callers, SeveralAgents, believed};
 use crate::config::definitions::Offers;
 use crate::config::endpoint::Endpoint;
 use crate::config::inspection::Inspections;
@@ -61,6 +62,8 @@ pub(crate) struct Tenant {
     pub(crate) authorities: Vec<Arc<Authority>>,
     /// Tokens that were verified.
     pub(crate) seen: Arc<Seen>,
+    /// Where its agents connect to, in lower case, where it says that.
+    pub(crate) public_host: Option<String>,
     callers: Callers,
 }
 
@@ -86,6 +89,9 @@ pub(crate) enum TenantError {
     #[error("the secret of credential {0} cannot stand in a header")]
     Unsendable(CredentialName),
 }
+
+/// An agent, and what an authority says of its certificate.
+type Certified = (Arc<Agent>, Arc<Identity>);
 
 /// Secrets by credential, as released to this node.
 pub(crate) type Secrets = HashMap<CredentialName, Arc<Secret<Vec<u8>>>>;
@@ -158,7 +164,8 @@ impl Tenant {
                 .iter()
                 .map(|(name, spec)| (name.clone(), Arc::new(Agent::new(name, spec))))
                 .collect(),
-            callers: Callers::of(&parts.agents),
+            callers: Callers::of(&parts.agents, &parts.providers),
+            public_host: parts.public_url.as_deref().and_then(host_of),
             approving: Arc::new(parts.approving),
             providers,
             authorities,
@@ -201,6 +208,7 @@ impl Tenant {
             providers: whole.providers.clone(),
             authorities: whole.authorities.clone(),
             seen: whole.seen.clone(),
+            public_host: whole.public_host.clone(),
             callers: whole.callers.of_those(|agent| rules.has_agent(agent)),
         }
     }
@@ -272,6 +280,12 @@ impl Tenant {
         let policies: Vec<&PolicySet> =
             std::iter::once(self.policies.as_ref()).chain(ahead).chain(shadow).collect();
         self.callers.agent(&policies, identity)
+    }
+
+    /// The agent that a certificate means by what authorities say of it, and which of them says so.
+    pub(crate) fn certified(&self, said: &[Arc<Identity>]) -> Result<Option<Certified>, SeveralAgents> {
+        let identity = self.callers.choose(said)?;
+        Ok(identity.and_then(|identity| Some((self.agent_of(identity)?, identity.clone()))))
     }
 
     /// The agent of a name: as it calls by a key, or by a token.
@@ -351,8 +365,9 @@ fn build_servers(
         let health = health.cloned().unwrap_or_else(|| Arc::new(Health::new(name, spec)));
         let oddities = offers.oddities(name, &parts.inspection, &spec.inspection);
         oddities.tell(tenant, name, kept.map(|kept| &kept.oddities));
+        let credential = spec.credential.as_ref();
         let credential =
-            spec.credential.as_ref().map(|name| build_credential(name, parts, secrets)).transpose()?;
+            credential.map(|name| Credential::build(name, &parts.credentials, secrets)).transpose()?;
         let uri = match &spec.transport {
             Transport::Http { url } => {
                 Some(Uri::try_from(url.as_str()).map_err(|_| TenantError::Address(name.clone()))?)
@@ -374,25 +389,4 @@ fn build_servers(
         servers.insert(name.clone(), Arc::new(server));
     }
     Ok(servers)
-}
-
-fn build_credential(
-    name: &CredentialName,
-    parts: &Parts,
-    secrets: &Secrets,
-) -> Result<Credential, TenantError> {
-    let dangling = || TenantError::Dangling(format!("credential {name}"));
-    let spec = parts.credentials.get(name).ok_or_else(dangling)?;
-    let value = match secrets.get(name) {
-        None => None,
-        Some(secret) => {
-            let mut value = spec.prefix.clone().into_bytes();
-            value.extend_from_slice(secret.expose());
-            let value = Secret::new(value);
-            HeaderValue::from_bytes(value.expose()).map_err(|_| TenantError::Unsendable(name.clone()))?;
-            Some(Arc::new(value))
-        }
-    };
-    let header = HeaderName::try_from(spec.header.as_str()).map_err(|_| dangling())?;
-    Ok(Credential { name: name.clone(), header, value })
 }

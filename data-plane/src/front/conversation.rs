@@ -7,6 +7,7 @@
 //! the first message that shows it.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::mcp::Era;
 use crate::mcp::headers::{self, PROTOCOL_VERSION, SESSION_ID};
 use crate::mcp::json;
 use crate::mcp::message::{Id, Kind, Message, Method as Called};
-use crate::pipeline::{self, Front, Inbound};
+use crate::pipeline::{self, Front, Inbound, Standing};
 use crate::reply::Body;
 
 /// Requests of one connection in the pipeline at once; more wait. An agent has a handful.
@@ -50,7 +51,7 @@ const CANCELLED: &str = "notifications/cancelled";
 pub(super) enum End {
     /// The client left.
     Left,
-    /// Its key is no longer good.
+    /// What its client showed is no longer good.
     Refused,
     /// The node goes down.
     Stopped,
@@ -103,9 +104,16 @@ impl Conversation {
         }
     }
 
-    /// Serves messages until the client leaves: until `incoming` ends or nobody reads what goes out.
-    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<Posted>, stop: &CancellationToken) -> End {
+    /// Serves messages until the client leaves, `incoming` ends or nobody reads what goes out, and no longer than whoever
+    /// began it is let in.
+    pub(super) async fn run(
+        mut self,
+        standing: Standing,
+        mut incoming: mpsc::Receiver<Posted>,
+        stop: &CancellationToken,
+    ) -> End {
         let (cut, mut leash) = (self.line.place.cut(), self.line.place.leash());
+        let mut lapse = pin!(standing.lapse());
         let end = loop {
             tokio::select! {
                 biased;
@@ -117,6 +125,7 @@ impl Conversation {
                 }
                 () = cut.cancelled() => break End::Refused,
                 _ = &mut leash => break End::Refused,
+                _ = &mut lapse => break End::Refused,
                 () = self.line.refused.cancelled() => break End::Refused,
                 () = stop.cancelled() => break End::Stopped,
                 posted = incoming.recv(), if self.tasks.len() < TASKS_MAX => match posted {

@@ -32,7 +32,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::conversation::{Conversation, End};
 use super::{Credentials, Hold, KEEP_ALIVE, OUT_MAX, Place, Posted};
 use crate::node::Node;
-use crate::pipeline::{self, REQUEST_BODY_MAX, Shown};
+use crate::pipeline::{self, REQUEST_BODY_MAX, Shown, Standing};
 use crate::rejection::Rejection;
 use crate::reply::Body;
 use crate::route::EndpointPath;
@@ -86,7 +86,8 @@ pub(crate) async fn open(
     let (place, credentials) =
         (Place::new(node, path, &caller), Credentials::of(request.headers(), request.extensions()));
     let tasks = hold.tasks.clone();
-    tasks.spawn(serve(upgrade, place, credentials, hold));
+    let standing = Standing::of(node, &caller, credentials.clone());
+    tasks.spawn(serve(upgrade, (place, standing), credentials, hold));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -122,7 +123,12 @@ fn has_word(headers: &HeaderMap, name: &http::HeaderName, word: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
 }
 
-async fn serve(upgrade: OnUpgrade, place: Place, credentials: Credentials, hold: Hold) {
+async fn serve(
+    upgrade: OnUpgrade,
+    (place, standing): (Place, Standing),
+    credentials: Credentials,
+    hold: Hold,
+) {
     let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_DEADLINE, upgrade).await else { return };
     let config = WebSocketConfig::default()
         .max_message_size(Some(REQUEST_BODY_MAX))
@@ -134,7 +140,8 @@ async fn serve(upgrade: OnUpgrade, place: Place, credentials: Credentials, hold:
     let (out, outgoing) = mpsc::channel(OUT_MAX);
     let (close, closing) = oneshot::channel();
     let talk = async {
-        let code = talk(&mut stream, Conversation::new(place, out), credentials, &hold).await;
+        let conversation = (Conversation::new(place, out), standing);
+        let code = talk(&mut stream, conversation, credentials, &hold).await;
         // The writer may have ended already.
         let _ = close.send(code);
     };
@@ -147,13 +154,13 @@ async fn serve(upgrade: OnUpgrade, place: Place, credentials: Credentials, hold:
 /// Serves messages until one side ends it; returns how the socket is closed.
 async fn talk(
     stream: &mut SplitStream<Socket>,
-    conversation: Conversation,
+    (conversation, standing): (Conversation, Standing),
     credentials: Credentials,
     hold: &Hold,
 ) -> CloseCode {
     // One message waits at most; the rest waits in the connection, so that the client feels it.
     let (messages, incoming) = mpsc::channel(1);
-    let mut running = std::pin::pin!(conversation.run(incoming, &hold.stop));
+    let mut running = std::pin::pin!(conversation.run(standing, incoming, &hold.stop));
     let reading = read(stream, messages, credentials);
     tokio::select! {
         end = &mut running => match end {

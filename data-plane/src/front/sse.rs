@@ -20,7 +20,7 @@ use super::{Credentials, Hold, KEEP_ALIVE, OUT_MAX, Place, Posted};
 use crate::bridge::handoff::{self, Unserved};
 use crate::mcp::seal::{Keyring, Owner, Purpose};
 use crate::node::Node;
-use crate::pipeline::{self, Caller, Inbound, Shown};
+use crate::pipeline::{self, Caller, Inbound, Shown, Standing};
 use crate::rejection::Rejection;
 use crate::reply::{Body, event};
 use crate::route::EndpointPath;
@@ -76,11 +76,12 @@ pub(crate) async fn open(
     // There is room for one.
     let _ = events.try_send(Bytes::from(endpoint));
     let place = Place::new(node, path, &caller);
+    let standing = Standing::of(node, &caller, Credentials::of(&head.headers, &head.extensions));
     let tasks = hold.tasks.clone();
     tasks.spawn(async move {
         let node = place.node.clone();
         let (out, outgoing) = mpsc::channel(OUT_MAX);
-        let conversation = Conversation::new(place, out).run(incoming, &hold.stop);
+        let conversation = Conversation::new(place, out).run(standing, incoming, &hold.stop);
         tokio::join!(conversation, pump(outgoing, events));
         node.streams.0.remove(&stream);
     });

@@ -5,7 +5,7 @@
 //! once on connections that live. A certificate has one name that counts. Only that of the connection itself is looked at:
 //! headers by which a balancer says what it saw (`X-Forwarded-Client-Cert`) are anybody's to write.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use gantry_model::ProviderName;
 use gantry_model::resource::{AuthoritySpec, ClientName, ProviderSpec, SUBJECT_BYTES_MAX};
 use gantry_node::tls::{ClientAuthorities, ClientCertificateError, ClientNames};
+use gantry_token::Thumbprint;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::Identity;
@@ -33,6 +34,7 @@ pub(crate) struct Authority {
 /// The certificates that a client showed, its own first. Everything asked of them is remembered for a while.
 pub(crate) struct ClientCertificate {
     chain: Vec<CertificateDer<'static>>,
+    thumbprint: OnceLock<Thumbprint>,
     known: Mutex<Vec<Known>>,
 }
 
@@ -57,6 +59,16 @@ pub(crate) enum CertificateError {
     /// It is of somebody else's workloads.
     #[error("the client's certificate is not of the trust domain that counts here")]
     TrustDomain,
+}
+
+impl CertificateError {
+    /// Whether it is said of certificates that an authority of the endpoint signed, and of no others.
+    pub(crate) fn is_of_known(&self) -> bool {
+        match self {
+            CertificateError::Unverified(error) => error.is_of_known(),
+            CertificateError::Name | CertificateError::TrustDomain => true,
+        }
+    }
 }
 
 impl Authority {
@@ -109,6 +121,7 @@ impl Authority {
             scopes: Default::default(),
             tags: Default::default(),
             ends_at: names.ends_at.saturating_add(1),
+            bound_to: None,
             told: Default::default(),
         })
     }
@@ -118,7 +131,7 @@ impl ClientCertificate {
     /// What a handshake ended with; `None`: the client has none.
     pub(crate) fn of(shown: Option<&[CertificateDer<'static>]>) -> Option<Arc<ClientCertificate>> {
         let chain = shown.filter(|chain| !chain.is_empty())?.to_vec();
-        Some(Arc::new(ClientCertificate { chain, known: Mutex::default() }))
+        Some(Arc::new(ClientCertificate { chain, thumbprint: OnceLock::new(), known: Mutex::default() }))
     }
 
     /// As another node is told it.
@@ -134,23 +147,28 @@ impl ClientCertificate {
         ClientCertificate::of(chain.as_deref())
     }
 
-    /// What the first of these authorities that vouches for it says at `now`, in seconds since 1970. Where none does: why,
+    /// What each of these authorities that vouches for it says at `now`, in seconds since 1970. Where none does: why,
     /// in the words of one that knows more of it than that it is another's.
     pub(crate) fn identify(
         &self,
         authorities: &[Arc<Authority>],
         now: u64,
-    ) -> Result<Arc<Identity>, CertificateError> {
+    ) -> Result<Vec<Arc<Identity>>, CertificateError> {
         let unknown = CertificateError::Unverified(ClientCertificateError::UnknownIssuer);
-        let mut told = unknown;
+        let (mut identities, mut told) = (Vec::with_capacity(1), unknown);
         for authority in authorities {
             match self.asked(authority, now) {
+                Ok(identity) => identities.push(identity),
                 Err(error) if told == unknown => told = error,
                 Err(_) => {}
-                identity => return identity,
             }
         }
-        Err(told)
+        if identities.is_empty() { Err(told) } else { Ok(identities) }
+    }
+
+    /// What tokens name it by that are bound to it (RFC 8705, 3.1).
+    pub(crate) fn thumbprint(&self) -> &Thumbprint {
+        self.thumbprint.get_or_init(|| Thumbprint::of(self.chain.first().map_or(&[], |leaf| leaf.as_ref())))
     }
 
     fn asked(&self, authority: &Arc<Authority>, now: u64) -> Result<Arc<Identity>, CertificateError> {

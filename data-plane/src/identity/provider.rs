@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use gantry_model::resource::{IssuerSpec, SUBJECT_BYTES_MAX};
 use gantry_model::{ProviderName, UserId};
 use gantry_token::{
-    Algorithm, ClaimPath, Claims, KeySet, KeysError, Rules, TokenError, Trusted, VerifyError,
+    Algorithm, Binding, ClaimPath, Claims, KeySet, KeysError, Rules, TokenError, Trusted, VerifyError,
 };
 use serde_json::Value;
 
@@ -154,6 +154,7 @@ impl Provider {
             authorized_party: None,
             skew: Duration::from_secs(self.spec.clock_skew_seconds.into()),
             age_max: None,
+            binding: Binding::Certificate,
         };
         Rules::new(trusted).map_err(|_| IdentifyError::NoAudience)
     }
@@ -185,6 +186,7 @@ impl Provider {
             scopes: scopes.map(str::to_owned).collect(),
             tags: tags.filter(|(_, values)| !values.is_empty()).collect::<BTreeMap<_, _>>(),
             ends_at: claims.expires_at().saturating_add(self.spec.clock_skew_seconds.into()),
+            bound_to: claims.bound_to(),
             told: Told::default(),
         })
     }

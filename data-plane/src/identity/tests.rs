@@ -118,6 +118,7 @@ async fn claims_say_who_calls_and_for_whom_as_the_provider_says_that_they_do() {
         scopes: texts(&["admin", "mcp"]),
         tags: BTreeMap::new(),
         ends_at: shown["exp"].as_u64().expect("a time") + 60,
+        bound_to: None,
         told: Told::default(),
     };
     assert_eq!(identify(&plain, &issuer.sign(&shown)).await, Ok(expected.clone()));

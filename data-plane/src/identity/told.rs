@@ -62,6 +62,7 @@ mod tests {
             scopes: set(&["repo", "sk-0123456789abcdefghij"]),
             tags: BTreeMap::from([("team".to_owned(), set(&["postgres://bob:hunter2@db/x"]))]),
             ends_at: 0,
+            bound_to: None,
             told: Told::default(),
         };
         let untold = identity.clone();

@@ -10,6 +10,9 @@
 //! cannot know that a key is bad. Nor can one know what was revoked that heard from no control plane; after how long that
 //! matters is the tenant's.
 
+mod presented;
+mod standing;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,27 +21,23 @@ use gantry_model::AgentKey;
 use gantry_model::key::{KeyId, PresentedKey};
 use gantry_model::name::ANONYMOUS_AGENT;
 use gantry_token::Compact;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
 
 use crate::audit::entry::Facts;
 use crate::bans::Who;
 use crate::bridge::handoff::Handoff;
 use crate::config::Config;
-use crate::config::caller::Agent;
+use crate::config::caller::{Agent, SeveralAgents};
 use crate::config::endpoint::Endpoint;
 use crate::config::tenant::Tenant;
 use crate::identity::provider::{IdentifyError, Provider};
 use crate::identity::seen::TokenHash;
 use crate::identity::{Identity, Principal};
 use crate::node::Node;
+use crate::pipeline::authenticate::presented::{Presented, presented};
+pub(crate) use crate::pipeline::authenticate::standing::Standing;
 use crate::pipeline::{Caller, Shown};
 use crate::rejection::{Rejection, Unauthenticated, Unserved};
 use crate::route::EndpointPath;
-
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// What a query may not have: it stands in logs and histories (RFC 6750, 5.3; MCP, authorization).
-const QUERY_SECRETS: [&str; 3] = ["access_token=", "api_key=", "x-api-key="];
 
 /// Proof that the caller is known. Only this stage builds it.
 pub(super) struct Authenticated {
@@ -46,21 +45,13 @@ pub(super) struct Authenticated {
     _private: (),
 }
 
-/// What a request shows of its caller.
-#[derive(Clone, Copy)]
-enum Presented<'a> {
-    Nothing,
-    /// Said to be a key.
-    Key(&'a str),
-    /// Said to be a provider's.
-    Token(&'a str),
-}
-
 /// Who was found to call.
 struct Found {
     agent: Arc<Agent>,
     key: Option<KeyId>,
     identity: Option<Arc<Identity>>,
+    /// When what says so ends, in seconds since 1970.
+    ends_at: Option<u64>,
 }
 
 pub(super) async fn authenticate(
@@ -85,14 +76,8 @@ pub(super) async fn authenticate(
             Presented::Token(_) => Unauthenticated::Issuer,
         }));
     };
-    let found = match presented {
-        Presented::Nothing => nobody(node, tenant, endpoint.as_deref()),
-        Presented::Key(text) => by_key(&config, tenant, text, endpoint.as_deref()),
-        Presented::Token(text) => by_token(tenant, text, endpoint.as_deref()).await,
-    };
-    let certified = by_certificate(tenant, shown, endpoint.as_deref());
-    let found = agreed(matches!(presented, Presented::Nothing), found, certified);
-    let Found { agent, key, identity } = found.map_err(|why| {
+    let found = find(node, &config, (tenant, endpoint.as_deref()), shown, presented).await;
+    let Found { agent, key, identity, ends_at } = found.map_err(|why| {
         if why.may_follow_from_a_change() {
             tenant.tally.refuse();
         }
@@ -114,7 +99,7 @@ pub(super) async fn authenticate(
     demand_scopes(&endpoint, identity.as_deref(), None)?;
     let (tenant, principal) = (tenant.clone(), principal.id());
     facts.watched = tenant.breaker.as_ref().map(|breaker| breaker.watch(&principal));
-    let caller = Caller { tenant, config, endpoint, agent, key, identity, principal };
+    let caller = Caller { tenant, config, endpoint, agent, key, identity, principal, ends_at };
     Ok(Authenticated { caller, _private: () })
 }
 
@@ -131,7 +116,9 @@ pub(super) fn vouched(node: &Node, handoff: &Handoff) -> Result<Authenticated, R
     let user = identity.as_ref().and_then(|identity| identity.user.clone());
     let principal = Principal { agent: agent.name.clone(), user };
     refuse_banned(node, &Who::agent(&tenant.name, &principal, key))?;
-    let caller = Caller { config, tenant, endpoint, agent, key, identity, principal: principal.id() };
+    let ends_at = identity.as_ref().map(|identity| identity.ends_at);
+    let principal = principal.id();
+    let caller = Caller { config, tenant, endpoint, agent, key, identity, principal, ends_at };
     Ok(Authenticated { caller, _private: () })
 }
 
@@ -147,6 +134,23 @@ pub(super) fn demand_scopes(
     })
 }
 
+/// Who calls a tenant's endpoint, by all that is shown. A stream that goes on asks it again and again.
+async fn find(
+    node: &Node,
+    config: &Config,
+    (tenant, endpoint): (&Tenant, Option<&Endpoint>),
+    shown: Shown<'_>,
+    presented: Presented<'_>,
+) -> Result<Found, Unauthenticated> {
+    let found = match presented {
+        Presented::Nothing => nobody(node, tenant, endpoint),
+        Presented::Key(text) => by_key(config, tenant, text, endpoint),
+        Presented::Token(text) => by_token(tenant, text, shown, endpoint).await,
+    };
+    let certified = by_certificate(tenant, shown, endpoint);
+    agreed(matches!(presented, Presented::Nothing), found, certified)
+}
+
 fn unauthenticated(why: Unauthenticated, endpoint: Option<&Endpoint>) -> Rejection {
     let challenge = endpoint.map(|endpoint| endpoint.access.challenge(None)).unwrap_or_default();
     Rejection::Unauthenticated { why, challenge }
@@ -156,7 +160,7 @@ fn nobody(node: &Node, tenant: &Tenant, endpoint: Option<&Endpoint>) -> Result<F
     match endpoint {
         Some(endpoint) if endpoint.anonymous && node.on_loopback => {
             let agent = tenant.agents.get(ANONYMOUS_AGENT).cloned().ok_or(Unauthenticated::Invalid)?;
-            Ok(Found { agent, key: None, identity: None })
+            Ok(Found { agent, key: None, identity: None, ends_at: None })
         }
         _ => Err(Unauthenticated::Missing),
     }
@@ -173,7 +177,8 @@ fn by_key(
         return Err(Unauthenticated::NoKeys);
     }
     let agent = tenant.agents.get(&key.agent).cloned().ok_or(Unauthenticated::Invalid)?;
-    Ok(Found { agent, key: Some(key.id), identity: None })
+    let ends_at = key.expires_at_ms.map(|ms| ms.div_ceil(1_000));
+    Ok(Found { agent, key: Some(key.id), identity: None, ends_at })
 }
 
 /// `None`: there is no certificate that the endpoint looks at.
@@ -188,13 +193,15 @@ fn by_certificate(
         return None;
     }
     let identified = certificate.identify(authorities, super::now_seconds());
-    Some(identified.map_err(Unauthenticated::Certificate).and_then(|identity| {
-        let agent = tenant.agent_of(&identity).ok_or(Unauthenticated::NoCertifiedAgent)?;
-        Ok(Found { agent, key: None, identity: Some(identity) })
+    Some(identified.map_err(Unauthenticated::Certificate).and_then(|said| {
+        let certified = tenant.certified(&said).map_err(|SeveralAgents| Unauthenticated::SeveralAgents)?;
+        let (agent, identity) = certified.ok_or(Unauthenticated::NoCertifiedAgent)?;
+        Ok(Found { agent, key: None, ends_at: Some(identity.ends_at), identity: Some(identity) })
     }))
 }
 
-/// Who calls by all that was shown. A key or a token says more than a certificate beside it: by which key, for which user.
+/// Who calls by all that was shown. A key or a token says more than a certificate beside it: by which key, for which user. It
+/// counts as long as both do. To a stranger, who may make a certificate of his own, it is not told that somebody looked at it.
 fn agreed(
     is_bare: bool,
     found: Result<Found, Unauthenticated>,
@@ -202,10 +209,21 @@ fn agreed(
 ) -> Result<Found, Unauthenticated> {
     match certified {
         None => found,
+        Some(Err(Unauthenticated::Certificate(error))) if is_bare && !error.is_of_known() => {
+            Err(Unauthenticated::Stranger(error))
+        }
         Some(certified) if is_bare => certified,
         Some(certified) => {
-            let (found, certified) = (found?, certified?);
-            if found.agent.name == certified.agent.name { Ok(found) } else { Err(Unauthenticated::Disagree) }
+            let found = found?;
+            let certified = certified.map_err(|why| match why {
+                Unauthenticated::Certificate(error) => Unauthenticated::CertificateBeside(error),
+                why => why,
+            })?;
+            if found.agent.name != certified.agent.name {
+                return Err(Unauthenticated::Disagree);
+            }
+            let ends_at = [found.ends_at, certified.ends_at].into_iter().flatten().min();
+            Ok(Found { ends_at, ..found })
         }
     }
 }
@@ -213,6 +231,7 @@ fn agreed(
 async fn by_token(
     tenant: &Tenant,
     text: &str,
+    shown: Shown<'_>,
     endpoint: Option<&Endpoint>,
 ) -> Result<Found, Unauthenticated> {
     // What a token has to be for is an endpoint; for one that is not there none is, and one that takes none is like it.
@@ -228,8 +247,13 @@ async fn by_token(
         // In a box, for a client's first request of many only.
         None => Box::pin(verify_token(tenant, text, endpoint, hash)).await?,
     };
+    if let Some(bound_to) = &identity.bound_to
+        && shown.certificate.map(|certificate| certificate.thumbprint()) != Some(bound_to)
+    {
+        return Err(Unauthenticated::Bound);
+    }
     let agent = tenant.agent_of(&identity).ok_or(Unauthenticated::NoAgent)?;
-    Ok(Found { agent, key: None, identity: Some(identity) })
+    Ok(Found { agent, key: None, ends_at: Some(identity.ends_at), identity: Some(identity) })
 }
 
 async fn verify_token(
@@ -265,39 +289,6 @@ fn refuse_banned(node: &Node, who: &Who) -> Result<(), Rejection> {
     match node.bans.refusal(who) {
         Some(target) => Err(Rejection::Unserved(Unserved::Revoked(target))),
         None => Ok(()),
-    }
-}
-
-/// What a request shows: `Authorization: Bearer KEY` or `TOKEN`, or `X-API-Key: KEY`. No key has a `.`, and no token none.
-fn presented(shown: Shown<'_>) -> Result<Presented<'_>, Unauthenticated> {
-    let is_secret = |pair: &str| {
-        QUERY_SECRETS
-            .iter()
-            .any(|name| pair.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name)))
-    };
-    if shown.query.is_some_and(|query| query.split('&').any(is_secret)) {
-        return Err(Unauthenticated::InQuery);
-    }
-    let key = only(shown.headers, &API_KEY)?;
-    let bearer = only(shown.headers, &AUTHORIZATION)?.map(|text| {
-        // RFC 9110, 11.1: the scheme's name has no case.
-        let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-        if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }
-    });
-    Ok(match (bearer, key) {
-        (Some(bearer), Some(key)) if bearer != key => return Err(Unauthenticated::Twice),
-        (Some(bearer), _) if bearer.contains('.') => Presented::Token(bearer),
-        (Some(key), _) | (None, Some(key)) => Presented::Key(key),
-        (None, None) => Presented::Nothing,
-    })
-}
-
-/// A header that may stand once: of several, somebody between may have looked at another one.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Unauthenticated> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (_, Some(_)) => Err(Unauthenticated::Twice),
-        (value, None) => Ok(value.map(|value| value.to_str().unwrap_or_default())),
     }
 }
 

@@ -30,6 +30,14 @@ pub(crate) enum Unauthenticated {
     NoAgent,
     /// The certificate of the connection is not good.
     Certificate(CertificateError),
+    /// It is not, and nobody here signed it: whoever has it is told what those are told who show nothing.
+    Stranger(CertificateError),
+    /// It is not, beside a key or token that is: another one of those is of no use.
+    CertificateBeside(CertificateError),
+    /// It is several agents'.
+    SeveralAgents,
+    /// The token counts only with another certificate than the connection has, if it has one.
+    Bound,
     /// It is, and no agent is its client.
     NoCertifiedAgent,
     /// The certificate is one agent's, and what else was shown another's.
@@ -47,17 +55,22 @@ impl Unauthenticated {
     /// The words of the challenge (RFC 6750, 3); `None` where another try with something else is of no use.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Unauthenticated::Missing | Unauthenticated::Certificate(_) => Some(r#"Bearer realm="gantry""#),
+            Unauthenticated::Missing | Unauthenticated::Certificate(_) | Unauthenticated::Stranger(_) => {
+                Some(r#"Bearer realm="gantry""#)
+            }
             Unauthenticated::InQuery | Unauthenticated::Twice | Unauthenticated::Disagree => {
                 Some(r#"Bearer realm="gantry", error="invalid_request""#)
             }
             Unauthenticated::Invalid
             | Unauthenticated::NoKeys
             | Unauthenticated::Issuer
+            | Unauthenticated::Bound
             | Unauthenticated::Token(_) => Some(r#"Bearer realm="gantry", error="invalid_token""#),
-            Unauthenticated::NoAgent | Unauthenticated::NoCertifiedAgent | Unauthenticated::Unverifiable => {
-                None
-            }
+            Unauthenticated::NoAgent
+            | Unauthenticated::NoCertifiedAgent
+            | Unauthenticated::CertificateBeside(_)
+            | Unauthenticated::SeveralAgents
+            | Unauthenticated::Unverifiable => None,
         }
     }
 
@@ -70,9 +83,14 @@ impl Unauthenticated {
             | Unauthenticated::Token(_)
             | Unauthenticated::NoAgent
             | Unauthenticated::Certificate(_)
+            | Unauthenticated::Stranger(_)
+            | Unauthenticated::CertificateBeside(_)
             | Unauthenticated::NoCertifiedAgent
+            | Unauthenticated::SeveralAgents
             | Unauthenticated::Unverifiable => true,
-            Unauthenticated::Missing
+            // The provider said so, and the client's connection.
+            Unauthenticated::Bound
+            | Unauthenticated::Missing
             | Unauthenticated::Invalid
             | Unauthenticated::InQuery
             | Unauthenticated::Twice
@@ -91,17 +109,34 @@ impl Unauthenticated {
             | Unauthenticated::NoKeys
             | Unauthenticated::Issuer
             | Unauthenticated::Token(_)
+            | Unauthenticated::Bound
+            | Unauthenticated::Stranger(_)
             | Unauthenticated::Certificate(_) => StatusCode::UNAUTHORIZED,
             // Another token of the same client would be as good, and clients would ask for it again and again.
-            Unauthenticated::NoAgent | Unauthenticated::NoCertifiedAgent => StatusCode::FORBIDDEN,
+            Unauthenticated::NoAgent
+            | Unauthenticated::NoCertifiedAgent
+            | Unauthenticated::CertificateBeside(_)
+            | Unauthenticated::SeveralAgents => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// What records tell, which is more than whoever asked is told.
+    pub(super) fn recorded(&self) -> String {
+        match self {
+            Unauthenticated::Stranger(error) => error.to_string(),
+            why => why.message(),
         }
     }
 
     pub(super) fn message(&self) -> String {
         let message = match self {
             Unauthenticated::Token(error) => return error.to_string(),
-            Unauthenticated::Certificate(error) => return error.to_string(),
-            Unauthenticated::Missing => "an agent key is required: Authorization: Bearer KEY",
+            Unauthenticated::Certificate(error) | Unauthenticated::CertificateBeside(error) => {
+                return error.to_string();
+            }
+            Unauthenticated::Missing | Unauthenticated::Stranger(_) => {
+                "an agent key is required: Authorization: Bearer KEY"
+            }
             Unauthenticated::Invalid => "the agent key is not valid here",
             Unauthenticated::NoKeys => "this endpoint takes tokens of a provider, and no agent keys",
             Unauthenticated::InQuery => {
@@ -117,6 +152,12 @@ impl Unauthenticated {
             }
             Unauthenticated::NoCertifiedAgent => {
                 "no agent is the client that the certificate names; an admin names it in an agent's `identities`"
+            }
+            Unauthenticated::SeveralAgents => {
+                "the client's certificate is that of several agents by what several authorities say; an admin leaves it to one"
+            }
+            Unauthenticated::Bound => {
+                "the token counts only on a connection with the client's certificate that it was issued to (`cnf`, RFC 8705)"
             }
             Unauthenticated::Disagree => {
                 "the certificate of the connection is another agent's than what the request shows; one of them has to go"

@@ -4,7 +4,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use gantry_model::BanTarget;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +12,17 @@ use super::{Body, Source, Watch};
 use crate::audit::entry::Outcome;
 use crate::bans::Leash;
 use crate::rejection::revoked;
+
+/// Why what a caller showed counts no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Lapse {
+    /// Its time is over.
+    #[error("what the caller showed has expired")]
+    Ended,
+    /// It would not let the same caller in.
+    #[error("what the caller showed lets nobody in any more")]
+    Withdrawn,
+}
 
 /// Ends an answer when it resolves.
 pub(crate) struct Cut(Pin<Box<dyn Future<Output = CutBy> + Send + Sync>>);
@@ -23,33 +33,31 @@ pub(crate) enum CutBy {
     /// Its tenant is no longer served here.
     #[error("the tenant's streams are ended")]
     Tenant,
-    /// The token by which its caller is known has ended.
-    #[error("the caller's token has expired")]
-    Expired,
+    /// What its caller showed counts no more.
+    #[error(transparent)]
+    Lapse(#[from] Lapse),
     /// An admin stopped whoever it is for, or comes from.
     #[error("{}", revoked(.0))]
     Ban(BanTarget),
 }
 
 impl Cut {
-    /// By a ban, and where they are given by the end of its tenant's streams, and of its caller's token.
-    pub(crate) fn of(streams: Option<CancellationToken>, ends_in: Option<Duration>, leash: Leash) -> Cut {
-        let Some(streams) = streams else {
-            return Cut(Box::pin(async move { CutBy::Ban(leash.await) }));
-        };
-        let Some(ends_in) = ends_in else {
-            return Cut(Box::pin(async move {
-                tokio::select! {
-                    target = leash => CutBy::Ban(target),
-                    () = streams.cancelled() => CutBy::Tenant,
-                }
-            }));
-        };
+    /// By a ban alone.
+    pub(crate) fn by_ban(leash: Leash) -> Cut {
+        Cut(Box::pin(async move { CutBy::Ban(leash.await) }))
+    }
+
+    /// By a ban, by the end of its tenant's streams, and when what its caller showed counts no more.
+    pub(crate) fn of(
+        streams: CancellationToken,
+        lapse: impl Future<Output = Lapse> + Send + Sync + 'static,
+        leash: Leash,
+    ) -> Cut {
         Cut(Box::pin(async move {
             tokio::select! {
                 target = leash => CutBy::Ban(target),
                 () = streams.cancelled() => CutBy::Tenant,
-                () = tokio::time::sleep(ends_in) => CutBy::Expired,
+                lapse = lapse => CutBy::Lapse(lapse),
             }
         }))
     }
@@ -73,7 +81,7 @@ impl Watch {
             entry.facts.reason = Some(by.to_string());
         }
         self.end(Some(match by {
-            CutBy::Tenant | CutBy::Expired => Outcome::Broken,
+            CutBy::Tenant | CutBy::Lapse(_) => Outcome::Broken,
             CutBy::Ban(_) => Outcome::Revoked,
         }));
     }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use crate::binding::Thumbprint;
+
 /// Texts of one claim that are looked at: groups of a person. Beyond, a provider sends a link in their place.
 const LIST_MAX: usize = 1_024;
 
@@ -17,6 +19,7 @@ pub struct Claims {
     members: Map<String, Value>,
     /// Until when it counts, in seconds since 1970, without skew.
     expires_at: u64,
+    bound_to: Option<Thumbprint>,
 }
 
 /// Where a claim is: its name (`groups`, `https://example.com/roles`), or a JSON pointer (`/realm_access/roles`).
@@ -29,8 +32,13 @@ pub struct ClaimPath(String);
 pub struct ClaimPathError;
 
 impl Claims {
-    pub(crate) fn new(members: Map<String, Value>, expires_at: u64) -> Claims {
-        Claims { members, expires_at }
+    pub(crate) fn new(members: Map<String, Value>, expires_at: u64, bound_to: Option<Thumbprint>) -> Claims {
+        Claims { members, expires_at, bound_to }
+    }
+
+    /// The certificate of the only connections that the token counts on; whoever trusts has to ask for it.
+    pub fn bound_to(&self) -> Option<Thumbprint> {
+        self.bound_to
     }
 
     /// Until when the token counts, in seconds since 1970; a caller that goes on for long has to end then.
@@ -96,7 +104,7 @@ mod tests {
     #[test]
     fn a_claim_is_found_by_its_name_or_by_a_pointer_and_is_of_the_form_that_is_asked_for() {
         let text = br#"{"sub":"s","groups":["a",1,"b"],"one":"c","a.b":"d","r":{"x/y":["e"]},"n":5}"#;
-        let claims = Claims::new(crate::json::object(text).expect("an object"), 7);
+        let claims = Claims::new(crate::json::object(text).expect("an object"), 7, None);
         let path = |text: &str| text.parse::<ClaimPath>().expect("a path");
         assert_eq!((claims.subject(), claims.expires_at()), (Some("s"), 7));
         assert_eq!(claims.texts(&path("groups")), ["a", "b"]);

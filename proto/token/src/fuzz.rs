@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use crate::algorithm::Algorithm;
+use crate::binding::Binding;
 use crate::compact::Compact;
 use crate::json;
 use crate::key_set::{KEYS_MAX, KeySet};
@@ -48,6 +49,7 @@ pub(crate) fn token(input: &[u8]) {
         authorized_party: None,
         skew: Duration::from_secs(60),
         age_max: None,
+        binding: Binding::Certificate,
     });
     let rules = rules.expect("rules");
     let keys = KeySet::parse(KEYS.as_bytes()).expect("keys");

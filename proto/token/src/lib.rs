@@ -12,6 +12,7 @@
 //! general libraries let pass (members that stand twice, critical headers, keys of the wrong kind or too small).
 
 mod algorithm;
+mod binding;
 mod claims;
 mod compact;
 mod discovery;
@@ -23,6 +24,7 @@ mod provider;
 mod rules;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use binding::{Binding, Thumbprint};
 pub use claims::{ClaimPath, ClaimPathError, Claims};
 pub use compact::{Compact, TOKEN_BYTES_MAX};
 pub use discovery::{DiscoveryError, Metadata, discover};

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
+use crate::binding::Binding;
 use crate::claims::Claims;
 use crate::compact::Compact;
 use crate::json;
@@ -34,6 +35,9 @@ pub struct Trusted {
     pub skew: Duration,
     /// How long ago it may have been issued; `None`: as long as it counts.
     pub age_max: Option<Duration>,
+    /// Whether who trusts asks by which certificate a token was shown ([`Claims::bound_to`]). Tokens that count with a
+    /// certificate only are refused where nobody asks.
+    pub binding: Binding,
 }
 
 /// The same, checked.
@@ -114,6 +118,12 @@ pub enum TokenError {
     /// Not yet.
     #[error("the token does not count yet (`nbf`)")]
     Early,
+    /// It counts only with a key that is to be proven otherwise (DPoP, RFC 9449), or where nobody looks at certificates.
+    #[error(
+        "the token counts only together with a key (`cnf`), in a way that is not taken here: it may be bound to a certificate \
+         (`x5t#S256`) where certificates are looked at, and to nothing else"
+    )]
+    Binding,
     /// The clocks differ by more than is allowed for.
     #[error("the token was issued in the future (`iat`)")]
     Future,
@@ -167,7 +177,8 @@ impl Rules {
             return Err(TokenError::AuthorizedParty);
         }
         let expires_at = self.check_times(&claims, now)?;
-        Ok(Claims::new(claims, expires_at))
+        let bound_to = self.0.binding.of(claims.get("cnf"))?;
+        Ok(Claims::new(claims, expires_at, bound_to))
     }
 
     fn is_for_us(&self, audience: Option<&Value>) -> bool {

@@ -6,6 +6,8 @@
 
 #[path = "../../../proto/token/src/algorithm.rs"]
 mod algorithm;
+#[path = "../../../proto/token/src/binding.rs"]
+mod binding;
 #[path = "../../../proto/token/src/claims.rs"]
 mod claims;
 #[path = "../../../proto/token/src/compact.rs"]

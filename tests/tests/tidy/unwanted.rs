@@ -84,7 +84,7 @@ const OPENERS: [(&str, &str); 47] = [
     ),
     ("control-plane/src/vault/key_file.rs", "the vault: writes its root key into its file"),
     ("data-plane/src/config/holdings.rs", "makes keys of the cluster's key bytes"),
-    ("data-plane/src/config/tenant.rs", "joins prefix and secret, once per update"),
+    ("data-plane/src/config/server.rs", "joins prefix and secret, once per update"),
     ("data-plane/src/pipeline/authenticate.rs", "compares the presented key with the stored hash"),
     ("data-plane/src/pipeline/credential.rs", "the credential stage"),
     (

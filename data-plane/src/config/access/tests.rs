@@ -21,6 +21,7 @@ fn showing(scopes: &[&str]) -> Identity {
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         tags: BTreeMap::new(),
         ends_at: 0,
+        bound_to: None,
         told: Default::default(),
     }
 }

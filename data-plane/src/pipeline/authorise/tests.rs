@@ -242,6 +242,7 @@ fn agent(tenant: &Tenant, who: &Who) -> Arc<Agent> {
         scopes: owned(scopes),
         tags: BTreeMap::from([("team".to_owned(), owned(if groups.len() > 1 { &["it"] } else { &[] }))]),
         ends_at: u64::MAX,
+        bound_to: None,
         told: Default::default(),
     };
     tenant.agent_of(&identity).expect("an agent")

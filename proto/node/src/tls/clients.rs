@@ -2,10 +2,12 @@
 //!
 //! Always holds: a handshake proves that the client has the key of the certificate that it shows, and nothing else; whose it is
 //! is asked for each tenant by itself ([`ClientAuthorities::verify`]), so that authorities may change while connections live,
-//! and one tenant's say nothing in another. No client is told which authorities there are. What a certificate says
+//! and one tenant's say nothing in another. No client is told which authorities there are; that a certificate has ended, has not
+//! begun or is not for clients is said of one that an authority signed, for anybody can make such a one. What a certificate says
 //! ([`ClientNames`]) counts only once it was verified. Nobody is asked whether a certificate was taken back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -14,7 +16,7 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use webpki::KeyUsage;
+use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name};
@@ -147,9 +149,52 @@ impl ClientAuthorities {
             self.0.iter().filter(counts).map(|authority| authority.anchor.clone()).collect();
         let algorithms = super::provider().signature_verification_algorithms.all;
         let usage = KeyUsage::client_auth();
-        match leaf.verify_for_usage(algorithms, &anchors, others, now, usage, None, None) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
+        let Err(error) = leaf.verify_for_usage(algorithms, &anchors, others, now, usage, None, None) else {
+            return Ok(());
+        };
+        let error = ClientCertificateError::from(error);
+        // webpki looks at these before it looks for who signed.
+        if error.is_of_known() && !self.have_signed(&leaf, chain) {
+            return Err(ClientCertificateError::UnknownIssuer);
+        }
+        Err(error)
+    }
+
+    /// Whether one of them signed it, whatever it is for, at the time when all of its chain had begun.
+    fn have_signed(&self, leaf: &webpki::EndEntityCert<'_>, chain: &[CertificateDer<'_>]) -> bool {
+        let begun = |der: &CertificateDer<'_>| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
+            u64::try_from(parsed.validity().not_before.timestamp()).ok()
+        };
+        let Some(at) = chain.iter().map(begun).try_fold(0, |latest, at| Some(at?.max(latest))) else {
+            return false;
+        };
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        let anchors: Vec<TrustAnchor<'_>> = self.0.iter().map(|authority| authority.anchor.clone()).collect();
+        let algorithms = super::provider().signature_verification_algorithms.all;
+        leaf.verify_for_usage(algorithms, &anchors, &chain[1..], at, AnyUse, None, None).is_ok()
+    }
+}
+
+/// Takes certificates for whatever they are.
+struct AnyUse;
+
+impl ExtendedKeyUsageValidator for AnyUse {
+    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
+}
+
+impl ClientCertificateError {
+    /// Whether it is said of certificates that an authority signed, and of no others.
+    pub fn is_of_known(self) -> bool {
+        match self {
+            ClientCertificateError::Expired
+            | ClientCertificateError::Early
+            | ClientCertificateError::Purpose => true,
+            ClientCertificateError::Unreadable
+            | ClientCertificateError::UnknownIssuer
+            | ClientCertificateError::Chain => false,
         }
     }
 }

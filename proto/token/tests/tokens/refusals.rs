@@ -118,6 +118,8 @@ fn what_is_wrong_with_the_claims_is_named() {
         ("nbf", json!(NOW + 61), TokenError::Early),
         ("nbf", json!("soon"), TokenError::Claims),
         ("iat", json!(NOW + 61), TokenError::Future),
+        ("cnf", json!({"jkt": "x"}), TokenError::Binding),
+        ("cnf", json!({"x5t#S256": encode([7; 32])}), TokenError::Binding),
     ];
     for (name, value, reason) in cases {
         let token = signer.token(&claims_with(name, value.clone()));

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gantry_token::{Algorithm, KeySet, Rules, Trusted};
+use gantry_token::{Algorithm, Binding, KeySet, Rules, Trusted};
 use serde_json::{Value, json};
 
 pub(crate) const ISSUER: &str = "https://id.example.com";
@@ -146,6 +146,7 @@ pub(crate) fn trusted(algorithms: &[Algorithm]) -> Trusted {
         authorized_party: None,
         skew: Duration::from_secs(60),
         age_max: None,
+        binding: Binding::Refused,
     }
 }
 

@@ -61,11 +61,13 @@ fn verify(bundle: &str, chain: &[CertificateDer<'_>]) -> Result<(), ClientCertif
 fn only_what_an_authority_of_the_bundle_vouches_for_now_and_for_clients_counts() {
     let (root, other) = (authority(authority_params("root")), authority(authority_params("root")));
     let bundle = root.pem();
-    let change = |change: fn(&mut CertificateParams)| {
+    let by = |issuer: &Issuer, change: fn(&mut CertificateParams)| {
         let mut params = client_params();
         change(&mut params);
-        signed(params, &root)
+        signed(params, issuer)
     };
+    let change = |change: fn(&mut CertificateParams)| by(&root, change);
+    let unknown = Err(ClientCertificateError::UnknownIssuer);
     let good = change(|_| ());
     let alone = client_params().self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
     let sub_authority = change(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
@@ -86,6 +88,14 @@ fn only_what_an_authority_of_the_bundle_vouches_for_now_and_for_clients_counts()
             Err(ClientCertificateError::Purpose),
         ),
         ("an authority's", sub_authority, Err(ClientCertificateError::Chain)),
+        // Whoever makes one for himself is not told more by making it odd.
+        ("another's, expired", by(&other, |params| params.not_after = at(NOW - 1)), unknown),
+        ("another's, early", by(&other, |params| params.not_before = at(NOW + 1)), unknown),
+        (
+            "another's, a server's",
+            by(&other, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+            unknown,
+        ),
         ("none", CertificateDer::from(vec![1, 2, 3]), Err(ClientCertificateError::Unreadable)),
     ] {
         assert_eq!(verify(&bundle, &[chain]), expected, "{what}");
