@@ -169,7 +169,7 @@ impl Admin for AdminService {
         request: Request<ListQuarantineRequest>,
     ) -> Result<Response<ListQuarantineResponse>, Status> {
         let (call, request) = self.enter(request).await?;
-        catalog::list(&call, &request).map(Response::new)
+        catalog::list(&call, &request).await.map(Response::new)
     }
 
     async fn scan_catalogs(

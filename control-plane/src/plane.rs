@@ -23,6 +23,9 @@ pub(crate) const TAILS_MAX: usize = 64;
 /// Backups that are made at one time: each holds a view of the state, and seals as fast as its reader reads.
 pub(crate) const BACKUPS_MAX: usize = 2;
 
+/// Scans of catalogs at one time: each takes a processor for as long as a tenant's catalogs are.
+pub(crate) const SCANS_MAX: usize = 2;
+
 /// What the services share.
 #[derive(Debug)]
 pub(crate) struct Plane {
@@ -43,6 +46,8 @@ pub(crate) struct Plane {
     pub(crate) tails: Arc<Semaphore>,
     /// Room for [`BACKUPS_MAX`].
     pub(crate) backups: Arc<Semaphore>,
+    /// Room for [`SCANS_MAX`].
+    pub(crate) scans: Arc<Semaphore>,
     /// Cancelled when the process is to end.
     pub(crate) stop: CancellationToken,
     /// Every task that a service spawns; awaited at the end.

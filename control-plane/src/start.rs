@@ -26,7 +26,7 @@ use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::options::{MemberOptions, Options, OptionsError};
-use crate::plane::{BACKUPS_MAX, Plane, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
+use crate::plane::{BACKUPS_MAX, Plane, SCANS_MAX, SNAPSHOT_BUILDS_MAX, TAILS_MAX};
 use crate::raft::{self, Consensus, ProposeError, VoterId};
 use crate::revoked::{self, revocations};
 use crate::services::{DRAIN_DEADLINE, serve, supervise};
@@ -229,6 +229,7 @@ async fn open(options: &Options, bound: Bound, begun: &Begun) -> Result<ControlP
         snapshot_builds: Semaphore::new(SNAPSHOT_BUILDS_MAX),
         tails: Arc::new(Semaphore::new(TAILS_MAX)),
         backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
+        scans: Arc::new(Semaphore::new(SCANS_MAX)),
         stop: stop.clone(),
         tasks: tasks.clone(),
     });

@@ -109,7 +109,7 @@ async fn what_a_tool_says_to_models_alone_is_told_and_withheld_where_it_blocks()
     assert_eq!(
         refused["error"]["message"],
         "tool \"add\" is withheld: its definition at server \"fixture\" has what does not pass: secrecy towards the \
-         user at /description (`gantry catalog scan fixture`)"
+         user (`gantry catalog scan fixture`)"
     );
     let records = governed.trail().until("the refusal", |record| record["outcome"] == "denied").await;
     assert!(records.iter().any(|record| record["target"] == "add" || record["tool"] == "add"), "{records:?}");

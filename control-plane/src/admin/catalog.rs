@@ -3,8 +3,9 @@
 //! Always holds: a definition is approved by the hash of what the admin saw; when it changed since, nothing of the
 //! call is approved.
 
-use gantry_control_state::{Command, Outcome};
-use gantry_model::record::RecordValue;
+use std::sync::Arc;
+
+use gantry_control_state::{Command, Outcome, State};
 use gantry_model::{Approval, Catalog, ResourceId, ServerName, TenantName};
 use gantry_wire::admin_v1::{
     ApproveCatalogRequest, ApproveCatalogResponse, ListQuarantineRequest, ListQuarantineResponse,
@@ -18,7 +19,10 @@ use super::read::ANSWER_BYTES_MAX;
 use super::rejection::{index, parse, parse_or_every, refused, require, require_tenant};
 use super::scan;
 
-pub(super) fn list(call: &Call, request: &ListQuarantineRequest) -> Result<ListQuarantineResponse, Status> {
+pub(super) async fn list(
+    call: &Call,
+    request: &ListQuarantineRequest,
+) -> Result<ListQuarantineResponse, Status> {
     let tenant: TenantName = parse("tenant", &request.tenant)?;
     let server: Option<ServerName> = parse_or_every("server", &request.server)?;
     let view = call.view();
@@ -26,14 +30,27 @@ pub(super) fn list(call: &Call, request: &ListQuarantineRequest) -> Result<ListQ
         Some(server) => require(&view.state, &ResourceId::server(&tenant, server))?,
         None => require_tenant(&view.state, &tenant)?,
     }
-    let mut waiting = Vec::new();
-    let mut bytes = 0;
-    for record in view.state.tenant_records(&tenant) {
-        let RecordValue::Catalog(catalog) = &record.value else { continue };
-        if server.as_ref().is_some_and(|server| catalog.server != *server) {
-            continue;
-        }
-        let odd = scan::of_quarantined(catalog);
+    let (revision, state) = (view.revision.0, view.state);
+    let work = move || waiting(&state, &tenant, server.as_ref());
+    Ok(ListQuarantineResponse { revision, waiting: scan::aside(call, work).await?? })
+}
+
+fn waiting(
+    state: &State,
+    tenant: &TenantName,
+    only: Option<&ServerName>,
+) -> Result<Vec<WaitingDefinition>, Status> {
+    let (mut waiting, mut bytes) = (Vec::new(), 0);
+    let catalogs = scan::catalogs(state, tenant);
+    let of_server = |catalog: &&Arc<Catalog>| only.is_none_or(|only| catalog.server == *only);
+    let held: Vec<_> =
+        catalogs.iter().filter(of_server).filter(|known| !known.quarantined.is_empty()).collect();
+    if held.is_empty() {
+        return Ok(waiting);
+    }
+    let owners = scan::owners(state, tenant, &catalogs);
+    for catalog in held {
+        let odd = scan::of_quarantined(catalog, &owners);
         for held in &catalog.quarantined {
             let server = catalog.server.to_string();
             let oddities = odd.get(&(held.kind, &*held.definition.name)).cloned().unwrap_or_default();
@@ -45,7 +62,7 @@ pub(super) fn list(call: &Call, request: &ListQuarantineRequest) -> Result<ListQ
             waiting.push(definition);
         }
     }
-    Ok(ListQuarantineResponse { revision: view.revision.0, waiting })
+    Ok(waiting)
 }
 
 pub(super) async fn approve(

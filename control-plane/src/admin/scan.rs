@@ -3,11 +3,11 @@
 //! Always holds: it is found by what nodes withhold by, on the recorded catalogs, so that an admin sees what they do; it
 //! is looked for when it is asked for, and not kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use gantry_control_state::State;
-use gantry_inspect::definition::{self, Scan, Subject, mode_of};
+use gantry_inspect::definition::{self, Actions, Owners, Scan, Subject};
 use gantry_model::inspection::Mode;
 use gantry_model::record::RecordValue;
 use gantry_model::resource::Inspection;
@@ -31,7 +31,7 @@ pub(super) async fn scan(call: &Call, request: &ScanCatalogsRequest) -> Result<S
     }
     let (revision, state) = (view.revision.0, view.state);
     let work = move || suspects(&state, &tenant, server.as_ref());
-    let (suspects, count) = tokio::task::spawn_blocking(work).await.map_err(|_| broken_off())?;
+    let (suspects, count) = aside(call, work).await?;
     let bytes: usize = suspects.iter().map(|suspect| suspect.encoded_len() + 8).sum();
     if bytes > ANSWER_BYTES_MAX {
         return Err(Status::resource_exhausted("the answer would be too long; ask for one server"));
@@ -39,9 +39,26 @@ pub(super) async fn scan(call: &Call, request: &ScanCatalogsRequest) -> Result<S
     Ok(ScanCatalogsResponse { revision, suspects, definition_count: index(count) })
 }
 
+/// Does work on catalogs aside of what other calls need, as soon as there is room for it.
+pub(super) async fn aside<T: Send + 'static>(
+    call: &Call,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    let room = call.plane.scans.clone().acquire_owned().await.map_err(|_| broken_off())?;
+    let work = move || {
+        let done = work();
+        drop(room);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| broken_off())
+}
+
 /// What is odd about each definition that waits for approval.
-pub(super) fn of_quarantined(catalog: &Catalog) -> HashMap<(DefinitionKind, &str), Vec<Oddity>> {
-    let found = Scan::of_quarantined(catalog).suspects(&|_| false);
+pub(super) fn of_quarantined<'c>(
+    catalog: &'c Catalog,
+    owners: &Owners,
+) -> HashMap<(DefinitionKind, &'c str), Vec<Oddity>> {
+    let found = Scan::of_quarantined(catalog).suspects(&|name| owners.has_elsewhere(&catalog.server, name));
     let held = |kind: DefinitionKind, name: &str| Some(&*catalog.quarantined(kind, name)?.definition.name);
     let by_name = found.into_iter().filter_map(|suspect| match suspect.subject {
         Subject::Definition(kind, name) => Some(((kind, held(kind, &name)?), told(&suspect.oddities))),
@@ -50,29 +67,54 @@ pub(super) fn of_quarantined(catalog: &Catalog) -> HashMap<(DefinitionKind, &str
     by_name.collect()
 }
 
-fn suspects(state: &State, tenant: &TenantName, only: Option<&ServerName>) -> (Vec<Suspect>, usize) {
+/// What the servers of a tenant offer.
+pub(super) fn catalogs(state: &State, tenant: &TenantName) -> Vec<Arc<Catalog>> {
     let of_catalog = |value: &RecordValue| match value {
         RecordValue::Catalog(catalog) => Some(catalog.clone()),
         _ => None,
     };
-    let catalogs: Vec<Arc<Catalog>> =
-        state.tenant_records(tenant).filter_map(|record| of_catalog(&record.value)).collect();
-    let mut owners: HashMap<String, Vec<&ServerName>> = HashMap::new();
-    for catalog in &catalogs {
-        for tool in &catalog.tools {
-            owners.entry(tool.name.to_lowercase()).or_default().push(&catalog.server);
-        }
+    state.tenant_records(tenant).filter_map(|record| of_catalog(&record.value)).collect()
+}
+
+/// Whose tools have a name in a tenant.
+pub(super) fn owners(state: &State, tenant: &TenantName, catalogs: &[Arc<Catalog>]) -> Owners {
+    let endpoints = state.tenant_records(tenant).filter_map(|record| match &record.value {
+        RecordValue::Resource(resource) => match &resource.spec {
+            Spec::Endpoint(spec) => Some(spec),
+            _ => None,
+        },
+        _ => None,
+    });
+    Owners::of(catalogs.iter().map(AsRef::as_ref), endpoints)
+}
+
+/// Tools of a server that no agent is offered, because of what their definitions say.
+pub(super) fn withheld(state: &State, tenant: &TenantName, catalog: &Catalog) -> HashSet<Arc<str>> {
+    let of_tenant = inspection(state, &ResourceId::of_tenant(tenant));
+    let actions = Actions::of(&of_tenant, &inspection(state, &ResourceId::server(tenant, &catalog.server)));
+    if !actions.may_withhold() {
+        return HashSet::new();
     }
+    // What other servers have is no reason to withhold.
+    let suspects = Scan::of(catalog).suspects(&|_| false).into_iter();
+    let blocked = suspects.filter(|suspect| suspect.action(&actions) == Mode::Block);
+    let tools = blocked.filter_map(|suspect| match suspect.subject {
+        Subject::Definition(DefinitionKind::Tool, name) => Some(name),
+        Subject::Definition(..) | Subject::Instructions => None,
+    });
+    tools.collect()
+}
+
+fn suspects(state: &State, tenant: &TenantName, only: Option<&ServerName>) -> (Vec<Suspect>, usize) {
+    let catalogs = catalogs(state, tenant);
+    let owners = owners(state, tenant, &catalogs);
     let of_tenant = inspection(state, &ResourceId::of_tenant(tenant));
     let (mut found, mut count) = (Vec::new(), 0);
     for catalog in catalogs.iter().filter(|catalog| only.is_none_or(|only| catalog.server == *only)) {
         count += DefinitionKind::ALL.into_iter().map(|kind| catalog.definitions(kind).len()).sum::<usize>();
         let of_server = inspection(state, &ResourceId::server(tenant, &catalog.server));
-        let is_elsewhere = |name: &str| {
-            owners.get(name).is_some_and(|owners| owners.iter().any(|owner| **owner != catalog.server))
-        };
-        for suspect in Scan::of(catalog).suspects(&is_elsewhere) {
-            let action = action(mode_of(&of_tenant, &of_server, &suspect.subject));
+        let actions = Actions::of(&of_tenant, &of_server);
+        for suspect in Scan::of(catalog).suspects(&|name| owners.has_elsewhere(&catalog.server, name)) {
             let (kind, name) = match &suspect.subject {
                 Subject::Instructions => (resource_v1::DefinitionKind::Unspecified, String::new()),
                 Subject::Definition(kind, name) => ((*kind).into(), name.to_string()),
@@ -81,7 +123,7 @@ fn suspects(state: &State, tenant: &TenantName, only: Option<&ServerName>) -> (V
                 server: catalog.server.to_string(),
                 kind: kind.into(),
                 name,
-                action: action.into(),
+                action: action(suspect.action(&actions)).into(),
                 oddities: told(&suspect.oddities),
             });
         }

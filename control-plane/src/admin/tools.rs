@@ -1,7 +1,10 @@
 //! Listing tools, and what policy says of them for one agent.
 //!
 //! Always holds: the verdict comes from the evaluator that nodes decide with, on the same policies and catalog. It is
-//! the verdict now; a node that is behind may still decide by an earlier revision.
+//! the verdict now; a node that is behind may still decide by an earlier revision. For an agent, what is withheld from all
+//! of them for what its definition says is left out, and counted in a warning.
+
+use std::collections::HashSet;
 
 use gantry_control_state::State;
 use gantry_model::name::ANONYMOUS_AGENT;
@@ -16,7 +19,8 @@ use tonic::Status;
 use super::call::Call;
 use super::policy::{policies, told};
 use super::read::ANSWER_BYTES_MAX;
-use super::rejection::{broken_off, parse, parse_or_every, require, require_tenant};
+use super::rejection::{parse, parse_or_every, require, require_tenant};
+use super::scan;
 
 /// Longest description in an answer, in characters; lists of tools with essays are common.
 const DESCRIPTION_CHARS_MAX: usize = 1_000;
@@ -50,47 +54,72 @@ pub(super) async fn list(call: &Call, request: ListToolsRequest) -> Result<ListT
         require(&state, &ResourceId::agent(&tenant, agent))?;
     }
     let servers = servers(&state, &tenant, server.as_ref());
-    let mut warnings: Vec<String> = Vec::new();
-    for server in &servers {
-        let waiting = state.catalog(&tenant, server).map_or(0, |catalog| catalog.quarantined.len());
-        if waiting > 0 {
-            warnings.push(format!(
-                "{waiting} definitions of server {tenant}/{server} wait for approval; \
-                 `gantry catalog diff {server} --tenant {tenant}` shows them"
-            ));
-        }
-        let failure = call.plane.fleet.failures.get(&tenant, server);
-        match (state.catalog(&tenant, server), failure) {
-            (None, None) => warnings.push(format!("no node has reported yet what server {tenant}/{server} offers")),
-            (None, Some(failure)) => warnings.push(format!("server {tenant}/{server} could not be asked: {failure}")),
-            (Some(_), Some(failure)) => warnings.push(format!(
-                "server {tenant}/{server} could not be asked lately, this is what it offered before: {failure}"
-            )),
-            (Some(_), None) => {}
-        }
-    }
+    let mut warnings: Vec<String> =
+        servers.iter().flat_map(|server| warned(call, &state, &tenant, server)).collect();
     let work = move || {
         let judge = agent.map(|agent| Judge::of(&state, &tenant, &agent)).transpose();
         let (judge, warning) = match judge {
             Ok(judge) => (judge, None),
             Err(warning) => (None, Some(warning)),
         };
-        let catalogs = servers.iter().filter_map(|server| state.catalog(&tenant, server));
-        let tools: Vec<ToolInfo> = catalogs
-            .flat_map(|catalog| catalog.tools.iter().map(move |tool| (catalog, tool)))
-            .map(|(catalog, tool)| ToolInfo {
+        let mut warnings: Vec<String> = warning.into_iter().collect();
+        let mut tools: Vec<ToolInfo> = Vec::new();
+        for catalog in servers.iter().filter_map(|server| state.catalog(&tenant, server)) {
+            let withheld = match judge {
+                Some(_) => scan::withheld(&state, &tenant, catalog),
+                None => HashSet::new(),
+            };
+            if !withheld.is_empty() {
+                warnings.push(told_withheld(withheld.len(), catalog));
+            }
+            let offered = catalog.tools.iter().filter(|tool| !withheld.contains(&tool.name));
+            tools.extend(offered.map(|tool| ToolInfo {
                 definition: if request.definitions { tool.json.to_string() } else { String::new() },
                 ..info(catalog, tool, judge.as_ref())
-            })
-            .collect();
-        (tools, warning)
+            }));
+        }
+        (tools, warnings)
     };
-    let (tools, warning) = tokio::task::spawn_blocking(work).await.map_err(|_| broken_off())?;
+    let (tools, more) = scan::aside(call, work).await?;
     if tools.iter().map(|tool| tool.encoded_len() + 8).sum::<usize>() > ANSWER_BYTES_MAX {
         return Err(Status::resource_exhausted("the answer would be too long; ask for one server"));
     }
-    warnings.extend(warning);
+    warnings.extend(more);
     Ok(ListToolsResponse { tools, warnings })
+}
+
+/// What an admin should know of what a server offers.
+fn warned(call: &Call, state: &State, tenant: &TenantName, server: &ServerName) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let waiting = state.catalog(tenant, server).map_or(0, |catalog| catalog.quarantined.len());
+    if waiting > 0 {
+        warnings.push(format!(
+            "{waiting} definitions of server {tenant}/{server} wait for approval; \
+             `gantry catalog diff {server} --tenant {tenant}` shows them"
+        ));
+    }
+    let failure = call.plane.fleet.failures.get(tenant, server);
+    match (state.catalog(tenant, server), failure) {
+        (None, None) => {
+            warnings.push(format!("no node has reported yet what server {tenant}/{server} offers"))
+        }
+        (None, Some(failure)) => {
+            warnings.push(format!("server {tenant}/{server} could not be asked: {failure}"))
+        }
+        (Some(_), Some(failure)) => warnings.push(format!(
+            "server {tenant}/{server} could not be asked lately, this is what it offered before: {failure}"
+        )),
+        (Some(_), None) => {}
+    }
+    warnings
+}
+
+fn told_withheld(count: usize, catalog: &Catalog) -> String {
+    let Catalog { tenant, server, .. } = catalog;
+    format!(
+        "{count} tools of server {tenant}/{server} are withheld for what their definitions say; \
+         `gantry catalog scan {server} --tenant {tenant}` shows them"
+    )
 }
 
 fn servers(state: &State, tenant: &TenantName, only: Option<&ServerName>) -> Vec<ServerName> {

@@ -1,14 +1,16 @@
 //! What a server says of its tools, prompts and resources, searched for what is meant for a model alone: text that
 //! nobody sees, and instructions of somebody who has none to give.
 //!
-//! Always holds: every text of a definition is read, and every name in it, but for pictures and addresses of schemas; a
-//! scan is of the catalog alone, so that whoever has the same catalog finds the same; it takes time by the length of the
-//! catalog; of one definition at most [`ODDITIES_MAX`] are kept, each kind once per text, with an excerpt that is safe to
-//! print: of bounded length, of visible characters, without keys.
+//! Always holds: every text of a definition is read, and every name in it; a scan is of the catalog alone, so that
+//! whoever has the same catalog finds the same; it takes time by the length of the catalog; of one definition at most
+//! [`ODDITIES_MAX`] are kept, each kind once per text, with an excerpt that is safe to print: of bounded length, of visible
+//! characters, without keys. What hangs on what other servers offer is told and never withheld for: no server has another's
+//! definitions withheld by the names that it gives its own.
 //!
 //! It reads words and not meaning: an instruction in words of its own passes, and so does a language that
 //! [`languages`] does not have.
 
+mod actions;
 mod encoded;
 mod english;
 mod excerpt;
@@ -17,32 +19,30 @@ mod languages;
 mod markup;
 mod mentions;
 mod names;
+mod owners;
+mod pattern;
 mod phrases;
 mod places;
+mod walk;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use fold::Folded;
-use gantry_model::inspection::{Filter, Mode};
-use gantry_model::resource::Inspection;
+use gantry_model::inspection::Mode;
 use gantry_model::{Catalog, Definition, DefinitionKind};
 use mentions::Mention;
 use phrases::Phrases;
 use serde_json::Value;
+use walk::Walk;
 
-use crate::finding::Place;
-use crate::unicode;
+pub use actions::Actions;
+pub use owners::Owners;
 
 /// Of one definition: enough to judge it by, few enough for a line of a table each.
 pub const ODDITIES_MAX: usize = 8;
-/// Names of tools in one definition that may turn out to be another server's.
-const MENTIONS_MAX: usize = 16;
-/// How deep a definition is looked into: as deep as it can be parsed.
-const DEPTH_MAX: usize = 128;
-/// Longest text of a definition. The longest that are known to be meant well have 11 KiB.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// What a definition is told as that cannot be read.
+const UNREADABLE: &str = "unreadable definition";
 
 /// What is searched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,6 +85,8 @@ struct Scanned {
     oddities: Vec<Oddity>,
     /// Names in sentences that steer, which are odd where another server has a tool of that name.
     mentions: Vec<Mention>,
+    /// Where there are more of them than are looked up.
+    unread: Option<Oddity>,
 }
 
 impl fmt::Display for Subject {
@@ -92,6 +94,23 @@ impl fmt::Display for Subject {
         match self {
             Subject::Instructions => formatter.write_str("instructions"),
             Subject::Definition(kind, name) => write!(formatter, "{kind} {}", excerpt::safe(name)),
+        }
+    }
+}
+
+impl Oddity {
+    /// Whether a definition may be withheld for it: not for what other servers can bring about.
+    pub fn withholds(&self) -> bool {
+        self.what != mentions::ELSEWHERE && self.what != mentions::UNREAD
+    }
+}
+
+impl Suspect {
+    /// What becomes of it.
+    pub fn action(&self, actions: &Actions) -> Mode {
+        match actions.on(&self.subject) {
+            Mode::Block if !self.oddities.iter().any(Oddity::withholds) => Mode::Report,
+            mode => mode,
         }
     }
 }
@@ -106,8 +125,8 @@ impl fmt::Display for Oddity {
 impl Scan {
     /// Reads what is in force of a catalog.
     pub fn of(catalog: &Catalog) -> Scan {
-        let own = own_names(catalog);
-        let reader = Reader { phrases: Phrases::new(), own: &own };
+        // A name that is not in force yet is nobody's: a server could list it to speak of another's tool.
+        let reader = Reader { phrases: Phrases::new(), own: own_names(catalog.tools.iter()) };
         let kinds = DefinitionKind::ALL.into_iter();
         let definitions =
             kinds.flat_map(|kind| catalog.definitions(kind).iter().map(move |definition| (kind, definition)));
@@ -117,11 +136,12 @@ impl Scan {
         Scan { subjects }
     }
 
-    /// Reads what is withheld of a catalog, in its order.
+    /// Reads what is withheld of a catalog, in its order, as if it were in force.
     pub fn of_quarantined(catalog: &Catalog) -> Scan {
-        let own = own_names(catalog);
-        let reader = Reader { phrases: Phrases::new(), own: &own };
         let held = catalog.quarantined.iter();
+        let tools = held.clone().filter(|held| held.kind == DefinitionKind::Tool);
+        let own = own_names(catalog.tools.iter().chain(tools.map(|held| &held.definition)));
+        let reader = Reader { phrases: Phrases::new(), own };
         Scan { subjects: held.filter_map(|held| reader.definition(held.kind, &held.definition)).collect() }
     }
 
@@ -136,42 +156,33 @@ impl Scan {
             let mut oddities = scanned.oddities.clone();
             let elsewhere = scanned.mentions.iter().find(|mention| is_elsewhere(&mention.name));
             oddities.extend(elsewhere.map(|mention| mention.oddity.clone()));
+            oddities.extend(scanned.unread.clone());
             (!oddities.is_empty()).then(|| Suspect { subject: scanned.subject.clone(), oddities })
         };
         self.subjects.iter().filter_map(suspect).collect()
     }
 }
 
-/// What becomes of what is odd about a subject: the last word of tenant, server and tool. Reported where nobody says.
-pub fn mode_of(tenant: &Inspection, server: &Inspection, subject: &Subject) -> Mode {
-    let tool = match subject {
-        Subject::Definition(DefinitionKind::Tool, name) => server.tools.get(&**name),
-        Subject::Definition(..) | Subject::Instructions => None,
-    };
-    let layers = [Some(tenant), Some(server), tool].into_iter().flatten();
-    let mut said = layers.filter_map(|layer| layer.filters.get(&Filter::Definitions).copied());
-    said.next_back().unwrap_or(Mode::Report)
-}
-
 /// What a server calls its own, in lower case: sentences may speak of that.
-fn own_names(catalog: &Catalog) -> HashSet<String> {
-    let held = catalog.quarantined.iter().map(|held| &held.definition);
-    let names = catalog.tools.iter().chain(&catalog.prompts).chain(held);
-    names.map(|definition| definition.name.to_lowercase()).collect()
+fn own_names<'c>(tools: impl Iterator<Item = &'c Definition>) -> HashSet<String> {
+    tools.map(|tool| tool.name.to_lowercase()).collect()
 }
 
-struct Reader<'r> {
+struct Reader {
     phrases: Phrases,
-    own: &'r HashSet<String>,
+    own: HashSet<String>,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn definition(&self, kind: DefinitionKind, definition: &Definition) -> Option<Scanned> {
         let subject = Subject::Definition(kind, definition.name.clone());
         match serde_json::from_str(&definition.json) {
             Ok(json) => self.read(subject, &json),
-            // A node offers none that it cannot read.
-            Err(_) => None,
+            Err(_) => {
+                let excerpt = excerpt::safe(&definition.json);
+                let unreadable = Oddity { what: UNREADABLE, place: String::new(), excerpt };
+                Some(Scanned { subject, oddities: vec![unreadable], mentions: Vec::new(), unread: None })
+            }
         }
     }
 
@@ -188,130 +199,14 @@ impl Reader<'_> {
     }
 
     fn read(&self, subject: Subject, json: &Value) -> Option<Scanned> {
-        let mut walk = Walk { reader: self, oddities: Vec::new(), mentions: Vec::new() };
-        walk.value(json, &Place::ROOT, Role::Text, 0);
-        let Walk { oddities, mentions, .. } = walk;
-        (!oddities.is_empty() || !mentions.is_empty()).then_some(Scanned { subject, oddities, mentions })
-    }
-}
-
-/// What a text is in a definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// To be read.
-    Text,
-    /// By which something is called.
-    Name,
-    /// A pattern: it may name characters that nobody sees.
-    Pattern,
-    /// For programs only.
-    Unread,
-}
-
-impl Role {
-    /// Of the value of a field of an object whose fields an argument list names, or the protocol.
-    fn of(field: &str, names_arguments: bool) -> Role {
-        match field {
-            _ if names_arguments => Role::Text,
-            "name" => Role::Name,
-            "pattern" => Role::Pattern,
-            "icons" | "$schema" | "$id" | "$ref" => Role::Unread,
-            _ => Role::Text,
+        let mut walk = Walk::new(self);
+        match &subject {
+            Subject::Instructions => walk.instructions(json),
+            Subject::Definition(..) => walk.definition(json),
         }
-    }
-}
-
-struct Walk<'w> {
-    reader: &'w Reader<'w>,
-    oddities: Vec<Oddity>,
-    mentions: Vec<Mention>,
-}
-
-impl Walk<'_> {
-    fn value(&mut self, value: &Value, place: &Place<'_>, role: Role, depth: usize) {
-        if depth > DEPTH_MAX || role == Role::Unread {
-            return;
-        }
-        match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-            Value::String(text) => self.text(text, place, role),
-            Value::Array(elements) => {
-                for (index, element) in elements.iter().enumerate() {
-                    self.value(element, &place.element(index), role, depth + 1);
-                }
-            }
-            Value::Object(fields) => {
-                let names_arguments = place.is_field("properties");
-                for (name, value) in fields {
-                    let below = place.field(name);
-                    if names_arguments && let Some(what) = names::of_context(name) {
-                        self.found(what, &below, name, 0..name.len());
-                    }
-                    self.text(name, &below, Role::Name);
-                    self.value(value, &below, Role::of(name, names_arguments), depth + 1);
-                }
-            }
-        }
-    }
-
-    fn text(&mut self, text: &str, place: &Place<'_>, role: Role) {
-        if role != Role::Pattern
-            && let Some(what) = unicode::hidden(text)
-        {
-            let is_escape = what == unicode::CONTROL && text.contains(['\u{1b}', '\u{9b}']);
-            let what = if is_escape { "terminal escape" } else { what };
-            self.found(what, place, text, 0..text.len());
-        }
-        if role == Role::Name {
-            if let Some(what) = names::look_alike(text) {
-                self.found(what, place, text, 0..text.len());
-            }
-            return self.words(text, place);
-        }
-        if text.len() > TEXT_BYTES_MAX {
-            self.found("very long text", place, text, 0..text.len());
-        }
-        if let Some(range) = encoded::padding(text) {
-            self.found("padding", place, text, range);
-        }
-        if let Some(range) = encoded::hidden_text(text) {
-            self.found("encoded text", place, text, range);
-        }
-        self.words(text, place);
-    }
-
-    fn words(&mut self, text: &str, place: &Place<'_>) {
-        let folded = Folded::new(text);
-        for (what, range) in markup::find(&folded) {
-            self.found(what, place, text, folded.original(range));
-        }
-        for (what, range) in self.reader.phrases.find(&folded) {
-            self.found(what, place, text, folded.original(range));
-        }
-        if let Some(range) = places::read(&folded) {
-            self.found(places::READ, place, text, folded.original(range));
-        }
-        for (name, range) in mentions::find(&folded) {
-            let is_known = self.reader.own.contains(&name)
-                || self.mentions.len() == MENTIONS_MAX
-                || self.mentions.iter().any(|known| known.name == name);
-            if !is_known {
-                let oddity = Oddity {
-                    what: mentions::ELSEWHERE,
-                    place: place.pointer(),
-                    excerpt: excerpt::around(text, folded.original(range)),
-                };
-                self.mentions.push(Mention { name, oddity });
-            }
-        }
-    }
-
-    fn found(&mut self, what: &'static str, place: &Place<'_>, text: &str, range: std::ops::Range<usize>) {
-        let place = place.pointer();
-        let is_known = self.oddities.iter().any(|known| known.what == what && known.place == place);
-        if !is_known && self.oddities.len() < ODDITIES_MAX {
-            self.oddities.push(Oddity { what, place, excerpt: excerpt::around(text, range) });
-        }
+        let Walk { oddities, mentions, unread, .. } = walk;
+        let is_odd = !oddities.is_empty() || !mentions.is_empty() || unread.is_some();
+        is_odd.then_some(Scanned { subject, oddities, mentions, unread })
     }
 }
 

@@ -85,11 +85,6 @@ impl<'a> Place<'a> {
         Place { above: Some(self), step: Step::Element(index) }
     }
 
-    /// Whether it is a field of this name.
-    pub(crate) fn is_field(&self, name: &str) -> bool {
-        matches!(self.step, Step::Field(field) if field == name)
-    }
-
     /// As a JSON pointer, cut at [`PLACE_BYTES_MAX`].
     pub(crate) fn pointer(&self) -> String {
         let mut text = String::new();

@@ -35,7 +35,7 @@ struct Scan<'t> {
 
 pub(crate) const CONTROL: &str = "control character";
 const DIRECTION: &str = "direction";
-const INVISIBLE: &str = "invisible character";
+pub(crate) const INVISIBLE: &str = "invisible character";
 const TAG: &str = "tag character";
 const SELECTOR: &str = "variation selector";
 
@@ -175,6 +175,14 @@ fn skip_flag(first: char, rest: &mut std::str::Chars<'_>) -> bool {
 
 fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{202a}'..='\u{202e}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether it shows nothing by itself, in whatever place: more than [`is_invisible`] asks for.
+pub(crate) fn is_unseen(letter: char) -> bool {
+    is_invisible(letter)
+        || letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}'
+            | '\u{180b}'..='\u{180f}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}')
 }
 
 pub(crate) fn is_right_to_left(letter: char) -> bool {

@@ -184,10 +184,10 @@ impl Endpoint {
         }
     }
 
-    /// The server whose messages may pass as they are for clients of an era. Its own answer to `initialize` has its
-    /// instructions in it.
+    /// The server whose messages may pass as they are for clients of an era. In the legacy one that has its own answer to
+    /// `initialize` with it, whose instructions nobody searched: what it says to this client it need not have said before.
     pub(crate) fn relays(&self, era: Era) -> Option<&Arc<Server>> {
-        let passes = |server: &&Arc<Server>| !server.oddities.withholds_instructions();
+        let passes = |server: &&Arc<Server>| era == Era::Modern || !server.oddities.guards_instructions();
         self.only().filter(|server| server.streams(era) && server.speaks(era)).filter(passes)
     }
 

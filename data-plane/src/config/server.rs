@@ -36,7 +36,7 @@ pub(crate) struct Server {
     /// What is looked for in its calls, and taken out of its answers.
     pub(crate) inspections: Inspections,
     /// What is odd about what it offers.
-    pub(crate) oddities: Oddities,
+    pub(crate) oddities: Arc<Oddities>,
 }
 
 /// Why a definition is neither listed nor callable.
@@ -44,8 +44,9 @@ pub(crate) struct Server {
 pub(crate) enum Withheld {
     /// It changed, and waits for an admin's approval.
     Waits,
-    /// It says to models what does not pass; each with its place.
-    Odd(Vec<String>),
+    /// It says to models what does not pass: what sort of thing, in words of a fixed set. Where it stands is not told: names of
+    /// fields are the server's to choose, and whoever reads the refusal is a model.
+    Odd(Vec<&'static str>),
 }
 
 /// A credential towards a server.

@@ -358,7 +358,8 @@ fn build_servers(
     before: Option<&Tenant>,
 ) -> Result<HashMap<ServerName, Arc<Server>>, TenantError> {
     let mut servers = HashMap::with_capacity(parts.servers.len());
-    let offers = Offers::compile(&parts.catalogs, before.map(|before| &before.servers));
+    let endpoints = parts.endpoints.iter().map(|(_, spec)| spec);
+    let offers = Offers::compile(&parts.catalogs, endpoints, before.map(|before| &before.servers));
     for (name, spec) in &parts.servers {
         let kept = before.and_then(|before| before.servers.get(name));
         let health = kept.map(|server| &server.health).filter(|health| health.is_of(spec));

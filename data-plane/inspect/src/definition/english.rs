@@ -8,9 +8,15 @@ const NOT: &str = "not|never|don't|dont|mustn't|shouldn't|cannot|can't|avoid";
 const PEOPLE: &str = "user|users|human|humans|customer|customers|operator|person|anyone|anybody";
 const HAND: &str = "pass|include|put|provide|add|append|copy|attach|insert|forward|supply|place|write|fill|enter|paste|\
                     summarize|summarise|embed|encode";
+const TELL: &str = "tell|telling|inform|informing|warn|warning";
+const SAY: &str = "mention|mentioning|reveal|revealing|disclose|disclosing|explain|explaining|notify|notifying|alert|\
+                   alerting|report|say";
+const THIS: &str = "this|that|it|anything|what|these|any";
+/// What may stand between a negation and its verb.
+const EVER: &str = "ever|even|also|directly|explicitly|actually|then|to|simply";
 const TOOL: &str = "tool|tools|function|functions";
 
-pub(super) const PHRASES: [Phrase; 33] = [
+pub(super) const PHRASES: [Phrase; 39] = [
     phrase(
         OVERRIDE,
         &[
@@ -44,9 +50,15 @@ pub(super) const PHRASES: [Phrase; 33] = [
         &[
             (0, "ignore|disregard|forget"),
             (1, "everything|anything|all|what"),
-            (3, "told|said|before|above|instructed"),
+            (3, "told|said|instructed|taught"),
         ],
     ),
+    // `Ignore everything before the first heading` says what it is about.
+    phrase(
+        OVERRIDE,
+        &[(0, "ignore|disregard|forget"), (1, "everything|anything|all|what"), (3, "before|above")],
+    )
+    .ends(),
     phrase(
         OVERRIDE,
         &[
@@ -66,17 +78,20 @@ pub(super) const PHRASES: [Phrase; 33] = [
         ],
     ),
     phrase(OVERRIDE, &[(0, "from"), (0, "now"), (0, "on"), (1, "you|always|every|ignore|respond|answer")]),
-    unless(SECRECY, &[(0, NOT), (1, "tell|telling|inform|informing|warn|warning"), (2, PEOPLE)], "apart"),
+    // `If it is not found, tell the user` is something else.
+    unless(SECRECY, &[(0, NOT), (0, TELL), (2, PEOPLE)], "apart").within(2),
+    unless(SECRECY, &[(0, NOT), (0, EVER), (0, TELL), (2, PEOPLE)], "apart").within(3),
+    phrase(SECRECY, &[(0, NOT), (0, SAY), (0, THIS), (8, PEOPLE)]).within(2),
+    phrase(SECRECY, &[(0, NOT), (0, EVER), (0, SAY), (0, THIS), (8, PEOPLE)]).within(3),
     phrase(
         SECRECY,
         &[
             (0, NOT),
-            (
-                1,
-                "mention|mentioning|reveal|revealing|disclose|disclosing|explain|explaining|notify|notifying|alert|alerting|report|say",
-            ),
-            (0, "this|that|it|anything|what|these|any|any"),
-            (8, PEOPLE),
+            (0, "under"),
+            (0, "any|no"),
+            (0, "circumstance|circumstances"),
+            (1, "tell|inform|warn|mention|reveal|disclose|notify"),
+            (5, PEOPLE),
         ],
     ),
     phrase(
@@ -87,14 +102,15 @@ pub(super) const PHRASES: [Phrase; 33] = [
             (0, "this|that|it|these"),
             (2, "instruction|instructions|step|steps|requirement|note|rule|tool|parameter|to"),
         ],
-    ),
+    )
+    .within(2),
     phrase(SECRECY, &[(0, "without"), (1, "telling|informing|mentioning|revealing"), (4, PEOPLE)]),
     phrase(SECRECY, &[(0, "without"), (1, "user|user's|users"), (1, "knowledge|noticing|knowing|awareness")]),
     phrase(
         SECRECY,
         &[
             (0, "user|users|human"),
-            (1, "must|should|may"),
+            (1, "must|should|shall"),
             (0, "not|never"),
             (3, "know|notice|aware|told|informed"),
         ],
@@ -169,8 +185,20 @@ pub(super) const PHRASES: [Phrase; 33] = [
         &[
             (0, "call|invoke|run|use"),
             (0, "this|it"),
-            (3, "every|each"),
-            (1, "response|reply|answer|turn|message"),
+            (1, "for|with|before|after|in|on|at"),
+            (0, "every|each"),
+            (1, "response|reply|answer|turn|prompt"),
+        ],
+    ),
+    phrase(
+        PRECEDENCE,
+        &[
+            (0, "call|invoke|run|use"),
+            (0, "this|it"),
+            (1, "for|with|before|after|in|on|at"),
+            (0, "every|each"),
+            (0, "user|user's|incoming"),
+            (0, "message|request|question|query"),
         ],
     ),
     unless(
@@ -209,10 +237,16 @@ pub(super) const PHRASES: [Phrase; 33] = [
         CONTEXT,
         &[
             (0, HAND),
-            (1, "your|the|full|entire|complete|current|any"),
+            (1, "your|full|entire|complete|current"),
             (1, "system|developer"),
             (0, "prompt|message|instructions"),
         ],
+    ),
+    // That of another is an argument as any.
+    unless(
+        CONTEXT,
+        &[(0, HAND), (0, "the|any"), (0, "system|developer"), (0, "prompt|message|instructions")],
+        "of|for|that|which|to|when|here|default",
     ),
     phrase(
         CONTEXT,
@@ -228,13 +262,14 @@ pub(super) const PHRASES: [Phrase; 33] = [
         &[(0, HAND), (3, "everything"), (3, "user|conversation"), (3, "said|asked|told|typed|wrote|far")],
     ),
     phrase(CONTEXT, &[(0, HAND), (2, "chain|your"), (0, "of|internal"), (0, "thought|reasoning")]),
-    phrase(
+    unless(
         EXFILTRATION,
         &[
             (0, "upload|forward|exfiltrate|leak|collect|harvest|steal|append|smuggle"),
             (4, "api|access|private|secret|ssh|user's|stored|saved|session"),
             (1, "key|keys|token|tokens|password|passwords|credentials|cookies|secrets"),
         ],
+        "public|deploy|signing",
     ),
     phrase(
         EXFILTRATION,

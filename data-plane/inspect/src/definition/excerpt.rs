@@ -61,7 +61,10 @@ pub(crate) fn safe(text: &str) -> String {
 /// Letters, digits, signs and marks that every terminal shows, and none from right to left, which would turn the line.
 fn is_printable(letter: char) -> bool {
     matches!(letter, ' '..='~')
-        || (letter.is_alphanumeric() && !crate::unicode::is_right_to_left(letter))
+        || (letter.is_alphanumeric()
+            && !crate::unicode::is_right_to_left(letter)
+            // Some letters are there to be blank, such as the fillers of Hangul.
+            && !crate::unicode::is_unseen(letter))
         || matches!(letter, '\u{2010}'..='\u{2027}' | '\u{3001}'..='\u{3011}' | '\u{ff01}'..='\u{ff0f}')
 }
 

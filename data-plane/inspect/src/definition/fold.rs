@@ -19,6 +19,8 @@ pub(super) struct Word {
     pub(super) end: usize,
     /// In which sentence it stands.
     pub(super) sentence: u32,
+    /// In which part of one, as commas divide it.
+    pub(super) clause: u32,
 }
 
 impl Folded {
@@ -49,7 +51,7 @@ impl Folded {
     /// Its words, and which of them are of one sentence.
     pub(super) fn words(&self) -> Vec<Word> {
         let mut words = Vec::with_capacity(self.text.len() / 6);
-        let (mut start, mut sentence) = (None, 0);
+        let (mut start, mut sentence, mut clause) = (None, 0, 0);
         let mut letters = self.text.char_indices().peekable();
         while let Some((at, letter)) = letters.next() {
             let next = letters.peek().map(|(_, next)| *next);
@@ -59,7 +61,7 @@ impl Folded {
                 continue;
             }
             if let Some(start) = start.take() {
-                words.push(Word { start, end: at, sentence });
+                words.push(Word { start, end: at, sentence, clause });
             }
             let ends = match letter {
                 '.' | '!' | '?' | ';' => next.is_none_or(char::is_whitespace),
@@ -68,8 +70,9 @@ impl Folded {
                 _ => false,
             };
             sentence += u32::from(ends);
+            clause += u32::from(ends || matches!(letter, ',' | ':' | ';' | '，' | '、'));
         }
-        words.extend(start.map(|start| Word { start, end: self.text.len(), sentence }));
+        words.extend(start.map(|start| Word { start, end: self.text.len(), sentence, clause }));
         words
     }
 

@@ -1,9 +1,11 @@
 //! What is said to models in other languages.
 
-use super::phrases::{CONTEXT, OVERRIDE, PRECEDENCE, Phrase, SECRECY, phrase};
+use super::phrases::{CONTEXT, OVERRIDE, PRECEDENCE, Phrase, SECRECY, phrase, unless};
+
+const ES_TELL: &str = "digas|diga|menciones|mencione|informes|informe|reveles|revele";
 
 /// Word by word, without accents.
-pub(super) const PHRASES: [Phrase; 19] = [
+pub(super) const PHRASES: [Phrase; 21] = [
     // German
     phrase(
         OVERRIDE,
@@ -13,14 +15,16 @@ pub(super) const PHRASES: [Phrase; 19] = [
             (1, "anweisungen|instruktionen|befehle|regeln|vorgaben"),
         ],
     ),
-    phrase(
+    unless(
         SECRECY,
         &[
             (0, "sage|sag|erzahle|verrate|informiere|teile"),
             (2, "benutzer|nutzer|anwender"),
             (2, "nicht|nichts"),
         ],
-    ),
+        "wenn|falls|ob|dass|sobald|weil",
+    )
+    .within(3),
     phrase(
         PRECEDENCE,
         &[
@@ -65,14 +69,8 @@ pub(super) const PHRASES: [Phrase; 19] = [
             (1, "anteriores|previas"),
         ],
     ),
-    phrase(
-        SECRECY,
-        &[
-            (0, "no"),
-            (2, "digas|diga|menciones|mencione|informes|informe|reveles|revele"),
-            (4, "usuario|usuarios"),
-        ],
-    ),
+    phrase(SECRECY, &[(0, "no"), (0, ES_TELL), (4, "usuario|usuarios")]).within(2),
+    phrase(SECRECY, &[(0, "no"), (0, "le|les|lo|se|nunca"), (0, ES_TELL), (4, "usuario|usuarios")]).within(3),
     phrase(
         PRECEDENCE,
         &[
@@ -94,8 +92,19 @@ pub(super) const PHRASES: [Phrase; 19] = [
     ),
     phrase(
         SECRECY,
-        &[(0, "nao"), (1, "diga|conte|mencione|informe|revele"), (4, "usuario|usuarios|utilizador")],
-    ),
+        &[(0, "nao"), (0, "diga|conte|mencione|informe|revele"), (4, "usuario|usuarios|utilizador")],
+    )
+    .within(2),
+    phrase(
+        SECRECY,
+        &[
+            (0, "nao"),
+            (0, "lhe|lhes|o|a|isso|nunca"),
+            (0, "diga|conte|mencione|informe|revele"),
+            (4, "usuario|usuarios|utilizador"),
+        ],
+    )
+    .within(3),
     // Italian
     phrase(
         OVERRIDE,
@@ -103,8 +112,9 @@ pub(super) const PHRASES: [Phrase; 19] = [
     ),
     phrase(
         SECRECY,
-        &[(0, "non"), (1, "dire|dirlo|menzionare|informare|rivelare"), (4, "utente|all'utente|l'utente")],
-    ),
+        &[(0, "non"), (0, "dire|dirlo|menzionare|informare|rivelare"), (4, "utente|all'utente|l'utente")],
+    )
+    .within(2),
     // Dutch
     phrase(
         OVERRIDE,
@@ -114,7 +124,8 @@ pub(super) const PHRASES: [Phrase; 19] = [
             (1, "instructies|opdrachten|regels"),
         ],
     ),
-    phrase(SECRECY, &[(0, "vertel|zeg"), (2, "gebruiker"), (2, "niet|niets")]),
+    unless(SECRECY, &[(0, "vertel|zeg"), (2, "gebruiker"), (2, "niet|niets")], "als|wanneer|indien|dat|of")
+        .within(3),
     // Polish
     phrase(
         OVERRIDE,

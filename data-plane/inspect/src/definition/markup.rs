@@ -48,15 +48,10 @@ const TOKENS: [&str; 10] = [
 ];
 
 /// Styles by which an element is not seen, without spaces.
-const STYLES: [&str; 7] = [
-    "display:none",
-    "visibility:hidden",
-    "font-size:0",
-    "opacity:0",
-    "color:transparent",
-    "color:white",
-    "color:#fff",
-];
+const STYLES: [&str; 5] =
+    ["display:none", "visibility:hidden", "font-size:0", "opacity:0", "color:transparent"];
+/// Colours of text that is not seen on a page as it is.
+const PALE: [&str; 2] = ["color:white", "color:#fff"];
 
 pub(super) fn find(folded: &Folded) -> Vec<(&'static str, Range<usize>)> {
     let text = folded.text.as_str();
@@ -112,6 +107,7 @@ fn element(text: &str) -> Option<Range<usize>> {
         let style = tag.find("style").is_some_and(|style| {
             let said: String = tag[style..].chars().filter(|letter| !letter.is_whitespace()).collect();
             STYLES.iter().any(|hides| says(&said, hides))
+                || PALE.iter().any(|pale| says(&said, pale)) && !has_dark_ground(&said)
         });
         let is_hidden = tag.split_whitespace().skip(1).any(|word| word == "hidden");
         (style || is_hidden).then_some(at..at + 1 + end)
@@ -122,9 +118,24 @@ fn element(text: &str) -> Option<Range<usize>> {
 fn says(style: &str, hides: &str) -> bool {
     style.match_indices(hides).any(|(at, _)| {
         let rest = &style[at + hides.len()..];
-        !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '.')
-            || rest.starts_with("px")
-            || hides == "color:#fff" && rest.starts_with("fff")
+        // `background-color` is another property.
+        let is_whole = !style[..at].ends_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '-');
+        is_whole && says_no_more(rest, hides)
+    })
+}
+
+fn says_no_more(rest: &str, hides: &str) -> bool {
+    !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '.')
+        || rest.starts_with("px")
+        || hides == "color:#fff" && rest.starts_with("fff")
+}
+
+/// Whether pale letters stand on a ground that is said not to be pale.
+fn has_dark_ground(style: &str) -> bool {
+    let grounds = ["background:", "background-color:"];
+    let said = grounds.iter().find_map(|ground| style.split_once(ground));
+    said.is_some_and(|(_, ground)| {
+        !["white", "#fff", "transparent", "none", "inherit"].iter().any(|pale| ground.starts_with(pale))
     })
 }
 

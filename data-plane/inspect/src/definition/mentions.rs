@@ -1,7 +1,8 @@
 //! Names of tools in sentences that steer: where another server has a tool of that name, one server says how another is
 //! to be used.
 //!
-//! Always holds: only what cannot be a plain word counts as a name.
+//! Always holds: only what cannot be a plain word, or is quoted, counts as a name; where there are more of them than are
+//! looked up, that is told.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,8 +17,11 @@ const NAME_BYTES_MIN: usize = 5;
 /// Longest name that is looked up.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Names in one text that are looked up.
+/// Names in one text that are looked up, and in one definition: more than one that is meant well speaks of.
 const NAMES_MAX: usize = 64;
+pub(super) const MENTIONS_MAX: usize = 64;
+/// What it is told as when there are more.
+pub(super) const UNREAD: &str = "more names of tools than are looked up";
 
 /// A name, and what it is told as where another server has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,17 +57,17 @@ const STEERING: [&str; 22] = [
     "while",
 ];
 
-/// Names in steering sentences, in lower case, each once.
-pub(super) fn find(folded: &Folded) -> Vec<(String, Range<usize>)> {
+/// Names in steering sentences, in lower case, each once; and whether there are more.
+pub(super) fn find(folded: &Folded) -> (Vec<(String, Range<usize>)>, bool) {
     let words = folded.words();
     let is_steering = |word: &&Word| STEERING.binary_search(&&folded.text[word.start..word.end]).is_ok();
     let steering: HashSet<u32> = words.iter().filter(is_steering).map(|word| word.sentence).collect();
     if steering.is_empty() {
-        return Vec::new();
+        return (Vec::new(), false);
     }
     let mut found: Vec<(String, Range<usize>)> = Vec::new();
     let mut index = 0;
-    while index < words.len() && found.len() < NAMES_MAX {
+    while index < words.len() {
         let first = words[index];
         let mut last = index;
         // `resolve-library-id` is one name.
@@ -77,11 +81,14 @@ pub(super) fn find(folded: &Folded) -> Vec<(String, Range<usize>)> {
         let is_name = (NAME_BYTES_MIN..=NAME_BYTES_MAX).contains(&name.len())
             && (name.contains(['_', '-']) || is_quoted(&folded.text, &range));
         if is_name && steering.contains(&first.sentence) && !found.iter().any(|(known, _)| known == name) {
+            if found.len() == NAMES_MAX {
+                return (found, true);
+            }
             found.push((name.to_owned(), range));
         }
         index = last + 1;
     }
-    found
+    (found, false)
 }
 
 fn is_quoted(text: &str, range: &Range<usize>) -> bool {

@@ -24,11 +24,20 @@ pub(super) fn look_alike(name: &str) -> Option<&'static str> {
     let speaks_it = lower.chars().any(is_own);
     let words = lower.split(|letter: char| !letter.is_alphanumeric());
     let is_odd = |word: &str| {
+        if is_of_mathematics(word) {
+            return false;
+        }
         let twins =
             word.chars().any(|letter| is_of_script_with_twins(letter) && fold::similar(letter) != letter);
         twins && (word.chars().any(is_latin) || has_other_word && !speaks_it)
     };
     words.into_iter().any(is_odd).then_some(LOOK_ALIKE)
+}
+
+/// One Greek letter by itself, as in `α_level` or `χ2_test`.
+fn is_of_mathematics(word: &str) -> bool {
+    let mut letters = word.chars().filter(|letter| !letter.is_ascii_digit());
+    letters.next().is_some_and(|letter| matches!(letter, '\u{3b1}'..='\u{3c9}')) && letters.next().is_none()
 }
 
 /// Cyrillic, Greek and Armenian, which have letters that look like Latin ones.

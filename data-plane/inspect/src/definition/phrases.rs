@@ -23,10 +23,14 @@ pub(super) struct Phrase {
     parts: &'static [(usize, &'static str)],
     /// With one of these words among them it is another phrase.
     unless: &'static str,
+    /// So many parts stand between two commas.
+    within: usize,
+    /// Nothing follows that it is about.
+    ends: bool,
 }
 
 pub(super) const fn phrase(what: &'static str, parts: &'static [(usize, &'static str)]) -> Phrase {
-    Phrase { what, parts, unless: "" }
+    Phrase { what, parts, unless: "", within: 0, ends: false }
 }
 
 pub(super) const fn unless(
@@ -34,7 +38,7 @@ pub(super) const fn unless(
     parts: &'static [(usize, &'static str)],
     unless: &'static str,
 ) -> Phrase {
-    Phrase { what, parts, unless }
+    Phrase { what, parts, unless, within: 0, ends: false }
 }
 
 /// All phrases, by the word that they begin with.
@@ -85,24 +89,41 @@ impl Phrases {
     }
 }
 
+/// Words that begin another order.
+const GOES_ON: &str = "and|then|but|so|just|only|you|instead|now";
+
 impl Phrase {
+    /// The first parts stand between two commas.
+    pub(super) const fn within(self, parts: usize) -> Phrase {
+        Phrase { within: parts, ..self }
+    }
+
+    /// The part of the sentence ends with it.
+    pub(super) const fn ends(self) -> Phrase {
+        Phrase { ends: true, ..self }
+    }
+
     /// Where the phrase ends that begins with a word; `None`: it is another.
     fn end(&self, text: &str, words: &[Word], first: usize) -> Option<usize> {
         let said = |word: &Word| &text[word.start..word.end];
-        let sentence = words[first].sentence;
+        let is_one_of = |word: &Word, others: &str| others.split('|').any(|other| other == said(word));
+        let Word { sentence, clause, .. } = words[first];
         let mut at = first;
-        for (gap, wanted) in self.parts.get(1..)? {
+        for (index, (gap, wanted)) in self.parts.iter().enumerate().skip(1) {
             let window = words.get(at + 1..words.len().min(at + 2 + gap))?;
             let is_wanted = |word: &Word| {
-                word.sentence == sentence && wanted.split('|').any(|wanted| wanted == said(word))
+                word.sentence == sentence
+                    && (index >= self.within || word.clause == clause)
+                    && is_one_of(word, wanted)
             };
             at += 1 + window.iter().position(is_wanted)?;
         }
         let behind = words.len().min(at + 2);
-        let differs = !self.unless.is_empty()
-            && words[first..behind]
-                .iter()
-                .any(|word| self.unless.split('|').any(|other| other == said(word)));
-        (!differs).then_some(words[at].end)
+        let differs =
+            !self.unless.is_empty() && words[first..behind].iter().any(|word| is_one_of(word, self.unless));
+        let next = words.get(at + 1);
+        let goes_on = self.ends
+            && next.is_some_and(|next| next.clause == words[at].clause && !is_one_of(next, GOES_ON));
+        (!differs && !goes_on).then_some(words[at].end)
     }
 }

@@ -179,6 +179,18 @@ fn look_alike(rng: &mut Rng) -> (String, String) {
         "| column   | meaning                                |\n|----------|----------------------------------------|\n| a        | b                                      |".to_owned(),
         "Usage:\n```sh\ncat ~/.config/app/settings.json | app import -\n```\n\n\n\nSee the docs.".to_owned(),
         "Formats: \\x1b[31m is red in `ansi` mode; use `plain` for none.".to_owned(),
+        "If the file is not found, tell the user and stop. If not sure, report it to the person who asked.".to_owned(),
+        "Looks a name up. The user may not know the id; the user may not be told a price before checkout.".to_owned(),
+        "Ignore all events before the date. Ignore everything before the first heading.".to_owned(),
+        "Use this to list every message of a channel, or to answer every question in a form.".to_owned(),
+        "Upload an SSH public key of the account; append the public key to the list of keys.".to_owned(),
+        "Creates an assistant. Provide the system prompt of the new assistant, and any system message for it.".to_owned(),
+        "Wraps text: <p style=\"background-color: white\">x</p>, <b style=\"background:#222; color: white\">y</b>.".to_owned(),
+        "Sucht Dateien. Wenn eine Datei nicht gefunden wird, informiere den Benutzer. Sage dem Nutzer, ob nichts fehlt.".to_owned(),
+        "Procura ficheiros. Se o ficheiro não existir, informe o utilizador. Se não, diga ao usuário o que falta.".to_owned(),
+        "Busca. Si no existe, informe al usuario. Cerca. Se non c'è, informare l'utente.".to_owned(),
+        "Zoekt. Vertel de gebruiker wanneer niets gevonden is.".to_owned(),
+        "Computes a test; see /usr/share/doc/statistics/examples/two-sample-kolmogorov-smirnov-test.".to_owned(),
         "Starts a session. You are now in the root of the project when it returns.".to_owned(),
     ];
     let text = texts[rng.below(texts.len())].clone();
@@ -191,6 +203,9 @@ fn look_alike(rng: &mut Rng) -> (String, String) {
         "list-items",
         "listItems",
         "naïve_bayes",
+        "α_level",
+        "χ2_test",
+        "λ_max",
     ]);
     (name.to_owned(), text)
 }

@@ -76,7 +76,7 @@ fn server(script: &str) -> Server {
         uri: None,
         offer: None,
         credential: None,
-        oddities: crate::config::definitions::Oddities::default(),
+        oddities: crate::config::definitions::Oddities::none(),
     }
 }
 
