@@ -22,6 +22,7 @@ mod keys;
 mod members;
 mod names;
 mod node_keys;
+mod patterns;
 mod policy;
 mod read;
 mod records;

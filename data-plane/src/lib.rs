@@ -4,6 +4,7 @@ mod audit;
 mod bans;
 mod breaker;
 mod bridge;
+mod check;
 mod config;
 mod front;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, approve, limit, credential,
+//! The order of a request: authenticate, discover, guard, authorise, validate, inspect, check, approve, limit, credential,
 //! redeem, forward, redact, audit.
 //!
 //! Always holds: the order stands here and nowhere else. Each stage returns a value that only it can build and that
@@ -8,6 +8,7 @@
 mod approve;
 mod authenticate;
 mod authorise;
+mod check;
 mod credential;
 mod discover;
 mod forward;
@@ -270,11 +271,18 @@ async fn run(
         let guarded = guard::guard(discovered, &entry.facts)?;
         let authorised = authorise::authorise(guarded, &mut entry.facts)?;
         let inspected = inspect::inspect(validate::validate(authorised)?, &mut entry.facts)?;
-        let approved = approve::approve(node, inspected, &mut entry.facts).await?;
+        let checked = match check::check(inspected, &mut entry.facts).await? {
+            check::Passed::AsItIs(checked) => checked,
+            check::Passed::Changed(changed) => {
+                let authorised = authorise::authorise(guard::again(changed), &mut entry.facts)?;
+                check::asked(inspect::inspect(validate::validate(authorised)?, &mut entry.facts)?)
+            }
+        };
+        let approved = approve::approve(node, checked, &mut entry.facts).await?;
         let credentialed = credential::credential(limit::limit(approved)?)?;
         let redeemed = approve::redeem(node, credentialed, &mut entry.facts).await?;
-        let decision_id = &entry.facts.decision_id;
-        let forwarded = forward::forward(node, redeemed, Place::Anywhere, decision_id).await?;
+        let about = (&*entry.facts.decision_id, &entry.facts.checks);
+        let forwarded = forward::forward(node, redeemed, Place::Anywhere, about).await?;
         Ok(redact::redact(forwarded))
     };
     on_leash(leash, served, answering).await
@@ -306,10 +314,11 @@ async fn run_handed(
     let served = async {
         let authorised = authorise::authorise(guard::guard(discovered, &facts)?, &mut facts)?;
         let inspected = inspect::inspect(validate::validate(authorised)?, &mut facts)?;
-        let approved = approve::vouched(inspected, handoff.granted.as_ref())?;
+        let approved = approve::vouched(check::asked(inspected), handoff.granted.as_ref())?;
         let credentialed = credential::credential(limit::counted(approved))?;
         let redeemed = approve::redeem(node, credentialed, &mut facts).await?;
-        let forwarded = forward::forward(node, redeemed, Place::Here, &handoff.decision_id).await?;
+        let about = (&*handoff.decision_id, &facts.checks);
+        let forwarded = forward::forward(node, redeemed, Place::Here, about).await?;
         Ok(redact::redact(forwarded))
     };
     on_leash(leash, served, answering).await

@@ -5,6 +5,7 @@
 //! reserve. A rejection that an agent's model can act on says what to do.
 
 mod approval;
+mod checked;
 mod code;
 mod message;
 mod unauthenticated;
@@ -26,6 +27,7 @@ use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
 pub(crate) use crate::rejection::approval::Approval;
+pub(crate) use crate::rejection::checked::Checked;
 pub(crate) use crate::rejection::unauthenticated::Unauthenticated;
 pub(crate) use crate::rejection::unserved::{Unserved, revoked};
 pub(crate) use crate::rejection::upstream::Upstream;
@@ -127,6 +129,15 @@ pub(crate) enum Rejection {
         /// Each with its place.
         findings: Vec<String>,
     },
+    /// A service of the organisation's own does not let it pass, or said nothing of it.
+    Checked {
+        /// The tool, prompt or resource.
+        what: String,
+        /// Why.
+        why: Checked,
+        /// Whether it is the answer that does not pass.
+        is_answer: bool,
+    },
     /// The tool's own schema cannot be used.
     Schema {
         /// The tool.
@@ -187,6 +198,7 @@ impl Rejection {
             Rejection::Denied { .. } | Rejection::Inspected { .. } => "denied",
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => "limited",
             Rejection::Approval(approval) => approval.outcome(),
+            Rejection::Checked { why, .. } => why.outcome(),
             Rejection::Unserved(unserved) => unserved.outcome(),
             Rejection::NotReady | Rejection::NoCredential(_) | Rejection::Upstream(_) => "upstream_failed",
         }
@@ -257,6 +269,7 @@ impl Rejection {
             | Rejection::Approval(_)
             | Rejection::Arguments { .. }
             | Rejection::Inspected { .. }
+            | Rejection::Checked { .. }
             | Rejection::Schema { .. }
             | Rejection::NoCredential(_)
             | Rejection::Upstream(_) => StatusCode::OK,
@@ -287,6 +300,7 @@ impl Rejection {
             Rejection::Limited { .. } | Rejection::Tripped(_) | Rejection::Busy => code::LIMITED,
             Rejection::NotReady => code::NOT_READY,
             Rejection::Approval(approval) => approval.code(),
+            Rejection::Checked { why, .. } => why.code(),
             Rejection::Unserved(unserved) => unserved.code(),
             Rejection::NoCredential(_) | Rejection::Upstream(_) | Rejection::Schema { .. } => code::UPSTREAM,
             Rejection::NoEndpoint

@@ -3,6 +3,7 @@
 //! Always holds: what a server sends is passed on as it comes, frame by frame; the watch keeps at most
 //! [`INSPECTED_BYTES_MAX`] bytes of it. The entry of a request is closed when its body ends, breaks, or is dropped.
 
+mod checked;
 mod cut;
 mod redacted;
 
@@ -21,6 +22,7 @@ use tokio::time::Sleep;
 use crate::audit::entry::{Entry, Outcome};
 use crate::mcp::json;
 use crate::mcp::sse::EventScanner;
+pub(crate) use crate::mcp::sse::event;
 pub(crate) use crate::reply::cut::{Cut, CutBy, Lapse};
 use crate::upstream::exchange::MESSAGE_BYTES_MAX;
 use crate::upstream::health::Permit;
@@ -46,6 +48,7 @@ enum Source {
     Events(Events),
     Parts(mpsc::Receiver<Result<Bytes, BodyError>>),
     Redacted(Box<redacted::Redacted>),
+    Checked(Box<checked::Checked>),
 }
 
 /// A server's events, each looked at before it is passed on.
@@ -297,9 +300,11 @@ impl HttpBody for Body {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
             Source::Upstream(incoming) => incoming.size_hint(),
-            Source::Reframed(_) | Source::Events(_) | Source::Parts(_) | Source::Redacted(_) => {
-                SizeHint::default()
-            }
+            Source::Reframed(_)
+            | Source::Events(_)
+            | Source::Parts(_)
+            | Source::Redacted(_)
+            | Source::Checked(_) => SizeHint::default(),
         }
     }
 }
@@ -319,6 +324,7 @@ impl Source {
                 events.poll(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Source::Redacted(redacted) => redacted.poll(context),
+            Source::Checked(checked) => checked.poll(context),
         }
     }
 
@@ -328,7 +334,7 @@ impl Source {
             Source::Upstream(incoming) => incoming.is_end_stream(),
             Source::Reframed(reframed) => reframed.ended && reframed.ready.is_empty(),
             Source::Redacted(redacted) => redacted.is_end_stream(),
-            Source::Events(_) | Source::Parts(_) => false,
+            Source::Events(_) | Source::Parts(_) | Source::Checked(_) => false,
         }
     }
 
@@ -336,6 +342,7 @@ impl Source {
     fn taken(&self) -> u64 {
         match self {
             Source::Redacted(redacted) => redacted.taken(),
+            Source::Checked(checked) => checked.taken(),
             _ => 0,
         }
     }
@@ -382,18 +389,6 @@ impl Events {
             }
         }
     }
-}
-
-/// A message as an event. JSON may have line ends between its parts; each line is one of the event's.
-pub(crate) fn event(message: &[u8]) -> Bytes {
-    let mut event = b"event: message\n".to_vec();
-    for line in message.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
-        event.extend_from_slice(b"data: ");
-        event.extend_from_slice(line);
-        event.push(b'\n');
-    }
-    event.push(b'\n');
-    event.into()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "gantry/admin/v1/admin.proto",
     "gantry/mesh/v1/mesh.proto",
     "gantry/enrol/v1/enrol.proto",
+    "gantry/check/v1/check.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

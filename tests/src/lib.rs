@@ -7,6 +7,7 @@ pub mod agent;
 pub mod audit;
 pub mod balancer;
 pub mod certified;
+pub mod checker;
 pub mod cluster;
 pub mod conformance;
 pub mod dev;

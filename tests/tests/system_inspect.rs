@@ -113,3 +113,37 @@ async fn what_is_to_be_taken_out_of_answers_is_gone_in_every_form_of_them() {
         .collect();
     assert_eq!(counts, [&Value::Null, &json!(2), &json!(2)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_and_limits_of_ones_own_hold_and_a_pattern_that_is_none_is_refused_with_its_place() {
+    let governed = Governed::start().await;
+    let mut agent = governed.connect(Protocol::Http1).await;
+    let spec = "{limits: {max_text_bytes: 20}, filters: {limits: block}, redact_patterns: {employee: 'EMP-[0-9]{6}', whole: '^value: top secret$'}}";
+    inspect(&governed, spec).await;
+    let text = async |agent: &mut gantry_tests::agent::Agent, value: &str| {
+        let answer = result(&agent.ask(&echo(&governed, value)).await.expect("an answer"));
+        answer["result"]["content"][0]["text"].as_str().expect("a text").to_owned()
+    };
+    assert_eq!(text(&mut agent, "of EMP-123456").await, "value: of [redacted: employee]");
+    assert_eq!(text(&mut agent, "top secret").await, "[redacted: whole]");
+    assert_eq!(text(&mut agent, "no top secret").await, "value: no top secret");
+    let long = Refusal::new("a long text", echo(&governed, &"x".repeat(21)), "denied").error(
+        200,
+        -31422,
+        r#"the arguments of "test_custom_header" do not pass: limits: text at /value"#,
+    );
+    check(&governed, Protocol::Http1, &[long]).await;
+
+    for (pattern, refused) in [
+        ("a(b", "spec.inspection.redact_patterns.x: line 1, column 2: unclosed group"),
+        ("a*", "spec.inspection.redact_patterns.x: it matches the empty text, and so everywhere"),
+    ] {
+        let url = governed.server().url();
+        let document = format!(
+            "{{kind: Server, tenant: dev, name: fixture, spec: {{url: \"{url}\", inspection: {{redact_patterns: {{x: '{pattern}'}}}}}}}}"
+        );
+        let applied = governed.dev().admin_with_input(&["apply", "-f", "-"], document.as_bytes()).await;
+        let applied = applied.expect("an answer");
+        assert!(!applied.status.success() && applied.stderr.contains(refused), "{}", applied.stderr);
+    }
+}

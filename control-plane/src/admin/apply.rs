@@ -17,6 +17,7 @@ use tonic::Status;
 use super::authorities;
 use super::call::Call;
 use super::endpoints;
+use super::patterns;
 use super::policy::{Applied, Judgement, judge};
 use super::rejection::{broken_off, problems, unreadable};
 use super::rollout;
@@ -166,6 +167,7 @@ pub(super) async fn judged(draft: &Draft, documents: Vec<Applied>) -> Result<Jud
     let judge = move || {
         let mut judgement = judge(&before, &after, &documents, tenants.into_iter());
         judgement.problems.extend(authorities::problems(&documents));
+        judgement.problems.extend(patterns::problems(&documents));
         let endpoints = documents.iter().map(|(document, _)| document);
         judgement.warnings.extend(endpoints::warnings(&after, endpoints));
         judgement.warnings.truncate(WARNINGS_MAX);

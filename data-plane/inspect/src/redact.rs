@@ -1,4 +1,4 @@
-//! Taking out of texts and answers what detectors find.
+//! Taking out of texts and answers what detectors and an admin's own patterns find.
 //!
 //! Always holds: what is not taken out passes byte for byte. An answer is read as it comes: of it at most one text of
 //! JSON is held, up to [`HELD_BYTES_MAX`]; of a longer one, its last part. A text is given out once it ends, so that an
@@ -7,15 +7,18 @@
 
 mod escapes;
 mod events;
+mod found;
 
 use std::borrow::Cow;
 
 use escapes::Unescaped;
 pub use events::Written;
+use found::Found;
 use gantry_model::inspection::Detector;
 use gantry_model::resource::PLACE_BYTES_MAX;
 
 use crate::detect::{Detectors, Match};
+use crate::patterns::Patterns;
 
 /// Most of one text of JSON that is held: a number of an account on the page of a document is found in any part of it.
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
@@ -59,6 +62,9 @@ fn mark(detector: Option<Detector>) -> &'static str {
 #[derive(Debug)]
 pub struct Redactor {
     detectors: Detectors,
+    patterns: Patterns,
+    /// The end of what was given out of the text under way, for what patterns say of the character before.
+    before: Option<char>,
     /// Names of fields, without what [`plain_name`] leaves out.
     fields: Vec<String>,
     written: Written,
@@ -103,6 +109,8 @@ impl Redactor {
     pub fn new(detectors: Detectors, fields: &[String], written: Written) -> Redactor {
         Redactor {
             detectors,
+            patterns: Patterns::default(),
+            before: None,
             fields: fields.iter().map(|name| plain_name(name)).collect(),
             written,
             state: written.begin(),
@@ -115,6 +123,12 @@ impl Redactor {
             passes: false,
             taken: 0,
         }
+    }
+
+    /// Looks for patterns as well.
+    #[must_use]
+    pub fn with_patterns(self, patterns: Patterns) -> Redactor {
+        Redactor { patterns, ..self }
     }
 
     /// How much was taken out.
@@ -186,6 +200,7 @@ impl Redactor {
 
     fn begin_text(&mut self, out: &mut Vec<u8>) {
         self.held.clear();
+        self.before = None;
         self.state = match (self.within, self.passes) {
             (Some(_), _) => {
                 out.extend_from_slice(mark(None).as_bytes());
@@ -315,9 +330,9 @@ impl Redactor {
     /// Gives out about so many bytes of a text; says how many. It ends between letters, and not within what was found.
     fn give(&mut self, raw: &[u8], wanted: usize, out: &mut Vec<u8>) -> usize {
         let text = Unescaped::new(raw);
-        let found = self.detectors.find(text.as_str());
+        let found = found::find(&self.detectors, &self.patterns, self.before, text.as_str());
         let mut cut = text.cut(wanted);
-        for Match { range, .. } in &found {
+        for Found { range, .. } in &found {
             let (start, end) = (text.raw(range.start), text.raw(range.end));
             if (start..end).contains(&cut) {
                 // It may go on behind what is held, unless it fills all of it.
@@ -325,17 +340,22 @@ impl Redactor {
             }
         }
         let mut at = 0;
-        for Match { range, detector } in &found {
+        for Found { range, mark } in &found {
             let (start, end) = (text.raw(range.start), text.raw(range.end));
             if end > cut {
                 break;
             }
             out.extend_from_slice(raw.get(at..start).unwrap_or_default());
-            out.extend_from_slice(mark(Some(*detector)).as_bytes());
+            out.extend_from_slice(mark.as_bytes());
             self.taken += 1;
             at = end;
         }
         out.extend_from_slice(raw.get(at..cut).unwrap_or_default());
+        if !self.patterns.is_empty() {
+            let said = text.as_str();
+            let given = said.char_indices().take_while(|(at, _)| text.raw(*at) < cut).last();
+            self.before = given.map(|(_, letter)| letter).or(self.before);
+        }
         cut
     }
 }

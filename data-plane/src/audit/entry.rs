@@ -16,6 +16,7 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use crate::audit::redaction;
 use crate::breaker::Watched;
+use crate::check::{Noted, Notes};
 use crate::config::tally::Tally;
 use crate::identity::Identity;
 use crate::mcp::Era;
@@ -71,6 +72,8 @@ pub(crate) struct Facts {
     pub(crate) findings: Vec<String>,
     /// How much was taken out of the answer.
     pub(crate) redacted: u64,
+    /// What services of the organisation's own said.
+    pub(crate) checks: Notes,
     /// Of the tenant that let the caller in.
     pub(crate) tally: Option<Arc<Tally>>,
     /// The caller as its tenant's breaker knows it.
@@ -166,6 +169,8 @@ struct Line<'a> {
     findings: &'a [String],
     #[serde(skip_serializing_if = "is_none")]
     redacted: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Noted>,
 }
 
 fn is_none(count: &u64) -> bool {
@@ -356,6 +361,7 @@ impl Facts {
             response_bytes: self.response_bytes,
             findings: &self.findings,
             redacted: self.redacted,
+            checks: self.checks.all(),
         };
         // Every field has a JSON form; were one to lose it, an empty line would tell that a record was here.
         let mut bytes = serde_json::to_vec(&line).unwrap_or_default();

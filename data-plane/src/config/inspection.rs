@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use gantry_inspect::{Declared, Detectors, Limits, Modes, Redactor, Written};
+use gantry_inspect::{Declared, Detectors, Limits, Modes, PatternError, Patterns, Redactor, Written};
 use gantry_model::inspection::Mode;
 use gantry_model::resource::Inspection;
 
@@ -30,22 +30,25 @@ pub(crate) struct Rules {
 pub(crate) struct Answers {
     detectors: Detectors,
     fields: BTreeSet<String>,
+    patterns: Patterns,
 }
 
 impl Inspections {
-    /// Compiles what is said.
-    pub(crate) fn compile(tenant: &Inspection, server: &Inspection) -> Inspections {
+    /// Compiles what is said; a pattern that is none says so.
+    pub(crate) fn compile(tenant: &Inspection, server: &Inspection) -> Result<Inspections, PatternError> {
+        let shared = patterns(server, &patterns(tenant, &Patterns::default())?)?;
         let rules = |tool: Option<&Inspection>| {
             let layers: Vec<&Inspection> = [tenant, server].into_iter().chain(tool).collect();
-            Arc::new(Rules::compile(&layers))
+            let patterns = tool.map_or(Ok(shared.clone()), |tool| patterns(tool, &shared))?;
+            Ok::<_, PatternError>(Arc::new(Rules::compile(&layers, patterns)))
         };
-        let named = server.tools.iter().map(|(name, tool)| (name.clone(), rules(Some(tool))));
-        let named: HashMap<String, Arc<Rules>> = named.collect();
-        let mut whole = Rules::compile(&[tenant, server]);
+        let named = server.tools.iter().map(|(name, tool)| Ok((name.clone(), rules(Some(tool))?)));
+        let named: HashMap<String, Arc<Rules>> = named.collect::<Result<_, PatternError>>()?;
+        let mut whole = Rules::compile(&[tenant, server], shared.clone());
         for rules in named.values() {
             whole.answers.take(&rules.answers);
         }
-        Inspections { any: rules(None), whole: Arc::new(whole), named }
+        Ok(Inspections { any: rules(None)?, whole: Arc::new(whole), named })
     }
 
     /// Of a tool; `None`: of whatever is no tool.
@@ -54,8 +57,16 @@ impl Inspections {
     }
 }
 
+/// Those of a layer, and of the layers above it.
+fn patterns(layer: &Inspection, above: &Patterns) -> Result<Patterns, PatternError> {
+    let mut own = layer.redact_patterns.iter();
+    let own = own.try_fold(Patterns::default(), |all, (name, pattern)| all.with(name, pattern))?;
+    Ok(above.clone().and(&own))
+}
+
 impl Rules {
-    fn compile(layers: &[&Inspection]) -> Rules {
+    fn compile(layers: &[&Inspection], patterns: Patterns) -> Rules {
+        let mut limits = Limits::default();
         let mut modes = Modes::all(Mode::Report);
         let (mut detectors, mut fields) = (Detectors::default(), BTreeSet::new());
         for layer in layers {
@@ -64,6 +75,15 @@ impl Rules {
             }
             detectors = layer.redact.iter().fold(detectors, |detectors, detector| detectors.with(*detector));
             fields.extend(layer.redact_fields.iter().cloned());
+            let said = &layer.limits;
+            for (limit, value) in [
+                (&mut limits.text_bytes, said.max_text_bytes),
+                (&mut limits.bytes, said.max_bytes),
+                (&mut limits.values, said.max_values),
+                (&mut limits.depth, said.max_depth),
+            ] {
+                *limit = value.and_then(|value| usize::try_from(value).ok()).unwrap_or(*limit);
+            }
         }
         let (declared, left_out) = Declared::of(layers.iter().copied());
         for (place, error) in left_out {
@@ -71,8 +91,8 @@ impl Rules {
             tracing::warn!(place, ?error, "an argument is not inspected as it is declared");
         }
         Rules {
-            calls: gantry_inspect::Inspection { modes, declared, limits: Limits::default() },
-            answers: Answers { detectors, fields },
+            calls: gantry_inspect::Inspection { modes, declared, limits },
+            answers: Answers { detectors, fields, patterns },
         }
     }
 }
@@ -80,14 +100,16 @@ impl Rules {
 impl Answers {
     /// What takes it out of one answer of a media type; `None`: nothing is to be taken out.
     pub(crate) fn redactor(&self, content_type: &str) -> Option<Redactor> {
-        let is_idle = self.detectors.is_empty() && self.fields.is_empty();
+        let is_idle = self.detectors.is_empty() && self.fields.is_empty() && self.patterns.is_empty();
         let fields = || self.fields.iter().cloned().collect::<Vec<_>>();
-        (!is_idle).then(|| Redactor::new(self.detectors, &fields(), Written::of(content_type)))
+        let made = || Redactor::new(self.detectors, &fields(), Written::of(content_type));
+        (!is_idle).then(|| made().with_patterns(self.patterns.clone()))
     }
 
     fn take(&mut self, other: &Answers) {
         self.detectors = self.detectors.and(other.detectors);
         self.fields.extend(other.fields.iter().cloned());
+        self.patterns = std::mem::take(&mut self.patterns).and(&other.patterns);
     }
 }
 
@@ -109,7 +131,7 @@ mod tests {
             "filters": {"sql": "off", "shell": "block"}, "arguments": {"x": "path"},
             "tools": {"query": {"filters": {"sql": "report"}, "arguments": {"x": "sql"}, "redact_fields": ["ssn"]}},
         }));
-        let inspections = Inspections::compile(&tenant, &server);
+        let inspections = Inspections::compile(&tenant, &server).expect("patterns");
         let modes = |tool| {
             let modes = inspections.of(tool).calls.modes;
             [Filter::Sql, Filter::Shell, Filter::Unicode, Filter::Secrets].map(|filter| modes.of(filter))
@@ -134,7 +156,38 @@ mod tests {
         assert_eq!(redacted(Some("other")), r#"{"ssn":1,"a":"[redacted: key]"}"#);
         // Of which tool the answer is that comes on a stream, nobody says.
         assert_eq!(redacted(None), whole);
-        let nothing = Inspections::compile(&Inspection::default(), &Inspection::default());
+        let nothing =
+            Inspections::compile(&Inspection::default(), &Inspection::default()).expect("no patterns");
         assert!(nothing.of(None).answers.redactor("application/json").is_none());
+    }
+
+    #[test]
+    fn limits_are_the_last_word_and_patterns_add_up() {
+        let tenant = read(json!({
+            "limits": {"max_depth": 2, "max_values": 5}, "redact_patterns": {"a": "AA"},
+        }));
+        let server = read(json!({
+            "limits": {"max_values": 7}, "tools": {"query": {"redact_patterns": {"b": "BB"}, "limits": {"max_depth": 9}}},
+        }));
+        let inspections = Inspections::compile(&tenant, &server).expect("patterns");
+        let limits = |tool| {
+            let limits = inspections.of(Some(tool)).calls.limits;
+            (limits.depth, limits.values, limits.bytes)
+        };
+        assert_eq!(limits("query"), (9, 7, Limits::default().bytes));
+        assert_eq!(limits("other"), (2, 7, Limits::default().bytes));
+        let redacted = |tool| {
+            let mut out = Vec::new();
+            let redactor = inspections.of(tool).answers.redactor("text/plain");
+            let mut redactor = redactor.expect("something is to be taken out");
+            redactor.push(b"AA BB", &mut out);
+            redactor.finish(&mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(redacted(Some("query")), "[redacted: a] [redacted: b]");
+        assert_eq!(redacted(Some("other")), "[redacted: a] BB");
+        assert_eq!(redacted(None), "[redacted: a] [redacted: b]");
+        let none = read(json!({"redact_patterns": {"a": "("}}));
+        assert!(Inspections::compile(&none, &Inspection::default()).is_err());
     }
 }

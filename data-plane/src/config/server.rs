@@ -11,6 +11,7 @@ use gantry_model::resource::{CredentialSpec, ServerSpec};
 use gantry_model::{Catalog, CredentialName, Secret, ServerName, TenantName};
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::check::Checker;
 use crate::config::definitions::Oddities;
 use crate::config::inspection::Inspections;
 use crate::config::tenant::{Secrets, TenantError};
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) health: Arc<Health>,
     /// What is looked for in its calls, and taken out of its answers.
     pub(crate) inspections: Inspections,
+    /// Who is asked about its calls, after its tenant's.
+    pub(crate) check: Option<Arc<Checker>>,
     /// What is odd about what it offers.
     pub(crate) oddities: Arc<Oddities>,
 }

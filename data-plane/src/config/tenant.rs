@@ -3,6 +3,8 @@
 //! Always holds: a tenant is built whole or not at all; parts whose records did not change are taken over from the
 //! tenant before it, so that a change of one policy does not compile schemas anew.
 
+mod servers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,30 +13,26 @@ use gantry_model::key::KeyId;
 use gantry_model::record::{Record, RecordValue};
 use gantry_model::resource::{
     self as model, AgentSpec, CredentialSpec, EndpointSpec, Inspection, PolicySpec, ProviderSpec, ServerSpec,
-    Transport,
 };
 use gantry_model::{
     AgentKey, AgentName, Catalog, CredentialName, EndpointName, PolicyName, ProviderName, Secret, ServerName,
     Spec, TenantName,
 };
 use gantry_policy::{Call, Decision, PolicySet, Standing, Target};
-use http::Uri;
 
 use crate::breaker::Breaker;
+use crate::check::Checker;
 use crate::config::access::Access;
 use crate::config::approving::Approving;
 use crate::config::asking::host_of;
 use crate::config::caller::{Agent, Callers, SeveralAgents, believed};
-use crate::config::definitions::Offers;
 use crate::config::endpoint::Endpoint;
-use crate::config::inspection::Inspections;
 use crate::config::live::Live;
-use crate::config::server::{Credential, Server, digest_of};
+use crate::config::server::Server;
 use crate::config::{shadow::Shadow, site::Site, tally::Tally, view::View};
 use crate::identity::{Identity, certificate::Authority, provider::Provider, seen::Seen};
 use crate::limiter::Limiter;
 use crate::narrowing::Rules;
-use crate::upstream::health::Health;
 
 /// A tenant, ready for requests.
 pub(crate) struct Tenant {
@@ -65,6 +63,8 @@ pub(crate) struct Tenant {
     /// Where its agents connect to, in lower case, where it says that.
     pub(crate) public_host: Option<String>,
     callers: Callers,
+    /// Who is asked about its calls.
+    pub(crate) check: Option<Arc<Checker>>,
 }
 
 /// What narrows a tenant, and the tenant without it.
@@ -82,6 +82,9 @@ pub(crate) enum TenantError {
     /// A server's URL cannot be requested.
     #[error("the url of server {0} cannot be requested")]
     Address(ServerName),
+    /// A pattern by which answers are redacted is none.
+    #[error("a pattern of server {0} or its tenant cannot be used")]
+    Pattern(ServerName, #[source] gantry_inspect::PatternError),
     /// A resource names one that is not there; the control plane sends no such state.
     #[error("{0} is named but not there")]
     Dangling(String),
@@ -111,6 +114,7 @@ struct Parts {
     breaker: Option<model::Breaker>,
     public_url: Option<String>,
     inspection: Inspection,
+    check: Option<model::ExternalCheck>,
     limits: Vec<(gantry_model::LimitName, gantry_model::resource::LimitSpec)>,
 }
 
@@ -133,7 +137,8 @@ impl Tenant {
         };
         let shadow_before = before.and_then(|before| before.shadow.as_deref());
         let shadow = Shadow::of(&parts.policies, &policies, shadow_before)?.map(Arc::new);
-        let servers = build_servers(name, &parts, secrets, before)?;
+        let servers = servers::build(name, &parts, secrets, before)?;
+        let check = servers::check_of_tenant(&parts, secrets, before)?;
         let providers = believed(&parts.providers, before.map(|before| &before.providers), &site.keepers);
         let authorities = Authority::all(&parts.providers, before.map_or(&[], |before| &before.authorities));
         let base_url = parts.public_url.as_ref().or(site.loopback_url.as_ref());
@@ -165,6 +170,7 @@ impl Tenant {
                 .map(|(name, spec)| (name.clone(), Arc::new(Agent::new(name, spec))))
                 .collect(),
             callers: Callers::of(&parts.agents, &parts.providers),
+            check,
             public_host: parts.public_url.as_deref().and_then(host_of),
             approving: Arc::new(parts.approving),
             providers,
@@ -209,6 +215,7 @@ impl Tenant {
             authorities: whole.authorities.clone(),
             seen: whole.seen.clone(),
             public_host: whole.public_host.clone(),
+            check: whole.check.clone(),
             callers: whole.callers.of_those(|agent| rules.has_agent(agent)),
         }
     }
@@ -316,6 +323,7 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
                         parts.public_url = spec.public_url.clone();
                         parts.breaker.clone_from(&spec.breaker);
                         parts.inspection = spec.inspection.clone();
+                        parts.check.clone_from(&spec.check);
                         parts.approving.set_hold(spec.approval_hold_seconds);
                         parts.fail_closed_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
                     }
@@ -349,45 +357,4 @@ fn sort<'a>(records: impl Iterator<Item = &'a Record>) -> Parts {
         }
     }
     parts
-}
-
-fn build_servers(
-    tenant: &TenantName,
-    parts: &Parts,
-    secrets: &Secrets,
-    before: Option<&Tenant>,
-) -> Result<HashMap<ServerName, Arc<Server>>, TenantError> {
-    let mut servers = HashMap::with_capacity(parts.servers.len());
-    let endpoints = parts.endpoints.iter().map(|(_, spec)| spec);
-    let offers = Offers::compile(&parts.catalogs, endpoints, before.map(|before| &before.servers));
-    for (name, spec) in &parts.servers {
-        let kept = before.and_then(|before| before.servers.get(name));
-        let health = kept.map(|server| &server.health).filter(|health| health.is_of(spec));
-        let health = health.cloned().unwrap_or_else(|| Arc::new(Health::new(name, spec)));
-        let oddities = offers.oddities(name, &parts.inspection, &spec.inspection);
-        oddities.tell(tenant, name, kept.map(|kept| &kept.oddities));
-        let credential = spec.credential.as_ref();
-        let credential =
-            credential.map(|name| Credential::build(name, &parts.credentials, secrets)).transpose()?;
-        let uri = match &spec.transport {
-            Transport::Http { url } => {
-                Some(Uri::try_from(url.as_str()).map_err(|_| TenantError::Address(name.clone()))?)
-            }
-            Transport::Stdio { .. } => None,
-        };
-        let server = Server {
-            uri,
-            tenant: tenant.clone(),
-            name: name.clone(),
-            spec: spec.clone(),
-            spec_digest: digest_of(spec),
-            offer: offers.of(name),
-            credential,
-            health,
-            inspections: Inspections::compile(&parts.inspection, &spec.inspection),
-            oddities,
-        };
-        servers.insert(name.clone(), Arc::new(server));
-    }
-    Ok(servers)
 }

@@ -3,6 +3,8 @@
 //! Always holds: nothing is held back; the scanner keeps a copy of the data of the event under way, at most
 //! [`EVENT_BYTES_MAX`] bytes of it.
 
+use bytes::Bytes;
+
 /// Most bytes of one event's data that are kept for inspection. Larger events pass, and are not looked into.
 pub(crate) const EVENT_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of an event's name that are kept; longer ones are cut, and none that means something is so long.
@@ -119,6 +121,18 @@ fn value_of<'a>(field: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
         [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
         _ => None,
     }
+}
+
+/// A message as an event. JSON may have line ends between its parts; each line is one of the event's.
+pub(crate) fn event(message: &[u8]) -> Bytes {
+    let mut event = b"event: message\n".to_vec();
+    for line in message.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
+        event.extend_from_slice(b"data: ");
+        event.extend_from_slice(line);
+        event.push(b'\n');
+    }
+    event.push(b'\n');
+    event.into()
 }
 
 #[cfg(test)]

@@ -24,9 +24,9 @@ use gantry_wire::sync_v1 as wire;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::check::Checked;
 use super::credential::Credentialed;
 use super::discover::Subject;
-use super::inspect::Inspected;
 use super::{Caller, Received, now_seconds};
 use crate::audit::entry::{ApprovalFacts, Facts};
 use crate::audit::redaction;
@@ -86,12 +86,8 @@ struct Asking<'a> {
     held: Option<&'a HeldCall>,
 }
 
-pub(super) async fn approve(
-    node: &Node,
-    inspected: Inspected,
-    facts: &mut Facts,
-) -> Result<Approved, Rejection> {
-    let Inspected { caller, received, subject, demanded, .. } = inspected;
+pub(super) async fn approve(node: &Node, checked: Checked, facts: &mut Facts) -> Result<Approved, Rejection> {
+    let Checked { caller, received, subject, demanded, .. } = checked;
     let ticket = match (demanded, &subject) {
         (None, _) => None,
         (Some(_), _) if goes_on(&caller, &received) => None,
@@ -112,8 +108,8 @@ pub(super) async fn approve(
 }
 
 /// A call that another node had approved when it received it: this very call, for the policies that this node asks for.
-pub(super) fn vouched(inspected: Inspected, granted: Option<&Granted>) -> Result<Approved, Rejection> {
-    let Inspected { caller, received, subject, demanded, .. } = inspected;
+pub(super) fn vouched(checked: Checked, granted: Option<&Granted>) -> Result<Approved, Rejection> {
+    let Checked { caller, received, subject, demanded, .. } = checked;
     match (demanded, &subject) {
         (None, _) => {}
         (Some(_), _) if goes_on(&caller, &received) => {}

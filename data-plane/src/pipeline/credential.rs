@@ -35,14 +35,20 @@ pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> 
     Ok(Credentialed { caller, received, subject, header, pass, _private: () })
 }
 
+impl crate::config::server::Credential {
+    /// As a header with its secret, marked so that it is never printed; `None` until the secret was put.
+    pub(crate) fn as_header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let mut value = HeaderValue::from_bytes(self.value.as_ref()?.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((self.header.clone(), value))
+    }
+}
+
 impl crate::config::server::Server {
     /// The header of the server's credential with its secret, marked so that it is never printed.
     pub(crate) fn credential_header(&self) -> Result<Option<(HeaderName, HeaderValue)>, Rejection> {
         let Some(credential) = &self.credential else { return Ok(None) };
         let missing = || Rejection::NoCredential(credential.name.to_string());
-        let secret = credential.value.as_ref().ok_or_else(missing)?;
-        let mut value = HeaderValue::from_bytes(secret.expose()).map_err(|_| missing())?;
-        value.set_sensitive(true);
-        Ok(Some((credential.header.clone(), value)))
+        credential.as_header().map(Some).ok_or_else(missing)
     }
 }

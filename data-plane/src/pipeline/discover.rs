@@ -71,6 +71,11 @@ pub(crate) enum Made {
 }
 
 impl Discovered {
+    /// A request that was discovered, with other arguments: it is about the same.
+    pub(super) fn again(caller: Caller, received: Received, subject: Subject) -> Discovered {
+        Discovered { caller, received, subject, _private: () }
+    }
+
     /// Whom a ban would stop.
     pub(super) fn who(&self) -> Who {
         let session = self.received.session_id(&self.caller);

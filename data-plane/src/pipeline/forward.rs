@@ -14,8 +14,9 @@ use http::{HeaderName, Response};
 
 use super::approve::{Granted, Redeemed};
 use super::discover::{Made, Subject};
-use super::{Caller, Front, Received};
+use super::{Caller, Front, Received, check};
 use crate::bridge;
+use crate::check::{AnswerChecks, Notes};
 use crate::config::inspection::Rules;
 use crate::config::server::Server;
 use crate::gzip;
@@ -36,6 +37,8 @@ pub(super) struct Forwarded {
     pub(super) source: Source,
     /// By which rules the answer is redacted.
     pub(super) rules: Option<Arc<Rules>>,
+    /// Who is asked of the answer.
+    pub(super) checks: Option<AnswerChecks>,
     _private: (),
 }
 
@@ -82,7 +85,7 @@ pub(super) async fn forward(
     node: &Arc<Node>,
     redeemed: Redeemed,
     place: Place,
-    decision_id: &str,
+    (decision_id, notes): (&str, &Notes),
 ) -> Result<Forwarded, Rejection> {
     let sent = Instant::now();
     let Redeemed { caller, received, subject, header: credential, granted, .. } = redeemed;
@@ -90,18 +93,27 @@ pub(super) async fn forward(
     if let Subject::Here(made) = subject {
         let response = answer_here(&received, made);
         let source = Source::Here;
-        return Ok(Forwarded { response, sent, deadline: None, source, rules: None, _private: () });
+        return Ok(Forwarded {
+            response,
+            sent,
+            deadline: None,
+            source,
+            rules: None,
+            checks: None,
+            _private: (),
+        });
     }
     let decision_id = decision_id.to_owned();
     let outgoing = Outgoing { caller, received, subject, credential, granted, decision_id };
     let rules = outgoing.rules();
+    let checks = outgoing.checks(notes);
     let Some(Relayed { server, session }) = relayed(&outgoing)? else {
         let response = match place {
             Place::Anywhere => Box::pin(bridge::serve(node, outgoing)).await?,
             Place::Here => Box::pin(bridge::serve_here(node, outgoing)).await?,
         };
         let source = Source::Bridged;
-        return Ok(Forwarded { response, sent, deadline: None, source, rules, _private: () });
+        return Ok(Forwarded { response, sent, deadline: None, source, rules, checks, _private: () });
     };
     let timeout = Duration::from_millis(u64::from(server.spec.timeout_ms));
     let deadline = (!is_stream(&outgoing.received)).then(|| sent + timeout);
@@ -109,7 +121,7 @@ pub(super) async fn forward(
     let (response, permit) = pass.judge(relay::relay(node, &server, session, &outgoing).await)?;
     // A stream that lives as long as its client listens keeps no call from the server.
     let response = if deadline.is_some() { response.map(|body| body.holding(permit)) } else { response };
-    Ok(Forwarded { response, sent, deadline, source: Source::Relayed(server), rules, _private: () })
+    Ok(Forwarded { response, sent, deadline, source: Source::Relayed(server), rules, checks, _private: () })
 }
 
 /// A call that is held was not forwarded; whoever cancels it is heard here.
@@ -124,6 +136,14 @@ async fn note_cancelled(node: &Node, caller: &Caller, received: &Received, place
 }
 
 impl Outgoing {
+    /// Who is asked of the answer.
+    fn checks(&self, notes: &Notes) -> Option<AnswerChecks> {
+        let Outgoing { caller, received, subject, decision_id, .. } = self;
+        let about = || check::subject(caller, received, subject, decision_id);
+        let checkers = check::checkers(caller, subject);
+        AnswerChecks::of(checkers, about, (received.id(), received.era), notes)
+    }
+
     /// The rules of the tool that is called, or of the server that is asked.
     fn rules(&self) -> Option<Arc<Rules>> {
         let (server, tool) = match &self.subject {

@@ -22,6 +22,11 @@ impl Guarded {
     }
 }
 
+/// A request with other arguments than it was let on with: it was counted as it came.
+pub(super) fn again(changed: Discovered) -> Guarded {
+    Guarded(changed)
+}
+
 /// The facts of a request that another node received have nobody to watch.
 pub(super) fn guard(discovered: Discovered, facts: &Facts) -> Result<Guarded, Rejection> {
     let message = discovered.received.message.as_ref();

@@ -2,6 +2,8 @@
 //! written ([`crate::audit::redaction`]); what a tenant, a server or a tool has taken out of answers is taken out as they
 //! pass, on the node that received the request.
 //!
+//! Of what is left, services of the organisation's own are asked ([`crate::check`]).
+//!
 //! Always holds: the entry of a forwarded request is closed by the answer's body, at its end.
 
 use std::sync::Arc;
@@ -32,7 +34,7 @@ impl Redacted {
 
     /// The answer, which closes the entry when it ends.
     pub(super) fn respond(self, node: &Arc<Node>, mut entry: Entry) -> Response<Body> {
-        let Forwarded { response, sent, deadline, source, rules, .. } = self.forwarded;
+        let Forwarded { response, sent, deadline, source, rules, checks, .. } = self.forwarded;
         if matches!(source, Source::Here) {
             super::close(entry, &response, Outcome::Ok);
             return response;
@@ -47,6 +49,11 @@ impl Redacted {
         let content_type = content_type.unwrap_or_default().to_owned();
         let response = match rules.and_then(|rules| rules.answers.redactor(&content_type)) {
             Some(redactor) => response.map(|body| body.redacted(redactor)),
+            None => response,
+        };
+        // Nobody is shown what was taken out.
+        let response = match checks {
+            Some(checks) => response.map(|body| body.checked(checks, &content_type)),
             None => response,
         };
         entry.facts.status = Some(response.status().as_u16());

@@ -99,7 +99,7 @@ fn check_mirrored(tool: &Tool, arguments: &Value, headers: &http::HeaderMap) -> 
 }
 
 /// Makes the headers that a message without a head, or of a client that does not know them, cannot bring.
-fn mirror(tool: &Tool, arguments: &Value, headers: &mut http::HeaderMap) {
+pub(super) fn mirror(tool: &Tool, arguments: &Value, headers: &mut http::HeaderMap) {
     for mirrored in &tool.mirrored {
         headers.remove(&mirrored.header);
         let text = expected(mirrored, arguments).map(|value| match value {

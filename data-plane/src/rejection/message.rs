@@ -75,6 +75,7 @@ impl Rejection {
             Rejection::Arguments { tool, problems } => {
                 format!("invalid arguments for tool {tool:?}: {}", problems.join("; "))
             }
+            Rejection::Checked { what, why, is_answer } => why.message(what, *is_answer),
             Rejection::Inspected { what, findings } => {
                 format!("the arguments of {what:?} do not pass: {}", findings.join("; "))
             }

@@ -4,7 +4,7 @@
 //! most [`WAIT_MAX`] before they are told so; no other server is touched. Only failures of the transport count
 //! (unreachable, late, 502, 503, 504): what a server says in MCP or with a 4xx shows that it is there.
 
-mod breaker;
+pub(crate) mod breaker;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -34,7 +34,12 @@ pub fn references(resource: &Resource) -> Vec<Reference> {
         refer("tenant".to_owned(), ResourceId::of_tenant(tenant));
     }
     match &resource.spec {
-        Spec::Tenant(_) | Spec::Policy(_) | Spec::Credential(_) | Spec::Provider(_) => {}
+        Spec::Tenant(spec) => {
+            if let Some(credential) = spec.check.as_ref().and_then(|check| check.credential.as_ref()) {
+                refer("spec.check.credential".to_owned(), ResourceId::credential(tenant, credential));
+            }
+        }
+        Spec::Policy(_) | Spec::Credential(_) | Spec::Provider(_) => {}
         Spec::Agent(agent) => {
             for (index, identity) in agent.identities.iter().enumerate() {
                 let target = ResourceId::provider(tenant, &identity.provider);
@@ -44,6 +49,9 @@ pub fn references(resource: &Resource) -> Vec<Reference> {
         Spec::Server(server) => {
             if let Some(credential) = &server.credential {
                 refer("spec.credential".to_owned(), ResourceId::credential(tenant, credential));
+            }
+            if let Some(credential) = server.check.as_ref().and_then(|check| check.credential.as_ref()) {
+                refer("spec.check.credential".to_owned(), ResourceId::credential(tenant, credential));
             }
         }
         Spec::Endpoint(endpoint) => {

@@ -22,6 +22,7 @@ mod authority;
 mod breaker;
 mod check;
 mod endpoint;
+mod external;
 mod inspection;
 mod provider;
 mod server;
@@ -37,7 +38,14 @@ pub use breaker::{Breaker, Failures, Repeats};
 pub use endpoint::{
     ALIAS_NAME_BYTES_MAX, ALIASES_MAX, Alias, AliasTarget, ENDPOINT_SERVERS_MAX, EndpointSpec, Naming,
 };
-pub use inspection::{ARGUMENT_PLACES_MAX, Inspection, PLACE_BYTES_MAX, PLACE_STEPS_MAX};
+pub use external::{
+    CHECK_ANSWER_BYTES_DEFAULT, CHECK_ANSWER_BYTES_MAX, CHECK_CONCURRENCY_DEFAULT, CHECK_CONCURRENCY_MAX,
+    CHECK_TIMEOUT_MS_DEFAULT, CHECK_TIMEOUT_MS_MAX, CheckPhase, ExternalCheck, OnFailure, ShownArguments,
+};
+pub use inspection::{
+    ARGUMENT_PLACES_MAX, Inspection, InspectionLimits, PATTERN_BYTES_MAX, PATTERNS_MAX, PLACE_BYTES_MAX,
+    PLACE_STEPS_MAX,
+};
 pub use provider::{
     AgentIdentity, CLAIM_PATHS_MAX, CLAIM_TAGS_MAX, CLOCK_SKEW_SECONDS_DEFAULT, CLOCK_SKEW_SECONDS_MAX,
     IssuerSpec, PROVIDER_TEXT_BYTES_MAX, PROVIDERS_MAX, ProviderClaims, ProviderSpec, SIGNATURE_ALGORITHMS,
@@ -234,6 +242,9 @@ pub struct TenantSpec {
     /// What is looked for in all its calls, and taken out of all its answers.
     #[serde(skip_serializing_if = "Inspection::is_default")]
     pub inspection: Inspection,
+    /// A service that is asked about all its calls; `None`: nobody is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<ExternalCheck>,
     /// For how long a call that needs an approval is held until there is one, at most [`APPROVAL_HOLD_SECONDS_MAX`]; `None`:
     /// [`APPROVAL_HOLD_SECONDS_DEFAULT`].
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ pub use convert::WireError;
 pub use record::{decode_record, encode_record};
 
 pub use generated::gantry::admin::v1 as admin_v1;
+pub use generated::gantry::check::v1 as check_v1;
 pub use generated::gantry::enrol::v1 as enrol_v1;
 pub use generated::gantry::mesh::v1 as mesh_v1;
 pub use generated::gantry::raft::v1 as raft_v1;

@@ -6,6 +6,7 @@ use gantry_model::resource::{
 };
 
 mod endpoint;
+mod external;
 mod inspection;
 mod provider;
 mod server;

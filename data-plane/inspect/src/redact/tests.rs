@@ -227,3 +227,48 @@ fn how_an_answer_is_written_is_told_by_its_media_type() {
         assert_eq!(Written::of(content_type), written, "{content_type}");
     }
 }
+
+/// The same with patterns.
+fn by_patterns(answer: &str, part: usize, patterns: &[(&str, &str)]) -> (String, u64) {
+    let compiled =
+        patterns.iter().try_fold(Patterns::default(), |all, (name, pattern)| all.with(name, pattern));
+    let mut redactor =
+        Redactor::new(Detectors::default(), &[], Written::Json).with_patterns(compiled.expect("patterns"));
+    let mut out = Vec::new();
+    answer.as_bytes().chunks(part).for_each(|bytes| redactor.push(bytes, &mut out));
+    redactor.finish(&mut out);
+    (String::from_utf8_lossy(&out).into_owned(), redactor.taken())
+}
+
+#[test]
+fn an_admins_own_patterns_are_taken_out_by_name_in_whatever_parts_the_answer_comes() {
+    let patterns =
+        [("employee", "EMP-[0-9]{6}"), ("whole", "^top secret$"), ("place", r"(?i)\bz\u00fcrich\b")];
+    let answer = r#"{"a":"EMP-123456 and EMP-12345","b":"top secret","c":"not top secret","d":"Z\u00fcrich, Zürichs, EMP-00\u0030001"}"#;
+    let expected = r#"{"a":"[redacted: employee] and EMP-12345","b":"[redacted: whole]","c":"not top secret","d":"[redacted: place], Zürichs, [redacted: employee]"}"#;
+    for part in [1, 2, 7, answer.len()] {
+        assert_eq!(by_patterns(answer, part, &patterns), (expected.to_owned(), 4), "in parts of {part}");
+    }
+}
+
+#[test]
+fn a_pattern_sees_the_ends_of_a_whole_text_however_long_it_is() {
+    let patterns = [("start", "^ab"), ("end", "cd$"), ("word", r"\bef\b")];
+    // Wherever a long text is cut, what stands there is no beginning of it.
+    for shift in 0..5 {
+        let answer = format!("{{\"t\":\"ab{}{}cd\"}}", "x".repeat(shift), "abefcd".repeat(50_000));
+        let expected = format!(
+            "{{\"t\":\"[redacted: start]{}{}ab[redacted: nothing]\"}}",
+            "x".repeat(shift),
+            "abefcd".repeat(50_000)
+        );
+        let expected = expected.replace("ab[redacted: nothing]", "[redacted: end]");
+        assert_eq!(by_patterns(&answer, 16 * 1024, &patterns), (expected, 2), "{shift}");
+    }
+    // What goes on for longer than is held is taken out in parts, and costs no more than its length.
+    let long = format!("{{\"t\":\"a begin {}\"}}", "y".repeat(4 * 1024 * 1024));
+    let began = std::time::Instant::now();
+    let (out, taken) = by_patterns(&long, 16 * 1024, &[("rest", "begin .*")]);
+    assert!(out.starts_with("{\"t\":\"a [redacted: rest]") && taken >= 1);
+    assert!(began.elapsed().as_secs() < 20);
+}

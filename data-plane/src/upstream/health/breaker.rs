@@ -27,7 +27,7 @@ pub(super) const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Decides who may ask one server.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     origin: Instant,
     /// Counts changes between closed (even) and away (odd).
     period: AtomicU64,
@@ -42,7 +42,7 @@ pub(super) struct Breaker {
 
 /// That a call may be made. Its outcome is to be told with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     period: u64,
     pub(super) is_probe: bool,
 }
@@ -71,7 +71,7 @@ struct Second {
 
 impl Breaker {
     /// A closed breaker.
-    pub(super) fn new(now: Instant) -> Breaker {
+    pub(crate) fn new(now: Instant) -> Breaker {
         Breaker {
             origin: now,
             period: AtomicU64::new(0),
@@ -88,7 +88,7 @@ impl Breaker {
     }
 
     /// Lets a call pass, or says after what time another should be tried.
-    pub(super) fn enter(&self, now: Instant) -> Result<Entry, Duration> {
+    pub(crate) fn enter(&self, now: Instant) -> Result<Entry, Duration> {
         let period = self.period.load(Ordering::Acquire);
         if !is_away(period) {
             return Ok(Entry { period, is_probe: false });
@@ -119,7 +119,7 @@ impl Breaker {
     }
 
     /// The call was answered.
-    pub(super) fn succeeded(&self, entry: Entry, now: Instant) {
+    pub(crate) fn succeeded(&self, entry: Entry, now: Instant) {
         if entry.is_probe {
             let mut state = self.lock();
             if self.is_current(entry) {
@@ -144,7 +144,7 @@ impl Breaker {
     }
 
     /// The call failed. `chance` spreads the pauses of many nodes.
-    pub(super) fn failed(&self, entry: Entry, now: Instant, chance: u8) {
+    pub(crate) fn failed(&self, entry: Entry, now: Instant, chance: u8) {
         let mut state = self.lock();
         if !self.is_current(entry) {
             return;
@@ -164,7 +164,7 @@ impl Breaker {
     }
 
     /// The call was given up before its outcome was known.
-    pub(super) fn cancelled(&self, entry: Entry) {
+    pub(crate) fn cancelled(&self, entry: Entry) {
         if !entry.is_probe {
             return;
         }

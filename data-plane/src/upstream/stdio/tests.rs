@@ -72,10 +72,12 @@ fn server(script: &str) -> Server {
         name,
         spec,
         spec_digest: [0; 32],
-        inspections: Inspections::compile(&Inspection::default(), &Inspection::default()),
+        inspections: Inspections::compile(&Inspection::default(), &Inspection::default())
+            .expect("no patterns"),
         uri: None,
         offer: None,
         credential: None,
+        check: None,
         oddities: crate::config::definitions::Oddities::none(),
     }
 }

@@ -56,6 +56,7 @@ impl TenantSpec {
             _ => {
                 self.public_url.as_deref().map_or(Ok(()), check_public_url)?;
                 self.breaker.as_ref().map_or(Ok(()), Breaker::check)?;
+                self.check.as_ref().map_or(Ok(()), |check| check.check("check"))?;
                 self.inspection.check_without_tools()
             }
         }

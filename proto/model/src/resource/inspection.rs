@@ -17,6 +17,18 @@ use crate::name::TOOL_NAME_BYTES_MAX;
 pub const ARGUMENT_PLACES_MAX: usize = 64;
 /// Longest place of an argument, and name of a field, in bytes.
 pub const PLACE_BYTES_MAX: usize = 256;
+/// Patterns of one tenant, server or tool: each is another pass over its answers.
+pub const PATTERNS_MAX: usize = 32;
+/// Longest pattern in bytes: a line or two.
+pub const PATTERN_BYTES_MAX: usize = 1_024;
+/// Longest name of a pattern in bytes.
+const PATTERN_NAME_BYTES_MAX: usize = 32;
+/// Most bytes of arguments, and of one text of them: what a request may have at all.
+const LIMIT_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Most values: those of a request of nothing but `0,`.
+const LIMIT_VALUES_MAX: u32 = 2 * 1024 * 1024;
+/// Most levels: as deep as arguments are looked into.
+const LIMIT_DEPTH_MAX: u32 = 100;
 /// Most steps of a place.
 pub const PLACE_STEPS_MAX: usize = 16;
 
@@ -36,9 +48,54 @@ pub struct Inspection {
     /// Names of fields whose values are taken out of answers.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub redact_fields: BTreeSet<String>,
+    /// Patterns by their names, by which marks in place of what they find tell them apart. What they are is read where they
+    /// are applied, because that takes a reader of patterns, and those of two builds may differ.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub redact_patterns: BTreeMap<String, String>,
+    /// What [`Filter::Limits`] takes for too large; each as the layer above has it, where nothing is said.
+    #[serde(skip_serializing_if = "InspectionLimits::is_default")]
+    pub limits: InspectionLimits,
     /// The same for single tools of a server, as the server names them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, Inspection>,
+}
+
+/// How large and how deep arguments may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InspectionLimits {
+    /// Bytes of one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_text_bytes: Option<u32>,
+    /// Bytes of all texts and names together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u32>,
+    /// Values of all kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_values: Option<u32>,
+    /// Levels of lists and objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u32>,
+}
+
+impl InspectionLimits {
+    pub(super) fn is_default(&self) -> bool {
+        *self == InspectionLimits::default()
+    }
+
+    fn check(&self, path: &str) -> Result<(), SpecError> {
+        for (name, value, most) in [
+            ("max_text_bytes", self.max_text_bytes, LIMIT_BYTES_MAX),
+            ("max_bytes", self.max_bytes, LIMIT_BYTES_MAX),
+            ("max_values", self.max_values, LIMIT_VALUES_MAX),
+            ("max_depth", self.max_depth, LIMIT_DEPTH_MAX),
+        ] {
+            if value.is_some_and(|value| !(1..=most).contains(&value)) {
+                return Err(error(format!("{path}.limits.{name}"), format!("must be from 1 to {most}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Inspection {
@@ -82,6 +139,8 @@ impl Inspection {
             let message = format!("has more than {ARGUMENT_PLACES_MAX} elements");
             return Err(error(format!("{path}.redact_fields"), message));
         }
+        self.limits.check(path)?;
+        self.check_patterns(path)?;
         if let Some(place) = self.arguments.keys().find(|place| !is_place(place)) {
             let message = format!(
                 "{place:?}: an argument is named, or is a JSON pointer of at most {PLACE_STEPS_MAX} steps, such as `/files/*/path`"
@@ -102,6 +161,30 @@ impl Inspection {
             }
             None => Ok(()),
         }
+    }
+}
+
+impl Inspection {
+    fn check_patterns(&self, path: &str) -> Result<(), SpecError> {
+        if self.redact_patterns.len() > PATTERNS_MAX {
+            let message = format!("has more than {PATTERNS_MAX} elements");
+            return Err(error(format!("{path}.redact_patterns"), message));
+        }
+        // It stands in answers, within texts of JSON.
+        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        for (name, pattern) in &self.redact_patterns {
+            if !(1..=PATTERN_NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(is_letter) {
+                let message = format!(
+                    "{name:?}: a pattern's name has 1 to {PATTERN_NAME_BYTES_MAX} of a-z, 0-9 and `-`, such as employee-id"
+                );
+                return Err(error(format!("{path}.redact_patterns"), message));
+            }
+            if pattern.len() > PATTERN_BYTES_MAX {
+                let message = format!("has more than {PATTERN_BYTES_MAX} bytes");
+                return Err(error(format!("{path}.redact_patterns.{name}"), message));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -165,6 +248,15 @@ mod tests {
              `/files/*/path`"
         );
         assert_eq!(read(r#"{"arguments": {"0": "sql", "/rows/a0": "sql"}}"#).check_without_tools(), Ok(()));
+        assert_eq!(
+            refused(read(r#"{"redact_patterns": {"Employee": "x"}}"#).check_without_tools()),
+            "inspection.redact_patterns: \"Employee\": a pattern's name has 1 to 32 of a-z, 0-9 and `-`, such as \
+             employee-id"
+        );
+        assert_eq!(
+            refused(read(r#"{"limits": {"max_depth": 101}}"#).check_without_tools()),
+            "inspection.limits.max_depth: must be from 1 to 100"
+        );
         assert_eq!(
             refused(read(r#"{"redact_fields": [""]}"#).check_without_tools()),
             "inspection.redact_fields: \"\": a field's name has 1 to 256 bytes"

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::check::error;
-use super::{Inspection, SpecError};
+use super::{ExternalCheck, Inspection, SpecError};
 use crate::name::CredentialName;
 
 /// How long a call may take when the server's specification is silent, in milliseconds.
@@ -49,6 +49,8 @@ pub struct ServerSpec {
     pub memory_mb: Option<u32>,
     /// What is looked for in its calls, and taken out of its answers.
     pub inspection: Inspection,
+    /// A service that is asked about its calls, after that of its tenant; `None`: nobody else is.
+    pub check: Option<ExternalCheck>,
 }
 
 /// How a server is reached.
@@ -91,6 +93,7 @@ impl ServerSpec {
             processes: PROCESSES_DEFAULT,
             memory_mb: None,
             inspection: Inspection::default(),
+            check: None,
         }
     }
 
@@ -102,6 +105,7 @@ impl ServerSpec {
             in_range("memory_mb", memory_mb, MEMORY_MB_MIN, MEMORY_MB_MAX)?;
         }
         self.inspection.check_of_server()?;
+        self.check.as_ref().map_or(Ok(()), |check| check.check("check"))?;
         match &self.transport {
             Transport::Http { url } => self.check_http(url),
             Transport::Stdio { command, environment } => self.check_stdio(command, environment),
@@ -178,6 +182,8 @@ pub(crate) struct ServerDocument {
     memory_mb: Option<u32>,
     #[serde(default, skip_serializing_if = "Inspection::is_default")]
     inspection: Inspection,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<ExternalCheck>,
 }
 
 fn default_timeout() -> u32 {
@@ -219,6 +225,7 @@ impl TryFrom<ServerDocument> for ServerSpec {
             processes: document.processes.unwrap_or(PROCESSES_DEFAULT),
             memory_mb: document.memory_mb,
             inspection: document.inspection,
+            check: document.check,
         })
     }
 }
@@ -240,6 +247,7 @@ impl From<&ServerSpec> for ServerDocument {
             processes: (spec.processes != PROCESSES_DEFAULT).then_some(spec.processes),
             memory_mb: spec.memory_mb,
             inspection: spec.inspection.clone(),
+            check: spec.check.clone(),
         }
     }
 }

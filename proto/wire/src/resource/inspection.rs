@@ -1,7 +1,7 @@
 //! Inspection, to and from messages.
 
 use gantry_model::inspection::{Detector, Filter, Form, Mode};
-use gantry_model::resource::Inspection;
+use gantry_model::resource::{Inspection, InspectionLimits};
 
 use crate::convert::WireError;
 use crate::resource_v1 as wire;
@@ -29,12 +29,18 @@ impl From<&Inspection> for wire::Inspection {
             tool: tool.clone(),
             inspection: Some(inspection.into()),
         });
+        let patterns = inspection
+            .redact_patterns
+            .iter()
+            .map(|(name, pattern)| wire::NamedPattern { name: name.clone(), pattern: pattern.clone() });
         wire::Inspection {
             filters: filters.collect(),
             arguments: arguments.collect(),
             redact: inspection.redact.iter().map(|detector| detector_number(*detector) as i32).collect(),
             redact_fields: inspection.redact_fields.iter().cloned().collect(),
             tools: tools.collect(),
+            redact_patterns: patterns.collect(),
+            limits: (inspection.limits != InspectionLimits::default()).then(|| limits(&inspection.limits)),
         }
     }
 }
@@ -52,6 +58,17 @@ impl TryFrom<&wire::Inspection> for Inspection {
         }
         read.redact = inspection.redact.iter().map(|number| detector(*number)).collect::<Result<_, _>>()?;
         read.redact_fields = inspection.redact_fields.iter().cloned().collect();
+        for said in &inspection.redact_patterns {
+            read.redact_patterns.insert(said.name.clone(), said.pattern.clone());
+        }
+        if let Some(said) = &inspection.limits {
+            read.limits = InspectionLimits {
+                max_text_bytes: said.text_bytes,
+                max_bytes: said.bytes,
+                max_values: said.values,
+                max_depth: said.depth,
+            };
+        }
         for said in &inspection.tools {
             // Deeper than servers have it is refused before it recurses.
             let below = said.inspection.as_ref().filter(|below| below.tools.is_empty());
@@ -59,6 +76,15 @@ impl TryFrom<&wire::Inspection> for Inspection {
             read.tools.insert(said.tool.clone(), below.try_into()?);
         }
         Ok(read)
+    }
+}
+
+fn limits(limits: &InspectionLimits) -> wire::InspectionLimits {
+    wire::InspectionLimits {
+        text_bytes: limits.max_text_bytes,
+        bytes: limits.max_bytes,
+        values: limits.max_values,
+        depth: limits.max_depth,
     }
 }
 
@@ -161,6 +187,13 @@ mod tests {
                 .collect(),
             redact: [Detector::Keys, Detector::Emails, Detector::Cards, Detector::Ibans].into(),
             redact_fields: ["ssn".to_owned()].into(),
+            redact_patterns: [("employee".to_owned(), "EMP-[0-9]+".to_owned())].into(),
+            limits: InspectionLimits {
+                max_text_bytes: Some(1),
+                max_bytes: Some(2),
+                max_values: Some(3),
+                max_depth: Some(4),
+            },
             tools: Default::default(),
         };
         let tool = inspection.clone();

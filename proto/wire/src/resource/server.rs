@@ -34,6 +34,7 @@ impl From<&ServerSpec> for wire::ServerSpec {
             processes: spec.processes,
             memory_mb: spec.memory_mb.unwrap_or(0),
             inspection: super::inspection::to_wire(&spec.inspection),
+            check: spec.check.as_ref().map(Into::into),
         }
     }
 }
@@ -71,6 +72,7 @@ impl TryFrom<&wire::ServerSpec> for ServerSpec {
             processes: or_default(spec.processes, PROCESSES_DEFAULT),
             memory_mb: (spec.memory_mb != 0).then_some(spec.memory_mb),
             inspection: super::inspection::from_wire(spec.inspection.as_ref())?,
+            check: spec.check.as_ref().map(TryInto::try_into).transpose()?,
         })
     }
 }

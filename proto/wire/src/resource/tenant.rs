@@ -15,6 +15,7 @@ impl From<&TenantSpec> for wire::TenantSpec {
             breaker: spec.breaker.as_ref().map(Into::into),
             inspection: super::inspection::to_wire(&spec.inspection),
             approval_hold_seconds: spec.approval_hold_seconds,
+            check: spec.check.as_ref().map(Into::into),
         }
     }
 }
@@ -32,6 +33,7 @@ impl TryFrom<&wire::TenantSpec> for TenantSpec {
             breaker: spec.breaker.as_ref().map(Into::into),
             inspection: super::inspection::from_wire(spec.inspection.as_ref())?,
             approval_hold_seconds: spec.approval_hold_seconds,
+            check: spec.check.as_ref().map(TryInto::try_into).transpose()?,
         })
     }
 }
