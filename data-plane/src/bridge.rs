@@ -223,15 +223,15 @@ async fn request(
                 resumed.map_err(|_| Rejection::NothingWaits)?;
                 return outcome.respond().await;
             }
-            State::Server { server, about: made_for, upstream } => {
-                let is_its =
-                    |subject: &Subject| subject.server().is_some_and(|known| known.name.as_str() == server);
-                if made_for != about(message) || !is_its(&outgoing.subject) {
-                    return Err(Rejection::InvalidParams(
-                        "requestState is that of another request".to_owned(),
-                    ));
-                }
+            State::Server { server, about: made_for, upstream }
+                if made_for == about(message)
+                    && outgoing.subject.server().is_some_and(|known| known.name.as_str() == server) =>
+            {
                 state = upstream;
+            }
+            // Whoever comes back for an approval has none any more.
+            State::Server { .. } | State::Approval { .. } => {
+                return Err(Rejection::InvalidParams("requestState is that of another request".to_owned()));
             }
         }
     }

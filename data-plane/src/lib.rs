@@ -19,6 +19,7 @@ mod mcp;
 mod mesh;
 mod narrowing;
 mod node;
+mod page;
 mod pipeline;
 mod rejection;
 mod reply;

@@ -32,6 +32,7 @@ use crate::front::{Hold, batch, socket, sse};
 use crate::identity::certificate::ClientCertificate;
 use crate::mcp::Era;
 use crate::node::Node;
+use crate::page;
 use crate::pipeline::{self, Inbound};
 use crate::rejection::{Context, Rejection};
 use crate::reply::Body;
@@ -272,7 +273,9 @@ async fn answer(
             Route::Endpoint(_) | Route::Stream(_) | Route::Posted(_) => {
                 pipeline::refuse(&node, &Rejection::Origin).await
             }
-            Route::Metadata(_) | Route::Health | Route::Ready | Route::Nowhere => plain(&Rejection::Origin),
+            Route::Metadata(_) | Route::Approval(..) | Route::Health | Route::Ready | Route::Nowhere => {
+                plain(&Rejection::Origin)
+            }
         });
     }
     // What is rare is in boxes: this future is made and moved for every request, and where its block is as large as a
@@ -291,6 +294,8 @@ async fn answer(
             Box::pin(sse::post(&node, path, &head, inbound)).await
         }
         Route::Metadata(path) => metadata(&node, path, request.method()),
+        Route::Approval(tenant, id) if request.method() == Method::GET => page::approval(&tenant, id),
+        Route::Approval(..) => plain(&Rejection::HttpMethod),
         Route::Health => status(StatusCode::OK),
         Route::Ready if node.config().keys.is_some() => status(StatusCode::OK),
         Route::Ready => status(StatusCode::SERVICE_UNAVAILABLE),

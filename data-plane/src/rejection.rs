@@ -26,7 +26,7 @@ use crate::config::server::Withheld;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::Id;
 use crate::mcp::{Era, VERSION_MODERN};
-pub(crate) use crate::rejection::approval::Approval;
+pub(crate) use crate::rejection::approval::{APPROVAL_QUESTION, Approval};
 pub(crate) use crate::rejection::checked::Checked;
 pub(crate) use crate::rejection::unauthenticated::Unauthenticated;
 pub(crate) use crate::rejection::unserved::{Unserved, revoked};
@@ -234,6 +234,10 @@ impl Rejection {
     pub(crate) fn message_for(&self, context: Context<'_>) -> Bytes {
         match self {
             Rejection::Arguments { tool, problems } => arguments_result(tool, problems, context),
+            Rejection::Approval(Approval::Linked { url, state, .. }) => {
+                let result = approval::ask_to_open(&self.message(), url, state, context.decision_id);
+                envelope(context.id, "result", &result.to_string())
+            }
             _ => self.error_body(context),
         }
     }

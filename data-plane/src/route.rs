@@ -1,6 +1,9 @@
 //! Paths that the agents' listener serves.
 
+use gantry_model::{ApprovalId, TenantName};
+
 use crate::config::access::METADATA_PATH;
+use crate::page::APPROVALS;
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub(crate) enum Route<'a> {
     Posted(EndpointPath<'a>),
     /// `/.well-known/oauth-protected-resource/{tenant}/{endpoint}/mcp`: where to get a token for an endpoint.
     Metadata(EndpointPath<'a>),
+    /// `/{tenant}/approvals/{id}`: for people.
+    Approval(TenantName, ApprovalId),
     /// `/healthz`: the process runs.
     Health,
     /// `/readyz`: it has a configuration.
@@ -47,6 +52,10 @@ impl<'a> Route<'a> {
                     "mcp" => Route::Endpoint(path),
                     "sse" => Route::Stream(path),
                     "message" => Route::Posted(path),
+                    id if endpoint == APPROVALS => match (tenant.parse(), id.parse()) {
+                        (Ok(tenant), Ok(id)) => Route::Approval(tenant, id),
+                        _ => Route::Nowhere,
+                    },
                     _ => Route::Nowhere,
                 }
             }
@@ -69,6 +78,11 @@ mod tests {
         let main = EndpointPath { tenant: "acme", endpoint: "main" };
         assert_eq!(Route::of("/acme/main/sse"), Route::Stream(main));
         assert_eq!(Route::of("/acme/main/message"), Route::Posted(main));
+        let page = Route::Approval("acme".parse().expect("a name"), ApprovalId([0xab; 8]));
+        assert_eq!(Route::of(&format!("/acme/approvals/{}", ApprovalId([0xab; 8]))), page);
+        for path in ["/acme/approvals/", "/acme/approvals/zz", "/ACME/approvals/<b>"] {
+            assert_eq!(Route::of(path), Route::Nowhere, "{path}");
+        }
         assert_eq!(Route::of("/healthz"), Route::Health);
         let metadata = |rest: &str| format!("/.well-known/oauth-protected-resource{rest}");
         assert_eq!(Route::of(&metadata("/acme/main/mcp")), Route::Metadata(main));

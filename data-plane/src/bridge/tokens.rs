@@ -36,6 +36,13 @@ pub(crate) enum State {
         #[serde(rename = "u")]
         upstream: Option<String>,
     },
+    /// A call that waits for an approval, whose client was sent to a URL.
+    #[serde(rename = "a")]
+    Approval {
+        /// As above.
+        #[serde(rename = "a")]
+        about: String,
+    },
     /// A call that waits on a node.
     #[serde(rename = "p")]
     Parked {
@@ -142,6 +149,13 @@ impl Tokens {
         let sealed = self.keys.seal.seal_stable(Purpose::Task, self.owner(), plain.as_bytes());
         holder["taskId"] = sealed.unwrap_or_default().into();
     }
+}
+
+/// A state of the gateway's own, for a client; `None`: it cannot be sealed.
+pub(crate) fn seal_state(caller: &Caller, state: &State) -> Option<String> {
+    let plain = serde_json::to_vec(state).ok()?;
+    let expires = now_seconds() + STATE_SECONDS_MAX;
+    caller.config.keys.as_ref()?.seal.seal(Purpose::State, caller.owner(), expires, &plain).ok()
 }
 
 /// What is in a state that a client gives back.

@@ -10,8 +10,10 @@
 //! A call of 2026-07-28 that goes on where it was interrupted on a node is not made again, and needs no second approval.
 
 mod bound;
+mod link;
 
 pub(crate) use bound::Granted;
+use link::{Coming, Link};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,16 +86,19 @@ struct Asking<'a> {
     tool: &'a str,
     question: wire::AskApprovalRequest,
     held: Option<&'a HeldCall>,
+    /// Where its client can be sent meanwhile.
+    link: Option<Link>,
 }
 
 pub(super) async fn approve(node: &Node, checked: Checked, facts: &mut Facts) -> Result<Approved, Rejection> {
-    let Checked { caller, received, subject, demanded, .. } = checked;
+    let Checked { caller, mut received, subject, demanded, .. } = checked;
+    let coming = link::come(&caller, &mut received)?;
     let ticket = match (demanded, &subject) {
         (None, _) => None,
         (Some(_), _) if goes_on(&caller, &received) => None,
         (Some(demanded), Subject::Tool(access)) => {
             // Nearly every call needs none, and shall not carry what this takes.
-            let asked = Box::pin(ask(node, &caller, &received, access, &demanded, facts)).await;
+            let asked = Box::pin(ask(node, (&caller, &received, coming), access, &demanded, facts)).await;
             if let Err(Rejection::Approval(approval)) = &asked
                 && approval.may_be_repeated()
             {
@@ -167,8 +172,7 @@ fn goes_on(caller: &Caller, received: &Received) -> bool {
 
 async fn ask(
     node: &Node,
-    caller: &Caller,
-    received: &Received,
+    (caller, received, coming): (&Caller, &Received, Option<Coming>),
     access: &ToolAccess,
     demanded: &Demanded,
     facts: &mut Facts,
@@ -185,7 +189,8 @@ async fn ask(
         _ => None,
     };
     let question = wire::AskApprovalRequest { call: Some(call.clone()), arguments, wait_ms: 0 };
-    let asking = Asking { node, caller, tool: &access.tool.name, question, held: held.as_ref() };
+    let link = Link::to(caller, received, coming);
+    let asking = Asking { node, caller, tool: &access.tool.name, question, held: held.as_ref(), link };
     let answer = asking.run(facts).await?;
     Ok(Ticket { call, answer, held })
 }
@@ -236,8 +241,10 @@ impl Asking<'_> {
     /// Returns what says that the call is approved.
     async fn run(mut self, facts: &mut Facts) -> Result<wire::ApprovalAnswer, Rejection> {
         let tenant = &self.caller.tenant;
+        // Whoever has something to open has it before it waits.
+        let is_sent = self.link.as_ref().is_some_and(|link| link.coming == Coming::New);
         let room = self.node.approvals.hold(&tenant.name, self.caller.principal_id());
-        let hold = if room.is_some() { tenant.approving.hold } else { Duration::ZERO };
+        let hold = if room.is_some() && !is_sent { tenant.approving.hold } else { Duration::ZERO };
         let until = Instant::now() + hold;
         loop {
             let wait = until.saturating_duration_since(Instant::now()).min(WAIT_STEP);
@@ -280,13 +287,14 @@ impl Asking<'_> {
         }
     }
 
-    fn pending(&self, answer: &wire::ApprovalAnswer) -> Rejection {
-        match id(answer) {
-            Ok(id) => {
+    fn pending(&mut self, answer: &wire::ApprovalAnswer) -> Rejection {
+        match (id(answer), self.link.take()) {
+            (Ok(id), Some(link)) => Rejection::Approval(link.tell(self.caller, self.tool.to_owned(), id)),
+            (Ok(id), None) => {
                 let expires_in = Duration::from_millis(answer.expires_in_ms);
                 Rejection::Approval(Approval::Pending { tool: self.tool.to_owned(), id, expires_in })
             }
-            Err(rejection) => rejection,
+            (Err(rejection), _) => rejection,
         }
     }
 }

@@ -16,6 +16,9 @@ const CONTROL_PLANE_WAIT: Duration = Duration::from_secs(5);
 /// Where what the call is bound to has just changed.
 const CHANGE_WAIT: Duration = Duration::from_secs(1);
 
+/// The key of the question that has a client open a URL (2026-07-28, `inputRequests`).
+pub(crate) const APPROVAL_QUESTION: &str = "approval";
+
 /// Why a call that needs an approval stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Approval {
@@ -27,6 +30,17 @@ pub(crate) enum Approval {
         id: ApprovalId,
         /// Until nobody can approve it any more.
         expires_in: Duration,
+    },
+    /// It waits for admins, and the client is sent to a page that says so, and comes back.
+    Linked {
+        /// As above.
+        tool: String,
+        /// As above.
+        id: ApprovalId,
+        /// The page.
+        url: String,
+        /// What the client brings back.
+        state: String,
     },
     /// An admin said no.
     Denied {
@@ -49,7 +63,7 @@ impl Approval {
     /// The word for it in records and in `error.data.rejection`.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Approval::Pending { .. } | Approval::Changed => "awaiting_approval",
+            Approval::Pending { .. } | Approval::Linked { .. } | Approval::Changed => "awaiting_approval",
             Approval::Cancelled => "cancelled",
             Approval::Denied { .. } => "denied",
             Approval::Refused(_) => "limited",
@@ -60,16 +74,20 @@ impl Approval {
     /// Whether the caller is told to make the very same call again.
     pub(crate) fn may_be_repeated(&self) -> bool {
         match self {
-            Approval::Pending { .. } | Approval::Changed | Approval::Refused(_) | Approval::Unanswered => {
-                true
-            }
+            Approval::Pending { .. }
+            | Approval::Linked { .. }
+            | Approval::Changed
+            | Approval::Refused(_)
+            | Approval::Unanswered => true,
             Approval::Denied { .. } | Approval::Cancelled => false,
         }
     }
 
     pub(super) fn code(&self) -> i32 {
         match self {
-            Approval::Pending { .. } | Approval::Changed | Approval::Cancelled => code::APPROVAL,
+            Approval::Pending { .. } | Approval::Linked { .. } | Approval::Changed | Approval::Cancelled => {
+                code::APPROVAL
+            }
             Approval::Denied { .. } => code::DENIED,
             Approval::Refused(_) => code::LIMITED,
             Approval::Unanswered => code::NOT_READY,
@@ -88,7 +106,7 @@ impl Approval {
             Approval::Pending { .. } | Approval::Refused(_) => DECISION_WAIT,
             Approval::Changed => CHANGE_WAIT,
             Approval::Unanswered => CONTROL_PLANE_WAIT,
-            Approval::Denied { .. } | Approval::Cancelled => return,
+            Approval::Denied { .. } | Approval::Linked { .. } | Approval::Cancelled => return,
         };
         data["retryAfterSeconds"] = json!(seconds(wait));
     }
@@ -101,6 +119,9 @@ impl Approval {
                 seconds(DECISION_WAIT),
                 expires_in.as_secs()
             ),
+            Approval::Linked { tool, id, .. } => {
+                format!("{tool:?} needs an approval, which was asked for ({id}) and waits for a person")
+            }
             Approval::Denied { tool, id } => {
                 format!("{tool:?} with these arguments was not approved ({id}); do not call it again")
             }
@@ -118,4 +139,15 @@ impl Approval {
             }
         }
     }
+}
+
+/// The result that has a client open a URL and come back.
+pub(super) fn ask_to_open(message: &str, url: &str, state: &str, decision_id: &str) -> Value {
+    let params = json!({"mode": "url", "message": message, "url": url});
+    json!({
+        "resultType": "input_required",
+        "inputRequests": {APPROVAL_QUESTION: {"method": "elicitation/create", "params": params}},
+        "requestState": state,
+        "_meta": {"dev.gantry/decisionId": decision_id},
+    })
 }
