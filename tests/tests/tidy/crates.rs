@@ -22,7 +22,7 @@ struct Edges {
     tests: &'static [&'static str],
 }
 
-const EDGES: [Edges; 12] = [
+const EDGES: [Edges; 13] = [
     Edges { name: "gantry-model", folder: "proto/model", code: &[], tests: &[] },
     Edges { name: "gantry-policy", folder: "proto/policy", code: &["gantry-model"], tests: &PROTO },
     Edges { name: "gantry-wire", folder: "proto/wire", code: &["gantry-model"], tests: &PROTO },
@@ -59,6 +59,8 @@ const EDGES: [Edges; 12] = [
     },
     // What is looked for in calls and answers has the words of the model, and knows nothing of how they come.
     Edges { name: "gantry-inspect", folder: "data-plane/inspect", code: &["gantry-model"], tests: &[] },
+    // Who lends what to whom is the same in simulations and on nodes, so it has no words but its own.
+    Edges { name: "gantry-limits", folder: "data-plane/limits", code: &[], tests: &[] },
     Edges {
         name: "gantry-data-plane",
         folder: "data-plane",
