@@ -4,6 +4,7 @@ mod audit;
 mod bans;
 mod breaker;
 mod bridge;
+mod budget;
 mod check;
 mod config;
 mod front;

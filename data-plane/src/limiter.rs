@@ -1,25 +1,25 @@
-//! Limits on one node: a budget of calls per key, by the generic cell rate algorithm (`governor`).
+//! Limits of a tenant: which concern a call, and by what key.
 //!
-//! Always holds: a limiter outlives changes of configuration as long as its specification stays; monotonic time
-//! only. It does not count across nodes; that is absent in this release.
+//! Always holds: a key is a hash of the tenant, the limit as it is specified, and what it counts by; so a limit that is
+//! specified otherwise counts anew, and nobody's names can be made to meet another's. What is counted, and where, is
+//! [`crate::budget`]'s.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use gantry_model::LimitName;
+use gantry_limits::Key;
+use gantry_limits::limit::{Limit, OnOwnerLoss};
 use gantry_model::resource::{LimitKeyPart, LimitSpec};
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use gantry_model::{LimitName, TenantName};
 
-/// Keys after which those that are full again are forgotten. A key takes about 100 bytes.
-const KEYS_BEFORE_SWEEP: usize = 10_000;
+use crate::budget::{Budgets, Held};
 
-/// One limit with its counters.
+/// One limit.
 pub(crate) struct Limiter {
     pub(crate) name: LimitName,
     spec: LimitSpec,
-    counters: DefaultKeyedRateLimiter<String>,
-    clock: DefaultClock,
+    limit: Limit,
+    /// Of the tenant and the limit.
+    hasher: blake3::Hasher,
 }
 
 /// What a call counts against.
@@ -33,30 +33,24 @@ pub(crate) struct Usage<'a> {
 }
 
 impl Limiter {
-    /// A limiter with a full budget for every key.
-    pub(crate) fn new(name: LimitName, spec: LimitSpec) -> Limiter {
-        let calls = NonZeroU32::new(spec.calls).unwrap_or(NonZeroU32::MIN);
-        let burst = NonZeroU32::new(spec.burst_calls()).unwrap_or(NonZeroU32::MIN);
-        let window = Duration::from_secs(u64::from(spec.window_seconds));
-        let per_call = (window / calls.get()).max(Duration::from_nanos(1));
-        let quota = Quota::with_period(per_call).unwrap_or(Quota::per_second(calls)).allow_burst(burst);
-        Limiter { name, spec, counters: RateLimiter::keyed(quota), clock: DefaultClock::default() }
+    /// A tenant's limit; `None` when it has a number that the control plane refuses.
+    pub(crate) fn new(tenant: &TenantName, name: LimitName, spec: LimitSpec) -> Option<Limiter> {
+        let limit = Limit::new(spec.calls, spec.window_seconds, spec.burst_calls(), OnOwnerLoss::Floor)?;
+        let mut hasher = blake3::Hasher::new();
+        part(&mut hasher, tenant.as_str());
+        part(&mut hasher, name.as_str());
+        // Which of them it is specified to count by, and whom it concerns.
+        part(&mut hasher, &format!("{spec:?}"));
+        Some(Limiter { name, spec, limit, hasher })
     }
 
-    /// Whether it is the limiter of this limit, so that its counters may be kept.
-    pub(crate) fn is(&self, name: &LimitName, spec: &LimitSpec) -> bool {
-        self.name == *name && self.spec == *spec
-    }
-
-    /// Takes one call from the budget, when the limit concerns it. On refusal, how long until one is there.
-    pub(crate) fn take(&self, usage: Usage<'_>) -> Result<(), Duration> {
+    /// Takes one call from the budget; nothing when the limit does not concern it. On refusal, how long until one may be
+    /// there.
+    pub(crate) async fn take(&self, budgets: &Budgets, usage: Usage<'_>) -> Result<Option<Held>, Duration> {
         if !self.concerns(usage) {
-            return Ok(());
+            return Ok(None);
         }
-        if self.counters.len() > KEYS_BEFORE_SWEEP {
-            self.counters.retain_recent();
-        }
-        self.counters.check_key(&self.key(usage)).map_err(|refused| refused.wait_time_from(self.clock.now()))
+        budgets.take(self.key(usage), self.limit).await.map(Some)
     }
 
     fn concerns(&self, usage: Usage<'_>) -> bool {
@@ -66,50 +60,89 @@ impl Limiter {
             && is(self.spec.tool.as_ref().map(AsRef::as_ref), usage.tool)
     }
 
-    /// The parts are joined by a character that no name has.
-    fn key(&self, usage: Usage<'_>) -> String {
-        let mut key = String::new();
-        for part in &self.spec.per {
-            key.push_str(match part {
-                LimitKeyPart::Agent => usage.agent,
-                LimitKeyPart::Server => usage.server,
-                LimitKeyPart::Tool => usage.tool,
-                LimitKeyPart::User => usage.user,
-            });
-            key.push('\n');
+    fn key(&self, usage: Usage<'_>) -> Key {
+        let mut hasher = self.hasher.clone();
+        for counted in &self.spec.per {
+            part(
+                &mut hasher,
+                match counted {
+                    LimitKeyPart::Agent => usage.agent,
+                    LimitKeyPart::Server => usage.server,
+                    LimitKeyPart::Tool => usage.tool,
+                    LimitKeyPart::User => usage.user,
+                },
+            );
         }
-        key
+        let mut key = [0; 16];
+        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Key(key)
     }
+}
+
+/// With its length, so that no two lists of parts are the same bytes.
+fn part(hasher: &mut blake3::Hasher, part: &str) {
+    hasher.update(&(part.len() as u64).to_le_bytes());
+    hasher.update(part.as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::mesh::Mesh;
 
     fn limiter(per: Vec<LimitKeyPart>, calls: u32, burst: Option<u32>) -> Limiter {
         let spec = LimitSpec { per, calls, window_seconds: 60, burst, agent: None, server: None, tool: None };
-        Limiter::new("l".parse().expect("a name"), spec)
+        of(spec)
+    }
+
+    fn of(spec: LimitSpec) -> Limiter {
+        let (tenant, name) = ("t".parse().expect("a name"), "l".parse().expect("a name"));
+        Limiter::new(&tenant, name, spec).expect("a limit")
+    }
+
+    fn budgets() -> Budgets {
+        Budgets::new(Arc::new(Mesh::alone("n").0))
     }
 
     const BOT: Usage<'static> = Usage { agent: "bot", user: "", server: "files", tool: "read" };
 
-    #[test]
-    fn a_burst_is_allowed_and_then_the_rate_rules() {
-        let limiter = limiter(vec![LimitKeyPart::Agent], 60, Some(2));
-        assert_eq!(limiter.take(BOT), Ok(()));
-        assert_eq!(limiter.take(Usage { tool: "write", ..BOT }), Ok(()));
-        let wait = limiter.take(BOT).expect_err("refused");
-        assert!(wait <= Duration::from_secs(1) && wait > Duration::from_millis(500), "{wait:?}");
-        assert_eq!(limiter.take(Usage { agent: "eve", ..BOT }), Ok(()));
+    async fn spend(limiter: &Limiter, budgets: &Budgets, usage: Usage<'_>) -> Result<(), Duration> {
+        if let Some(mut held) = limiter.take(budgets, usage).await? {
+            held.spend();
+        }
+        Ok(())
     }
 
-    #[test]
-    fn a_limit_on_one_tool_leaves_the_others_alone() {
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_allowed_and_then_the_rate_rules() {
+        let (limiter, budgets) = (limiter(vec![LimitKeyPart::Agent], 60, Some(2)), budgets());
+        assert_eq!(spend(&limiter, &budgets, BOT).await, Ok(()));
+        assert_eq!(spend(&limiter, &budgets, Usage { tool: "write", ..BOT }).await, Ok(()));
+        let wait = spend(&limiter, &budgets, BOT).await.expect_err("refused");
+        assert_eq!(wait, Duration::from_secs(1));
+        assert_eq!(spend(&limiter, &budgets, Usage { agent: "eve", ..BOT }).await, Ok(()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(spend(&limiter, &budgets, BOT).await, Ok(()));
+        assert!(spend(&limiter, &budgets, BOT).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_on_one_tool_leaves_the_others_alone() {
         let mut spec = limiter(Vec::new(), 1, None).spec;
         spec.tool = "read".parse().ok();
-        let limiter = Limiter::new("l".parse().expect("a name"), spec);
-        assert_eq!(limiter.take(BOT), Ok(()));
-        assert!(limiter.take(BOT).is_err());
-        assert_eq!(limiter.take(Usage { tool: "write", ..BOT }), Ok(()));
+        let (limiter, budgets) = (of(spec), budgets());
+        assert_eq!(spend(&limiter, &budgets, BOT).await, Ok(()));
+        assert!(spend(&limiter, &budgets, BOT).await.is_err());
+        assert_eq!(spend(&limiter, &budgets, Usage { tool: "write", ..BOT }).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_not_made_gives_back_what_it_took() {
+        let (limiter, budgets) = (limiter(Vec::new(), 1, None), budgets());
+        drop(limiter.take(&budgets, BOT).await.expect("a call"));
+        assert_eq!(spend(&limiter, &budgets, BOT).await, Ok(()));
+        assert!(spend(&limiter, &budgets, BOT).await.is_err());
     }
 }

@@ -59,6 +59,10 @@ pub(crate) const DATAGRAM_BYTES_MAX: usize = 1_150;
 /// Name of a node in the mesh: its id.
 pub(crate) type Peer = Arc<str>;
 
+/// Which process of a node: told from others by the certificate that it made at its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(pub(crate) u64);
+
 /// What a service does for an exchange.
 pub(crate) type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -69,9 +73,9 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// some seconds after the connection is gone.
     fn exchange(self: Arc<Self>, from: Peer, request: Bytes, replies: Replies) -> Served;
     /// Takes a notice; the peer is told that it was taken. Must not block.
-    fn notice(&self, from: Peer, notice: Bytes);
+    fn notice(&self, from: Peer, process: Process, notice: Bytes);
     /// Takes a datagram. It may come late, twice or never. Must not block.
-    fn datagram(&self, from: Peer, bytes: Bytes);
+    fn datagram(&self, from: Peer, process: Process, bytes: Bytes);
 }
 
 /// Where a node's mesh is bound.
@@ -115,12 +119,21 @@ pub(crate) enum Unreachable {
     NotConnected,
     #[error("a datagram has at most {DATAGRAM_BYTES_MAX} bytes, not {bytes}")]
     TooLarge { bytes: usize },
+    #[error("datagrams do not pass")]
+    NoDatagrams,
     #[error("the connection was lost")]
     Lost(#[source] quinn::ConnectionError),
     #[error("it cannot be connected to")]
     Connect(#[source] quinn::ConnectError),
     #[error("this node has no identity to show")]
     Identity(#[source] Arc<IdentityError>),
+}
+
+impl Unreachable {
+    /// Whether a stream may carry what no datagram does.
+    pub(crate) fn refuses_datagrams(&self) -> bool {
+        matches!(self, Unreachable::NoDatagrams)
+    }
 }
 
 /// Why an exchange broke off. The peer may have done anything or nothing.
@@ -182,6 +195,23 @@ impl Mesh {
         self.dialer.as_ref().map(|dialer| dialer.whereabouts())
     }
 
+    /// Which process this is; `None` when it takes no part.
+    pub(crate) fn process(&self) -> Option<Process> {
+        self.dialer.as_ref().map(|dialer| dialer.process())
+    }
+
+    /// Changes with what the control plane says of the members; `None` until it said something.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let is_told = self.dialer.is_some() && self.told.is_cancelled();
+        is_told.then(|| self.roster.version())
+    }
+
+    /// The other members, whether or not they answer, and which processes of theirs they are.
+    pub(crate) fn processes(&self) -> Vec<(Peer, Process)> {
+        let links = self.roster.links();
+        links.iter().map(|link| (link.member.peer.clone(), link.member.process())).collect()
+    }
+
     /// Living members with this node, sorted.
     pub(crate) fn members(&self) -> Vec<Peer> {
         self.roster.living()
@@ -224,6 +254,20 @@ impl Mesh {
     pub(crate) async fn tell_all(&self, notice: Bytes) {
         if let Some(dialer) = &self.dialer {
             dialer.tell_all(notice).await;
+        }
+    }
+
+    /// Tells one peer something small, aside. It may get lost with the peer. Must be called within the runtime.
+    pub(crate) fn tell(&self, peer: &str, notice: Bytes) {
+        if let Some(dialer) = &self.dialer {
+            dialer.tell(peer, notice);
+        }
+    }
+
+    /// Waits, within a bound, until what was told before has arrived.
+    pub(crate) async fn all_told(&self) {
+        if let Some(dialer) = &self.dialer {
+            dialer.told().await;
         }
     }
 

@@ -17,6 +17,7 @@ use crate::bans::Bans;
 use crate::bridge::handoff::Notice;
 use crate::bridge::home::Homes;
 use crate::bridge::parked::Parked;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::config::server::Server;
 use crate::config::site::Site;
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) ended: Ended,
     pub(crate) streams: Streams,
     pub(crate) mesh: Arc<Mesh>,
+    /// What calls may spend of limits.
+    pub(crate) budgets: Budgets,
     /// Sessions of legacy clients that are at home here.
     pub(crate) homes: Homes,
     /// Calls that wait here for their clients.
@@ -74,6 +77,7 @@ const LIST_CHANGED: &[u8] = b"list_changed";
 impl Node {
     /// A node without a configuration.
     pub(crate) fn new(audit: Audit, upstreams: Upstreams, discovery: Wakeup, mesh: Mesh, site: Site) -> Node {
+        let mesh = Arc::new(mesh);
         Node {
             on_loopback: site.loopback_url.is_some(),
             config: ArcSwap::from_pointee(Config::empty(Arc::new(site))),
@@ -90,7 +94,8 @@ impl Node {
             ended: Ended::default(),
             streams: Streams::default(),
             homes: Homes::new(mesh.me()),
-            mesh: Arc::new(mesh),
+            budgets: Budgets::new(mesh.clone()),
+            mesh,
             parked: Parked::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),

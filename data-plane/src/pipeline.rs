@@ -279,7 +279,7 @@ async fn run(
             }
         };
         let approved = approve::approve(node, checked, &mut entry.facts).await?;
-        let credentialed = credential::credential(limit::limit(approved)?)?;
+        let credentialed = credential::credential(limit::limit(node, approved).await?)?;
         let redeemed = approve::redeem(node, credentialed, &mut entry.facts).await?;
         let about = (&*entry.facts.decision_id, &entry.facts.checks);
         let forwarded = forward::forward(node, redeemed, Place::Anywhere, about).await?;

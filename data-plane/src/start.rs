@@ -128,6 +128,7 @@ pub struct DataPlane {
     listening: JoinHandle<()>,
     following: JoinHandle<()>,
     meshing: JoinHandle<()>,
+    counting: JoinHandle<()>,
     node: Arc<Node>,
 }
 
@@ -172,11 +173,14 @@ pub async fn start(options: Options) -> Result<DataPlane, StartError> {
     let handed = Arc::new(Handed { node: node.clone() });
     tokio::spawn(sweep(node.clone(), stop.clone()));
     tokio::spawn(keep_enforcing(node.clone(), stop.clone()));
+    let counted = node.clone();
+    let counting = tokio::spawn(async move { counted.budgets.run(counted.leaving.clone()).await });
     Ok(DataPlane {
         address,
         applied,
         listening: tokio::spawn(listener.serve(node.clone(), stop.clone())),
         following: tokio::spawn(follower.run(leave.clone())),
+        counting,
         meshing: tokio::spawn(acceptor.serve(handed, stop.clone())),
         stop,
         leave,
@@ -217,13 +221,17 @@ impl DataPlane {
     /// Returns only when a part of the node ended without being asked to. May be dropped and called again.
     pub async fn failed(&mut self) -> Died {
         // A handle must not be asked again once it said that its task ended.
-        if [&self.listening, &self.following, &self.meshing].into_iter().any(JoinHandle::is_finished) {
+        if [&self.listening, &self.following, &self.meshing, &self.counting]
+            .into_iter()
+            .any(JoinHandle::is_finished)
+        {
             return Died;
         }
         tokio::select! {
             _ = &mut self.listening => Died,
             _ = &mut self.following => Died,
             _ = &mut self.meshing => Died,
+            _ = &mut self.counting => Died,
         }
     }
 
@@ -236,10 +244,12 @@ impl DataPlane {
         self.node.homes.clear();
         self.node.tasks.close();
         let _ = tokio::time::timeout(LEAVE_DEADLINE, self.node.tasks.wait()).await;
+        // What it owns of limits it hands over while its peers know it still.
+        let counting = self.counting.await;
         self.leave.cancel();
         let following = self.following.await;
         self.node.mesh.close().await;
-        for ended in [listening, following, self.meshing.await] {
+        for ended in [listening, following, counting, self.meshing.await] {
             if ended.is_err() {
                 tracing::error!("a task of the data plane panicked");
             }

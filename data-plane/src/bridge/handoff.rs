@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::front::{Credentials, Posted, sse};
 use crate::identity::Identity;
 use crate::mcp::headers::{PARAM_PREFIX, SESSION_ID};
-use crate::mesh::{Frames, Peer, Replies, Served, Service};
+use crate::mesh::{Frames, Peer, Process, Replies, Served, Service};
 use crate::node::Node;
 use crate::pipeline::{self, Granted, Outgoing};
 use crate::rejection::{Rejection, Upstream};
@@ -211,7 +211,10 @@ impl Service for Handed {
         })
     }
 
-    fn notice(&self, _from: Peer, notice: Bytes) {
+    fn notice(&self, from: Peer, process: Process, notice: Bytes) {
+        if gantry_limits::message::is_packet(&notice) {
+            return self.take_packet(&from, process, &notice);
+        }
         match serde_json::from_slice(&notice) {
             Ok(Notice::Ended(token)) => {
                 self.node.note_ended(&token);
@@ -223,8 +226,16 @@ impl Service for Handed {
         }
     }
 
-    fn datagram(&self, _from: Peer, _bytes: Bytes) {
-        // Nothing is sent this way yet.
+    fn datagram(&self, from: Peer, process: Process, bytes: Bytes) {
+        self.take_packet(&from, process, &bytes);
+    }
+}
+
+impl Handed {
+    fn take_packet(&self, from: &Peer, process: Process, packet: &[u8]) {
+        if !self.node.budgets.receive(from, process, packet) {
+            tracing::debug!(%from, "what another node says of limits cannot be read");
+        }
     }
 }
 

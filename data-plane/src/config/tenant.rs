@@ -155,11 +155,7 @@ impl Tenant {
         let limiters = parts
             .limits
             .into_iter()
-            .map(|(limit, spec)| {
-                let kept =
-                    before.and_then(|before| before.limiters.iter().find(|kept| kept.is(&limit, &spec)));
-                kept.cloned().unwrap_or_else(|| Arc::new(Limiter::new(limit, spec)))
-            })
+            .filter_map(|(limit, spec)| Limiter::new(name, limit, spec).map(Arc::new))
             .collect();
         Ok(Tenant {
             name: name.clone(),

@@ -21,7 +21,7 @@ use super::frame::{FrameReader, FrameWriter};
 use super::identity::Fingerprint;
 use super::link::{Link, NOT_MEMBER};
 use super::transport::STREAMS_MAX;
-use super::{MeshError, Peer, Replies, Service};
+use super::{MeshError, Peer, Process, Replies, Service};
 
 /// Connections that come in: one from each peer of a large fleet, with room for those that are made anew.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -115,12 +115,13 @@ impl Serving {
                 }
                 opened = connection.accept_bi(), if streams.len() < STREAMS_MAX as usize => {
                     let Ok((send, receive)) = opened else { break };
-                    let stream = self.clone().stream(link.member.peer.clone(), send, receive);
+                    let from = (link.member.peer.clone(), link.member.process());
+                    let stream = self.clone().stream(from, send, receive);
                     streams.spawn(self.dialer.served.track_future(stream));
                 }
                 datagram = connection.read_datagram() => {
                     let Ok(datagram) = datagram else { break };
-                    self.service.datagram(link.member.peer.clone(), datagram);
+                    self.service.datagram(link.member.peer.clone(), link.member.process(), datagram);
                 }
                 Some(ended) = streams.join_next() => report(ended),
             }
@@ -134,17 +135,17 @@ impl Serving {
         streams.shutdown().await;
     }
 
-    async fn stream(self, from: Peer, send: SendStream, receive: RecvStream) {
+    async fn stream(self, from: (Peer, Process), send: SendStream, receive: RecvStream) {
         let (writer, reader) = (FrameWriter::new(send), FrameReader::new(receive));
         if let Err(error) = self.serve(from.clone(), writer, reader).await {
             let error: &(dyn std::error::Error + 'static) = &error;
-            tracing::debug!(%from, error, "a stream of a peer ended early");
+            tracing::debug!(from = %from.0, error, "a stream of a peer ended early");
         }
     }
 
     async fn serve(
         &self,
-        from: Peer,
+        (from, process): (Peer, Process),
         mut writer: FrameWriter,
         mut reader: FrameReader,
     ) -> Result<(), MeshError> {
@@ -153,7 +154,7 @@ impl Serving {
         let opening = wire::Opening::decode(opening).map_err(|_| MeshError::Cut)?;
         match opening.purpose.ok_or(MeshError::Cut)? {
             Purpose::Notice(notice) => {
-                self.service.notice(from, notice.notice);
+                self.service.notice(from, process, notice.notice);
                 writer.write(reception(ready())).await?;
                 writer.end().await
             }

@@ -25,8 +25,8 @@ use super::link::{GOING_DOWN, Link};
 use super::roster::Roster;
 use super::transport;
 use super::{
-    Bind, BindError, DATAGRAM_BYTES_MAX, MeshError, NOTICE_BYTES_MAX, OPEN_DEADLINE, Outbound, TELL_DEADLINE,
-    Unreachable,
+    Bind, BindError, DATAGRAM_BYTES_MAX, MeshError, NOTICE_BYTES_MAX, OPEN_DEADLINE, Outbound, Process,
+    TELL_DEADLINE, Unreachable,
 };
 
 /// Between attempts to reach a peer. A connection that is refused or lost is made again: the peer may not have
@@ -100,6 +100,30 @@ impl Dialer {
         }
     }
 
+    pub(super) fn process(&self) -> Process {
+        self.identity.fingerprint().process()
+    }
+
+    pub(super) fn tell(self: &Arc<Dialer>, peer: &str, notice: Bytes) {
+        let Some(link) = self.roster.link(peer) else { return };
+        // What does not fit is lost, as with a peer that goes.
+        let Ok(permit) = self.notices.clone().try_acquire_owned() else { return };
+        let dialer = self.clone();
+        self.tasks.spawn(async move {
+            let told = dialer.reach(&link, Purpose::Notice(wire::Notice { notice })).await;
+            drop(permit);
+            if let Err(error) = told {
+                tracing::debug!(peer = %link.member.peer, %error, "a notice did not arrive");
+            }
+        });
+    }
+
+    /// Waits, within a bound, until what was told before has arrived.
+    pub(super) async fn told(&self) {
+        let all = u32::try_from(NOTICES_MAX).unwrap_or(u32::MAX);
+        let _ = timeout(TELL_DEADLINE, self.notices.acquire_many(all)).await;
+    }
+
     pub(super) async fn open(self: &Arc<Dialer>, peer: &str) -> Result<Outbound, Unreachable> {
         let link = self.roster.link(peer).ok_or(Unreachable::NotMember)?;
         if link.is_suspect() {
@@ -156,10 +180,10 @@ impl Dialer {
         };
         connection.send_datagram(datagram).map_err(|error| match error {
             quinn::SendDatagramError::ConnectionLost(error) => Unreachable::Lost(error),
-            quinn::SendDatagramError::TooLarge => Unreachable::TooLarge { bytes },
-            quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled => {
-                Unreachable::Cut
-            }
+            // Too large for this path: no larger ones than everybody agreed on come here.
+            quinn::SendDatagramError::TooLarge
+            | quinn::SendDatagramError::UnsupportedByPeer
+            | quinn::SendDatagramError::Disabled => Unreachable::NoDatagrams,
         })
     }
 

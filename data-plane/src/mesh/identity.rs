@@ -22,6 +22,8 @@ use rustls::{
     ServerConfig, SignatureScheme,
 };
 
+use super::Process;
+
 /// What is spoken on a connection.
 const ALPN: &[u8] = b"gantry-mesh/1";
 /// The name in every certificate; it says nothing about whose it is.
@@ -110,6 +112,13 @@ impl Identity {
 }
 
 impl Fingerprint {
+    /// Which process made the certificate.
+    pub(super) fn process(&self) -> Process {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        Process(u64::from_be_bytes(first))
+    }
+
     /// Of a certificate.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Fingerprint {
         let mut bytes = [0; FINGERPRINT_BYTES];

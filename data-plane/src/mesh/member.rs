@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 
 use gantry_wire::sync_v1 as wire;
 
-use super::Peer;
 use super::identity::Fingerprint;
 use super::roster::Roster;
+use super::{Peer, Process};
 
 /// Most members: as many nodes as a control-plane process takes.
 const MEMBERS_MAX: usize = 10_000;
@@ -23,6 +23,13 @@ pub(super) struct Member {
     pub(super) incarnation: String,
     pub(super) address: SocketAddr,
     pub(super) fingerprint: Fingerprint,
+}
+
+impl Member {
+    /// Which process it is.
+    pub(super) fn process(&self) -> Process {
+        self.fingerprint.process()
+    }
 }
 
 /// Whom the control plane named on one stream.

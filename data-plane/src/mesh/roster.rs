@@ -4,6 +4,7 @@
 //! link is retired and another takes its place. Reading takes no lock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -17,6 +18,8 @@ use super::member::Member;
 pub(super) struct Roster {
     me: Peer,
     table: ArcSwap<Table>,
+    /// How often it was replaced.
+    version: AtomicU64,
     /// Held while the table is replaced.
     replacing: Mutex<()>,
 }
@@ -29,7 +32,12 @@ struct Table {
 
 impl Roster {
     pub(super) fn new(me: &str) -> Roster {
-        Roster { me: me.into(), table: ArcSwap::default(), replacing: Mutex::new(()) }
+        Roster {
+            me: me.into(),
+            table: ArcSwap::default(),
+            version: AtomicU64::new(0),
+            replacing: Mutex::new(()),
+        }
     }
 
     /// Replaces the members; of those that are not named, the ones stay that `keeps` says.
@@ -50,6 +58,7 @@ impl Roster {
         let by_fingerprint = links.values().map(|link| (link.member.fingerprint, link.clone())).collect();
         let after = Arc::new(Table { links, by_fingerprint });
         self.table.store(after.clone());
+        self.version.fetch_add(1, Ordering::Release);
         tracing::info!(peers = after.links.len(), "the control plane told of the mesh");
         // Only now, so that nobody finds a retired link.
         for link in before.links.values() {
@@ -57,6 +66,10 @@ impl Roster {
                 link.retire();
             }
         }
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     pub(super) fn link(&self, peer: &str) -> Option<Arc<Link>> {

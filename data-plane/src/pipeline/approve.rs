@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use super::check::Checked;
 use super::credential::Credentialed;
 use super::discover::Subject;
+use super::limit::Budget;
 use super::{Caller, Received, now_seconds};
 use crate::audit::entry::{ApprovalFacts, Facts};
 use crate::audit::redaction;
@@ -62,6 +63,7 @@ pub(super) struct Redeemed {
     /// The server's credential.
     pub(super) header: Option<(HeaderName, HeaderValue)>,
     pub(super) granted: Option<Granted>,
+    pub(super) budget: Budget,
     _private: (),
 }
 
@@ -135,7 +137,7 @@ pub(super) async fn redeem(
     credentialed: Credentialed,
     facts: &mut Facts,
 ) -> Result<Redeemed, Rejection> {
-    let Credentialed { caller, received, subject, header, pass, .. } = credentialed;
+    let Credentialed { caller, received, subject, header, pass, budget, .. } = credentialed;
     let granted = match pass.0 {
         None => None,
         Some(ticket) => {
@@ -143,7 +145,7 @@ pub(super) async fn redeem(
             Some(Granted::of(&ticket.call))
         }
     };
-    Ok(Redeemed { caller, received, subject, header, granted, _private: () })
+    Ok(Redeemed { caller, received, subject, header, granted, budget, _private: () })
 }
 
 impl Demanded {

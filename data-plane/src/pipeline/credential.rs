@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::approve::Pass;
 use super::discover::Subject;
-use super::limit::Admitted;
+use super::limit::{Admitted, Budget};
 use super::{Caller, Received};
 use crate::rejection::Rejection;
 
@@ -18,11 +18,12 @@ pub(super) struct Credentialed {
     pub(super) subject: Subject,
     pub(super) header: Option<(HeaderName, HeaderValue)>,
     pub(super) pass: Pass,
+    pub(super) budget: Budget,
     _private: (),
 }
 
 pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> {
-    let Admitted { caller, received, subject, pass, .. } = admitted;
+    let Admitted { caller, received, subject, pass, budget, .. } = admitted;
     let server = subject.server().or_else(|| match &subject {
         // What is relayed without naming anything goes to the one server that there is.
         Subject::Protocol => caller.endpoint.only(),
@@ -32,7 +33,7 @@ pub(super) fn credential(admitted: Admitted) -> Result<Credentialed, Rejection> 
         Some(server) => server.credential_header()?,
         None => None,
     };
-    Ok(Credentialed { caller, received, subject, header, pass, _private: () })
+    Ok(Credentialed { caller, received, subject, header, pass, budget, _private: () })
 }
 
 impl crate::config::server::Credential {

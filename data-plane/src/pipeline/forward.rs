@@ -88,7 +88,7 @@ pub(super) async fn forward(
     (decision_id, notes): (&str, &Notes),
 ) -> Result<Forwarded, Rejection> {
     let sent = Instant::now();
-    let Redeemed { caller, received, subject, header: credential, granted, .. } = redeemed;
+    let Redeemed { caller, received, subject, header: credential, granted, budget, .. } = redeemed;
     note_cancelled(node, &caller, &received, place).await;
     if let Subject::Here(made) = subject {
         let response = answer_here(&received, made);
@@ -108,6 +108,7 @@ pub(super) async fn forward(
     let rules = outgoing.rules();
     let checks = outgoing.checks(notes);
     let Some(Relayed { server, session }) = relayed(&outgoing)? else {
+        budget.spend();
         let response = match place {
             Place::Anywhere => Box::pin(bridge::serve(node, outgoing)).await?,
             Place::Here => Box::pin(bridge::serve_here(node, outgoing)).await?,
@@ -118,6 +119,7 @@ pub(super) async fn forward(
     let timeout = Duration::from_millis(u64::from(server.spec.timeout_ms));
     let deadline = (!is_stream(&outgoing.received)).then(|| sent + timeout);
     let pass = server.health.admit().await?;
+    budget.spend();
     let (response, permit) = pass.judge(relay::relay(node, &server, session, &outgoing).await)?;
     // A stream that lives as long as its client listens keeps no call from the server.
     let response = if deadline.is_some() { response.map(|body| body.holding(permit)) } else { response };

@@ -1,13 +1,15 @@
 //! Limit: whether the call's budgets allow it now.
 //!
 //! Always holds: only calls of tools are counted, each at most once per limit; one that waits for an approval is counted
-//! when it has it, and not whenever it is made again. When a later limit refuses, what an earlier one took is not given
-//! back in this release.
+//! when it has it, and not whenever it is made again. It takes from all limits that concern it or from none: what it took is
+//! given back when a later limit refuses, and when it is not sent on, whatever stops it.
 
 use super::approve::{Approved, Pass};
 use super::discover::Subject;
 use super::{Caller, Received};
+use crate::budget::Held;
 use crate::limiter::Usage;
+use crate::node::Node;
 use crate::rejection::Rejection;
 
 /// Proof that the budgets allow the call. Only this stage builds it.
@@ -16,17 +18,31 @@ pub(super) struct Admitted {
     pub(super) received: Received,
     pub(super) subject: Subject,
     pub(super) pass: Pass,
+    pub(super) budget: Budget,
     _private: (),
+}
+
+/// What a call took; it is given back when this is dropped before the call is made.
+#[derive(Default)]
+pub(super) struct Budget(Vec<Held>);
+
+impl Budget {
+    /// The call is made.
+    pub(super) fn spend(mut self) {
+        self.0.iter_mut().for_each(Held::spend);
+    }
 }
 
 /// A call that another node counted when it received it.
 pub(super) fn counted(approved: Approved) -> Admitted {
-    let Approved { caller, received, subject, pass, .. } = approved;
-    Admitted { caller, received, subject, pass, _private: () }
+    admit(approved, Budget::default())
 }
 
-pub(super) fn limit(approved: Approved) -> Result<Admitted, Rejection> {
-    if let Subject::Tool(access) = &approved.subject {
+pub(super) async fn limit(node: &Node, approved: Approved) -> Result<Admitted, Rejection> {
+    let mut budget = Budget::default();
+    if let Subject::Tool(access) = &approved.subject
+        && !approved.caller.tenant.limiters.is_empty()
+    {
         let caller = &approved.caller;
         let user = caller.user().map(ToString::to_string).unwrap_or_default();
         let usage = Usage {
@@ -36,10 +52,15 @@ pub(super) fn limit(approved: Approved) -> Result<Admitted, Rejection> {
             tool: &access.tool.name,
         };
         for limiter in &caller.tenant.limiters {
-            limiter
-                .take(usage)
-                .map_err(|retry_after| Rejection::Limited { limit: limiter.name.clone(), retry_after })?;
+            let taken = limiter.take(&node.budgets, usage).await;
+            let refused = |retry_after| Rejection::Limited { limit: limiter.name.clone(), retry_after };
+            budget.0.extend(taken.map_err(refused)?);
         }
     }
-    Ok(counted(approved))
+    Ok(admit(approved, budget))
+}
+
+fn admit(approved: Approved, budget: Budget) -> Admitted {
+    let Approved { caller, received, subject, pass, .. } = approved;
+    Admitted { caller, received, subject, pass, budget, _private: () }
 }

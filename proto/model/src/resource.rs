@@ -320,7 +320,7 @@ pub enum LimitKeyPart {
     User,
 }
 
-/// A budget of calls per key, counted on each node by itself in this release.
+/// A budget of calls per key, one for all nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSpec {

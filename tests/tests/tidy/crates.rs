@@ -66,6 +66,7 @@ const EDGES: [Edges; 13] = [
         folder: "data-plane",
         code: &[
             "gantry-inspect",
+            "gantry-limits",
             "gantry-model",
             "gantry-node",
             "gantry-policy",

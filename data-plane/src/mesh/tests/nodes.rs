@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::mesh::{Bind, Frames, Mesh, MeshError, Peer, Replies, Served, Service, Telling};
+use crate::mesh::{Bind, Frames, Mesh, MeshError, Peer, Process, Replies, Served, Service, Telling};
 
 /// How long anything may take before a test gives up on it.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -166,11 +166,11 @@ impl Service for Echo {
         })
     }
 
-    fn notice(&self, from: Peer, notice: Bytes) {
+    fn notice(&self, from: Peer, _process: Process, notice: Bytes) {
         let _ = self.0.send(Seen::Notice(from, notice));
     }
 
-    fn datagram(&self, from: Peer, bytes: Bytes) {
+    fn datagram(&self, from: Peer, _process: Process, bytes: Bytes) {
         let _ = self.0.send(Seen::Datagram(from, bytes));
     }
 }
