@@ -13,9 +13,10 @@
 //! - so all buckets and floors of a key together take in at most the limit's rate, among nodes of one base.
 //!
 //! It does not hold through these, and that is the bound then:
-//! - a node that the control plane takes for gone, and that lives, goes on with the share of its former base. Fewer than
-//!   half of a base can be taken for gone before [`FORGET_NS`], so that all together take in at most one and a half times the
-//!   rate, at most twice after it, for as long as these nodes are cut off from the control plane;
+//! - a node that the control plane takes for gone, and that lives, goes on with half of its share of its former base, for as
+//!   long as it is cut off from the control plane. At most half of a base can be taken for gone before [`FORGET_NS`], so that
+//!   all together take in at most one and a half times the rate; but where others agree on a smaller base, and some of these
+//!   are taken for gone next, their shares add up to more;
 //! - nodes that never heard of each other count each for itself.
 
 use std::collections::HashMap;
