@@ -68,7 +68,7 @@ fn id(url: &str) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_sent_and_comes_back_for_the_call_that_it_made() {
-    let governed = start(0).await;
+    let governed = start(1).await;
     let first = call(&governed, "/data/a", &json!({}));
     let (url, state) = sent(&said(&governed, &first).await);
     let origin = governed.dev().ready().endpoint.trim_end_matches("/dev/fixture/mcp").to_owned();
@@ -84,14 +84,17 @@ async fn a_client_is_sent_and_comes_back_for_the_call_that_it_made() {
     let text = String::from_utf8(page.body.to_vec()).expect("text");
     assert!(text.contains(&format!("gantry approval approve {} --tenant dev", id(&url))), "{text}");
 
-    // Not approved yet: the same again. Whoever does not want to open it is told as clients are that cannot.
+    // Not approved yet: the same again, after a while. Whoever does not want to open it does not want the call.
     let early = said(&governed, &call(&governed, "/data/a", &back(&state, "accept"))).await;
     assert_eq!(sent(&early).0, url);
     let declined =
         said(&governed, &call(&governed, "/data/a", &back(&state, "decline"))).await.json()["error"].clone();
-    assert_eq!((&declined["code"], &declined["data"]["approval"]), (&json!(-31428), &json!(id(&url))));
+    assert_eq!((&declined["code"], &declined["data"]["rejection"]), (&json!(-31428), &json!("cancelled")));
 
     governed.admin(&["approval", "approve", id(&url)], "").await;
+    let declined =
+        said(&governed, &call(&governed, "/data/a", &back(&state, "cancel"))).await.json()["error"].clone();
+    assert_eq!(declined["data"]["rejection"], "cancelled", "approved or not");
     // What it brings lets no other call through, and the same only once.
     let other = said(&governed, &call(&governed, "/data/b", &back(&state, "accept"))).await;
     assert_ne!(sent(&other).0, url);
@@ -113,6 +116,21 @@ async fn a_client_is_sent_and_comes_back_for_the_call_that_it_made() {
     let why = json!("requestState is that of another request");
     assert_eq!((&refused["code"], &refused["message"]), (&json!(-32602), &why));
     assert_eq!(server.calls("test_simple_text", &json!({})), 0);
+}
+
+/// Where clients are not held, one that comes back too early is told when to come again, and not sent around for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_cannot_be_held_is_sent_once_and_one_with_a_foreign_state_uses_nothing_up() {
+    let governed = start(0).await;
+    let (url, state) = sent(&said(&governed, &call(&governed, "/data/a", &json!({}))).await);
+    let early =
+        said(&governed, &call(&governed, "/data/a", &back(&state, "accept"))).await.json()["error"].clone();
+    assert_eq!((&early["code"], &early["data"]["retryAfterSeconds"]), (&json!(-31428), &json!(15)));
+    governed.admin(&["approval", "approve", id(&url)], "").await;
+    let foreign =
+        said(&governed, &call(&governed, "/data/a", &back(&json!("no such"), "accept"))).await.json();
+    assert_eq!(foreign["error"]["code"], -32602, "{foreign}");
+    assert_eq!(said(&governed, &call(&governed, "/data/a", &back(&state, "accept"))).await.said(), READ);
 }
 
 /// A person who opens what she is sent to, and approves there and then.

@@ -4,6 +4,7 @@
 //! task's id is the same whenever it is told. What a server put into a state is not read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -151,10 +152,10 @@ impl Tokens {
     }
 }
 
-/// A state of the gateway's own, for a client; `None`: it cannot be sealed.
-pub(crate) fn seal_state(caller: &Caller, state: &State) -> Option<String> {
+/// A state of the gateway's own, for a client, good for so long; `None`: it cannot be sealed.
+pub(crate) fn seal_state(caller: &Caller, state: &State, lasts: Duration) -> Option<String> {
     let plain = serde_json::to_vec(state).ok()?;
-    let expires = now_seconds() + STATE_SECONDS_MAX;
+    let expires = now_seconds() + lasts.as_secs();
     caller.config.keys.as_ref()?.seal.seal(Purpose::State, caller.owner(), expires, &plain).ok()
 }
 

@@ -10,7 +10,7 @@
 //! A call of 2026-07-28 that goes on where it was interrupted on a node is not made again, and needs no second approval.
 
 mod bound;
-mod link;
+pub(super) mod link;
 
 pub(crate) use bound::Granted;
 use link::{Coming, Link};
@@ -174,7 +174,7 @@ fn goes_on(caller: &Caller, received: &Received) -> bool {
 
 async fn ask(
     node: &Node,
-    (caller, received, coming): (&Caller, &Received, Option<Coming>),
+    (caller, received, coming): (&Caller, &Received, Coming),
     access: &ToolAccess,
     demanded: &Demanded,
     facts: &mut Facts,
@@ -247,6 +247,10 @@ impl Asking<'_> {
         let is_sent = self.link.as_ref().is_some_and(|link| link.coming == Coming::New);
         let room = self.node.approvals.hold(&tenant.name, self.caller.principal_id());
         let hold = if room.is_some() && !is_sent { tenant.approving.hold } else { Duration::ZERO };
+        if !is_sent && hold.is_zero() {
+            // It would come back at once, again and again.
+            self.link = None;
+        }
         let until = Instant::now() + hold;
         loop {
             let wait = until.saturating_duration_since(Instant::now()).min(WAIT_STEP);
@@ -290,14 +294,13 @@ impl Asking<'_> {
     }
 
     fn pending(&mut self, answer: &wire::ApprovalAnswer) -> Rejection {
-        match (id(answer), self.link.take()) {
-            (Ok(id), Some(link)) => Rejection::Approval(link.tell(self.caller, self.tool.to_owned(), id)),
-            (Ok(id), None) => {
-                let expires_in = Duration::from_millis(answer.expires_in_ms);
-                Rejection::Approval(Approval::Pending { tool: self.tool.to_owned(), id, expires_in })
-            }
-            (Err(rejection), _) => rejection,
-        }
+        let (tool, expires_in) = (self.tool.to_owned(), Duration::from_millis(answer.expires_in_ms));
+        let id = match id(answer) {
+            Ok(id) => id,
+            Err(rejection) => return rejection,
+        };
+        let linked = self.link.take().and_then(|link| link.tell(self.caller, tool.clone(), (id, expires_in)));
+        Rejection::Approval(linked.unwrap_or(Approval::Pending { tool, id, expires_in }))
     }
 }
 

@@ -5,6 +5,8 @@
 //! is sent, and only where the endpoint's own URL is known. A call that answers its server's question is not: it has one state
 //! to bring back, and that is the server's.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use gantry_model::ApprovalId;
 use serde_json::value::RawValue;
@@ -20,7 +22,7 @@ use crate::rejection::{APPROVAL_QUESTION, Approval, Rejection};
 /// How a client that may be sent comes here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coming {
-    /// For the first time.
+    /// For the first time, or again without a word about the URL.
     New,
     /// From the URL.
     Back,
@@ -29,14 +31,14 @@ pub(super) enum Coming {
 /// How to send a client to the page of an approval.
 pub(super) struct Link {
     origin: String,
-    state: String,
+    about: String,
     pub(super) coming: Coming,
 }
 
 impl Link {
     /// For the client of this call; `None`: it cannot be sent.
-    pub(super) fn to(caller: &Caller, received: &Received, coming: Option<Coming>) -> Option<Link> {
-        let message = received.message.as_ref()?;
+    pub(super) fn to(caller: &Caller, received: &Received, coming: Coming) -> Option<Link> {
+        let about = tokens::about(received.message.as_ref()?);
         let params = params(received)?;
         if params.request_state.is_some()
             || params.input_responses.is_some()
@@ -46,31 +48,46 @@ impl Link {
         }
         let url = caller.endpoint.access.url.as_deref()?;
         let origin = url.match_indices('/').nth(2).map_or(url, |(at, _)| &url[..at]).to_owned();
-        let state = tokens::seal_state(caller, &State::Approval { about: tokens::about(message) })?;
-        Some(Link { origin, state, coming: coming? })
+        Some(Link { origin, about, coming })
     }
 
-    /// What a client is told whose call waits.
-    pub(super) fn tell(self, caller: &Caller, tool: String, id: ApprovalId) -> Approval {
+    /// What a client is told whose call waits, for as long as it may; `None`: it cannot be told now.
+    pub(super) fn tell(
+        self,
+        caller: &Caller,
+        tool: String,
+        (id, waits): (ApprovalId, Duration),
+    ) -> Option<Approval> {
         let url = format!("{}{}", self.origin, page::approval_path(&caller.tenant.name, id));
-        Approval::Linked { tool, id, url, state: self.state }
+        let state = tokens::seal_state(caller, &State::Approval { about: self.about }, waits)?;
+        Some(Approval::Linked { tool, id, url, state })
     }
 }
 
-/// Takes out of a call by what its client comes back from a URL. `None`: its person did not want to open it.
-pub(super) fn come(caller: &Caller, received: &mut Received) -> Result<Option<Coming>, Rejection> {
-    let (Some(params), Some(message)) = (params(received), &received.message) else {
-        return Ok(Some(Coming::New));
-    };
-    let state = params.request_state.as_ref().map(|token| tokens::open_state(caller, token));
-    // What else it may be is looked at where it is used.
-    let Some(Ok(State::Approval { about })) = state else { return Ok(Some(Coming::New)) };
-    if about != tokens::about(message) {
-        return Err(Rejection::InvalidParams("requestState is that of another request".to_owned()));
+/// Takes out of a call by what its client comes back from a URL. A person who did not want to open it does not want the call.
+pub(super) fn come(caller: &Caller, received: &mut Received) -> Result<Coming, Rejection> {
+    let (Some(params), Some(message)) = (params(received), &received.message) else { return Ok(Coming::New) };
+    let Some(token) = &params.request_state else { return Ok(Coming::New) };
+    // One that is good for nothing would be part of what is approved, and refused after the approval was used up.
+    match tokens::open_state(caller, token)? {
+        State::Approval { about } | State::Server { about, .. } if about != tokens::about(message) => {
+            return Err(Rejection::InvalidParams("requestState is that of another request".to_owned()));
+        }
+        State::Approval { .. } => {}
+        State::Server { .. } | State::Parked { .. } => return Ok(Coming::New),
     }
-    let is_accepted = params.input_responses.as_ref().is_some_and(accepts);
+    let coming = match params.input_responses.as_ref().and_then(response) {
+        None => Coming::New,
+        Some(response) if is_yes(&response) => Coming::Back,
+        Some(_) => return Err(Rejection::Approval(Approval::Cancelled)),
+    };
     received.message = Some(without_state(message).ok_or_else(unreadable)?);
-    Ok(is_accepted.then_some(Coming::Back))
+    Ok(coming)
+}
+
+/// Whether a state only says that its client was sent to a page: the call is made for the first time.
+pub(in crate::pipeline) fn is_sent(caller: &Caller, token: &str) -> bool {
+    matches!(tokens::open_state(caller, token), Ok(State::Approval { .. }))
 }
 
 fn params(received: &Received) -> Option<&Params> {
@@ -88,11 +105,14 @@ fn opens_urls(capabilities: &Bytes) -> bool {
     modes.and_then(|modes| field(modes.get(), "url")).is_some_and(|url| url.get().starts_with('{'))
 }
 
-fn accepts(responses: &Bytes) -> bool {
-    let response = std::str::from_utf8(responses).ok().and_then(|text| field(text, APPROVAL_QUESTION));
-    response
-        .and_then(|response| field(response.get(), "action"))
-        .is_some_and(|action| action.get() == r#""accept""#)
+/// What the client's person said to the question.
+fn response(responses: &Bytes) -> Option<String> {
+    let text = std::str::from_utf8(responses).ok()?;
+    Some(field(text, APPROVAL_QUESTION)?.get().to_owned())
+}
+
+fn is_yes(response: &str) -> bool {
+    field(response, "action").is_some_and(|action| action.get() == r#""accept""#)
 }
 
 fn field<'a>(text: &'a str, name: &'static str) -> Option<&'a RawValue> {
@@ -142,15 +162,18 @@ mod tests {
         {
             assert!(!opens(text), "{text}");
         }
-        let accepts = |text: &'static str| accepts(&Bytes::from_static(text.as_bytes()));
-        assert!(accepts(r#"{"approval":{"action":"accept"}}"#));
+        let said =
+            |text: &'static str| response(&Bytes::from_static(text.as_bytes())).map(|said| is_yes(&said));
+        assert_eq!(said(r#"{"approval":{"action":"accept"}}"#), Some(true));
         for text in [
-            "{}",
             r#"{"approval":{"action":"decline"}}"#,
-            r#"{"other":{"action":"accept"}}"#,
+            r#"{"approval":{"action":"cancel"}}"#,
             r#"{"approval":1}"#,
         ] {
-            assert!(!accepts(text), "{text}");
+            assert_eq!(said(text), Some(false), "{text}");
+        }
+        for text in ["{}", r#"{"other":{"action":"accept"}}"#, "[]"] {
+            assert_eq!(said(text), None, "{text}");
         }
     }
 }
